@@ -1,0 +1,116 @@
+//! Every bound of the server, each with its unit and with what happens when it is reached.
+//!
+//! [`Limits`] are the ones an operator sets (section `limits` of the configuration, 0 means none); the constants are the ones nobody
+//! has to. The assertions at the end relate them.
+
+use super::time::Duration;
+
+/// Bounds an operator may set. Field names are the configuration's keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions from one address, counted over all shards. Above: CONNECT is answered `too_many_connections`.
+    pub connections_per_address: u32,
+    /// Sessions of one user within its tenant. Above: `too_many_connections`.
+    pub connections_per_user: u32,
+    /// Sessions of one tenant. Above: `too_many_connections`.
+    pub connections_per_tenant: u32,
+    /// New connections from one address in a second. Above: closed at once, counted.
+    pub handshakes_per_second_per_address: u32,
+    /// Milliseconds from accept to a complete request head and body. Above: the connection is closed, `408` where an answer is possible.
+    pub handshake_ms: u32,
+    /// Bytes of one WebSocket message or long-polling body. Above: `protocol_error` (WebSocket 1009), `413`.
+    pub frame_bytes: u32,
+    /// Rooms one socket may be in, the automatic ones not counted. Above: the room is denied, `too_many_rooms`.
+    pub rooms_per_session: u32,
+    /// Bytes of a room's name. Above: the room is denied, `room_name_too_long`.
+    pub room_name_bytes: u32,
+    /// Packets a connection may send in a second, steadily. Above: `rate_limited`, and the socket is closed once it owes a full burst.
+    pub events_per_second: u32,
+    /// Packets a connection may send at once.
+    pub events_burst: u32,
+    /// Events published in one tenant in a second. Above: `rate_limited` with the time to wait.
+    pub tenant_events_per_second: u32,
+    /// Bytes waiting for one session. Above: its ephemeral events are dropped, then it is closed `slow_consumer`.
+    pub outbox_bytes: u32,
+    /// Bytes of an HTTP API body. Above: `413`.
+    pub http_body_bytes: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections_per_address: 0,
+            connections_per_user: 50,
+            connections_per_tenant: 0,
+            handshakes_per_second_per_address: 0,
+            handshake_ms: 10_000,
+            frame_bytes: 1_000_000,
+            rooms_per_session: 256,
+            room_name_bytes: 256,
+            events_per_second: 100,
+            events_burst: 500,
+            tenant_events_per_second: 0,
+            outbox_bytes: 1_048_576,
+            http_body_bytes: 1_000_000,
+        }
+    }
+}
+
+/// Bytes of a tenant's or user's name in a token; a longer one is a malformed token.
+pub const TENANT_BYTES_MAX: usize = 256;
+/// Bytes of a token, in whatever place it comes; a longer one is `token_malformed`.
+pub const TOKEN_BYTES_MAX: usize = 8192;
+/// Bytes of a request head; a longer one is answered `431`.
+pub const HEAD_BYTES_MAX: usize = 16_384;
+/// Header lines of a request; more are answered `431`.
+pub const HEADERS_MAX: usize = 64;
+/// Shards of one process: a session id has one byte for them.
+pub const SHARDS_MAX: u8 = 255;
+/// Attachments of one binary packet; more close the connection, as the official parser does.
+pub const ATTACHMENTS_MAX: usize = 10;
+/// Levels of arrays and objects in a JSON text; a deeper one is refused.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Namespaces one session may join.
+pub const NAMESPACES_PER_SESSION_MAX: usize = 32;
+/// Acknowledgements the server may wait for on one socket; above, the oldest is dropped.
+pub const ACKS_PENDING_MAX: usize = 64;
+/// Rooms, event types or entities one `subscribe` may name.
+pub const SUBSCRIBE_ITEMS_MAX: usize = 256;
+/// Bytes of an event's type or id.
+pub const EVENT_NAME_BYTES_MAX: usize = 256;
+/// Events one `history` answer holds; a caller pages with `since`.
+pub const HISTORY_PAGE_MAX: usize = 300;
+/// Events one HTTP publish holds.
+pub const PUBLISH_BATCH_MAX: usize = 100;
+/// Members one `presence` answer lists.
+pub const PRESENCE_MEMBERS_MAX: usize = 1000;
+/// Joins and leaves of users are announced to a tenant up to this many sockets; in a larger one clients ask with `presence`.
+pub const PRESENCE_ANNOUNCE_MAX: usize = 256;
+/// Event ids of publishers a tenant remembers; beyond, the oldest are forgotten before their time.
+pub const PUBLISH_IDS_MAX: usize = 100_000;
+/// How long a publisher's event id is remembered.
+pub const PUBLISH_ID_TTL: Duration = Duration::from_secs(300);
+/// Disconnected sessions a tenant keeps for recovery; beyond, the oldest are forgotten before their time.
+pub const SAVED_SESSIONS_MAX: usize = 50_000;
+/// How long `typing:start` lasts without another.
+pub const TYPING_TTL: Duration = Duration::from_secs(6);
+/// How long before its token expires a socket is told.
+pub const TOKEN_EXPIRING_NOTICE: Duration = Duration::from_secs(60);
+/// How long an empty room keeps its epoch and offset after its last event has left the history.
+pub const ROOM_LINGER: Duration = Duration::from_secs(300);
+/// How long a closed connection may take to read its last bytes.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(5);
+/// How long a WebSocket that probes an upgrade may take, as the Node server's `upgradeTimeout`.
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle keep-alive connection is kept.
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(65);
+/// Messages in one lane of the mesh. Full: the sender keeps what must arrive in a queue of [`MESH_SPILL_MAX`].
+pub const MESH_LANE_MAX: usize = 4096;
+/// Messages a shard keeps for a full lane. Beyond: requests are answered `503`, sessions on the move are closed and come back.
+pub const MESH_SPILL_MAX: usize = 16_384;
+
+const _: () = {
+    assert!(HEAD_BYTES_MAX >= 2 * TOKEN_BYTES_MAX, "a head has room for a token and its own lines");
+    assert!(ROOM_LINGER.as_secs() >= 120, "a room outlives the sessions that may come back to it");
+    assert!(MESH_SPILL_MAX >= MESH_LANE_MAX);
+};

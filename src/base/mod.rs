@@ -1,0 +1,8 @@
+//! Floor 0: ids, bounds, time values, small containers. Pure; imports nothing of the crate.
+
+pub mod chance;
+pub mod id;
+pub mod limit;
+pub mod slab;
+pub mod time;
+pub mod wheel;

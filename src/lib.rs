@@ -1,0 +1,4 @@
+//! One real-time server for applications with tenants. See the README for what it is; this page is the map of the code.
+
+pub mod base;
+pub mod wire;

@@ -1,0 +1,9 @@
+//! Floor 1: the wires. Pure: bytes in, values out. Decoders have three answers: done, need more, broken.
+
+pub mod auth;
+pub mod close;
+pub mod engine_io;
+pub mod http;
+pub mod json;
+pub mod socket_io;
+pub mod websocket;
