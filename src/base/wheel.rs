@@ -99,7 +99,8 @@ impl<T> Wheel<T> {
                     return;
                 }
             };
-            self.done = next - 1;
+            // Set first: an entry that comes down must see its distance from here, or it would land in the slot being emptied.
+            self.done = next;
             for level in (1..LEVELS).rev() {
                 let width = SLOTS.pow(level as u32);
                 if next % width == 0 {
@@ -111,7 +112,6 @@ impl<T> Wheel<T> {
                 }
             }
             let slot = (next % SLOTS) as usize;
-            self.done = next;
             self.levels[0].filled &= !(1 << slot);
             // The slot's memory is kept: it is used again half a second later.
             let mut entries = std::mem::take(&mut self.levels[0].slots[slot]);
