@@ -7,3 +7,4 @@ pub mod http;
 pub mod json;
 pub mod socket_io;
 pub mod websocket;
+pub mod api;

@@ -1,0 +1,2 @@
+//! The application: namespaces and their event handlers.
+pub struct App {}

@@ -1,0 +1,94 @@
+//! What a shard counts, by name. Plain numbers here; the pump copies them where other threads may read them.
+
+use crate::wire::close::Close;
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident $text:literal;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Count { $($(#[$doc])* $name,)* }
+        const NAMES: &[&str] = &[$($text,)*];
+    };
+}
+
+counts! {
+    /// Gauge: sessions open now, authenticated.
+    Sessions "sessions";
+    /// Gauge: sessions opened that have not sent their token yet.
+    SessionsPending "sessions_pending";
+    /// Gauge.
+    Tenants "tenants";
+    /// Gauge.
+    Rooms "rooms";
+    SessionsOpened "sessions_opened_total";
+    SessionsMovedIn "sessions_moved_in_total";
+    SessionsMovedOut "sessions_moved_out_total";
+    SessionsRecovered "sessions_recovered_total";
+    SessionsNotRecovered "sessions_not_recovered_total";
+    PacketsIn "packets_in_total";
+    Published "events_published_total";
+    PublishedTwice "events_published_twice_total";
+    Delivered "events_delivered_total";
+    /// Ephemeral events dropped for slow consumers.
+    Dropped "events_dropped_total";
+    CallsTotal "api_calls_total";
+    RefusedHandshake "refused_handshake_total";
+    RefusedPacket "refused_packet_total";
+    RefusedRoom "refused_room_total";
+    RefusedPublish "refused_publish_total";
+    RefusedRate "refused_rate_total";
+    PingTimeouts "ping_timeouts_total";
+    AckDropped "acks_dropped_total";
+}
+
+/// Counters by [`Count`], and sessions closed by row of the close table.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    values: [u64; NAMES.len()],
+    closed: [u64; Close::ALL.len()],
+}
+
+impl Default for Counts {
+    fn default() -> Counts {
+        Counts { values: [0; NAMES.len()], closed: [0; Close::ALL.len()] }
+    }
+}
+
+impl Counts {
+    /// How many numbers [`values`](Self::values) yields.
+    pub const LEN: usize = NAMES.len() + Close::ALL.len();
+
+    pub fn up(&mut self, count: Count) {
+        self.values[count as usize] += 1;
+    }
+
+    pub fn add(&mut self, count: Count, by: u64) {
+        self.values[count as usize] += by;
+    }
+
+    pub fn set(&mut self, count: Count, to: usize) {
+        self.values[count as usize] = to as u64;
+    }
+
+    pub fn closed(&mut self, close: Close) {
+        self.closed[close as usize] += 1;
+    }
+
+    pub fn get(&self, count: Count) -> u64 {
+        self.values[count as usize]
+    }
+
+    /// All numbers, in the order of [`names`](Self::names).
+    pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
+        self.values.iter().chain(&self.closed).copied()
+    }
+
+    /// Metric names without prefix, with the close code as a label for the closes.
+    pub fn names() -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
+        let closes = Close::ALL.iter().map(|close| ("sessions_closed_total", Some(close.row().code)));
+        NAMES.iter().map(|name| (*name, None)).chain(closes)
+    }
+
+    /// Where [`Count::Sessions`] stands in [`values`](Self::values).
+    pub const SESSIONS: usize = Count::Sessions as usize;
+}

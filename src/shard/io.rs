@@ -1,0 +1,150 @@
+//! Every way into a shard and out of it. A shard is a function of [`Input`]s; the pump and the simulator are its two callers.
+//!
+//! ```text
+//! a turn:   handle(now, input, &mut outputs)*      inputs in the order they came
+//!           end_turn(now, &mut outputs)            waiting long-polling requests are answered
+//!           outputs                                answers, closes, moves, parcels, in order
+//!           dirty() -> pending(conn) -> wrote()    one write for each connection that has something
+//! ```
+
+use super::transit::Transit;
+use crate::base::{
+    id::{ConnKey, ReplyTo, ShardId, Sid, TenantId},
+    time::Duration,
+};
+use crate::wire::{api::Call, http::Response};
+use smallvec::SmallVec;
+use std::net::IpAddr;
+
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A request wants a session (or, as a probe, to become the WebSocket of one).
+    Open(Box<Open>),
+    /// One WebSocket message of a connection that was answered with [`Output::Upgrade`].
+    Message { conn: ConnKey, message: Message<'a> },
+    /// A long-polling GET. Waits until there is something to answer.
+    Poll { from: ReplyTo, sid: Sid },
+    /// A long-polling POST with its whole body.
+    Post { from: ReplyTo, sid: Sid, body: &'a str },
+    /// A request of the HTTP API, authorised already.
+    Call { from: ReplyTo, tenant: TenantId, call: Box<Call> },
+    /// The connection is gone, or its peer closed it: nothing can be written any more. Also sent for a connection that only waits for
+    /// an answer. Not sent after [`Output::Close`] or [`Output::Handoff`].
+    Hangup { conn: ConnKey, cause: Hangup },
+    /// A connection that had not taken all bytes ([`Shard::wrote`](super::Shard::wrote)) takes more now.
+    Writable { conn: ConnKey },
+    /// Another shard moved a session or a connection here; `conns` are its connections under their new keys, in the order given.
+    Arrive { transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]> },
+    /// Another shard passed on what belongs here.
+    Parcel(Parcel),
+    /// An ephemeral event for every session of every tenant on this shard.
+    Announce(Announcement),
+    /// Shut down: tell every session to come back within `spread`, then close it.
+    Drain { spread: Duration },
+    /// Nothing but time: a deadline has come.
+    Tick,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+/// Why a connection ended from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hangup {
+    /// The peer closed it: end of file or a WebSocket close frame.
+    Closed,
+    /// Read or write failed: reset, timed out, no memory.
+    Failed,
+    /// The bytes are no HTTP, no WebSocket, or too long; the data plane has answered or closed as the protocol says.
+    Broken,
+}
+
+/// What a connection wants to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    /// `/socket.io/?transport=polling`: a long-polling session.
+    Polling,
+    /// `/socket.io/?transport=websocket`: a WebSocket session.
+    WebSocket,
+    /// `/socket.io/?transport=websocket&sid=..`: the WebSocket that a long-polling session upgrades to.
+    Probe(Sid),
+    /// `/ws`: JSON text frames.
+    Plain,
+    /// `/events`: server-sent events.
+    Events,
+    /// `/engine.io/`: Engine.IO without Socket.IO, where the application has asked for it ([`App::engine`](super::app::App)).
+    RawPolling,
+    /// As `RawPolling`, over WebSocket.
+    RawWebSocket,
+}
+
+/// A request for a session, as its head had it.
+#[derive(Clone, Debug)]
+pub struct Open {
+    pub from: ReplyTo,
+    pub wire: Wire,
+    /// From `Authorization`, the query or the subprotocol, in that order; not checked yet.
+    pub token: Option<Box<str>>,
+    pub address: IpAddr,
+    /// Too many sessions from this address: CONNECT will be answered `too_many_connections`.
+    pub crowded: bool,
+    /// `/events`: the rooms of the query.
+    pub rooms: Vec<Box<str>>,
+    /// `/events`: the `Last-Event-ID` header or query parameter.
+    pub last_event_id: Option<Box<str>>,
+}
+
+#[derive(Debug)]
+pub enum Output {
+    /// The whole answer to a request; `to` may be on another shard.
+    Respond { to: ReplyTo, response: Response },
+    /// Answer the upgrade with 101; what follows are WebSocket frames. Comes before anything is written to `conn`.
+    Upgrade { conn: ConnKey },
+    /// Answer 200 `text/event-stream`; what follows is its body.
+    Stream { conn: ConnKey },
+    /// Write what is pending (see `pending`), then the WebSocket close frame (where the connection speaks WebSocket), then close. The
+    /// shard has forgotten `conn`, except that `pending` and `wrote` still serve it until it has nothing left.
+    Close { conn: ConnKey, number: u16, text: &'static str },
+    /// Move the connections, with bytes read but not decoded, to another shard and hand it `transit`. The shard has forgotten them.
+    Handoff { to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]> },
+    /// Pass a parcel to another shard. When the mesh is full: a parcel that waits for an answer is answered 503, others wait in the spill.
+    Send { to: ShardId, parcel: Parcel },
+    /// The session that counted against this address is over.
+    Release { address: IpAddr },
+}
+
+/// What one shard passes to another besides sessions.
+#[derive(Debug)]
+pub enum Parcel {
+    /// A long-polling or event-stream handshake whose tenant lives there.
+    Open(Box<Open>),
+    Poll { from: ReplyTo, sid: Sid },
+    Post { from: ReplyTo, sid: Sid, body: Box<str> },
+    Call { from: ReplyTo, tenant: TenantId, call: Box<Call> },
+    /// A waiting request's connection is gone.
+    Abandon { from: ReplyTo, sid: Sid },
+    /// A session that moved from there to here has ended: forget where it went.
+    Forget { sid: Sid },
+}
+
+impl Parcel {
+    /// Who waits for an answer to this.
+    pub fn waits(&self) -> Option<ReplyTo> {
+        match self {
+            Parcel::Open(open) => Some(open.from),
+            Parcel::Poll { from, .. } | Parcel::Post { from, .. } | Parcel::Call { from, .. } => Some(*from),
+            Parcel::Abandon { .. } | Parcel::Forget { .. } => None,
+        }
+    }
+}
+
+/// An ephemeral event for everyone.
+#[derive(Clone, Debug)]
+pub struct Announcement {
+    pub event: Box<str>,
+    /// JSON, validated.
+    pub data: Box<str>,
+}
