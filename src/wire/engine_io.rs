@@ -17,7 +17,6 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use base64::engine::{DecodePaddingMode, Engine};
 use std::borrow::Cow;
-use std::io::Write;
 
 /// Between the packets of a long-polling body: the record separator.
 pub const SEPARATOR: u8 = 0x1e;
@@ -123,12 +122,18 @@ impl Handshake<'_> {
         out.extend_from_slice(b"0{\"sid\":");
         json::write_string(out, self.sid);
         let upgrades = if self.upgrades { "[\"websocket\"]" } else { "[]" };
-        // Writing to a vector cannot fail.
-        let _ = write!(
-            out,
-            ",\"upgrades\":{upgrades},\"pingInterval\":{},\"pingTimeout\":{},\"maxPayload\":{}}}",
-            self.ping_interval_ms, self.ping_timeout_ms, self.max_payload
-        );
+        out.extend_from_slice(b",\"upgrades\":");
+        out.extend_from_slice(upgrades.as_bytes());
+        let numbers = [
+            (",\"pingInterval\":", self.ping_interval_ms),
+            (",\"pingTimeout\":", self.ping_timeout_ms),
+            (",\"maxPayload\":", self.max_payload),
+        ];
+        for (key, number) in numbers {
+            out.extend_from_slice(key.as_bytes());
+            json::write_number(out, number.into());
+        }
+        out.push(b'}');
     }
 }
 

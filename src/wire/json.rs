@@ -8,6 +8,11 @@
 //!
 //! An element of a validated array is at most `JSON_DEPTH_MAX - 1` deep, which is what `serde_json` reads into a typed value.
 
+mod slice;
+
+pub use slice::{Elements, Members, elements, members};
+pub(super) use slice::{Token, tokens};
+
 use crate::base::limit::JSON_DEPTH_MAX;
 use serde::de::IgnoredAny;
 use simd_json::{Buffers, Tape};
@@ -51,20 +56,6 @@ pub fn validate(text: &str, scratch: &mut Scratch) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok() && is_shallow(text)
 }
 
-/// The elements of a validated array, raw and without the blanks around them. Anything but an array has none.
-pub fn elements(array: &str) -> Elements<'_> {
-    let mut cursor = Cursor::new(array);
-    Elements { open: cursor.eat(b'['), first: true, cursor }
-}
-
-/// The members of a validated object: the key with its quotes, and the value, both raw. Anything but an object has none.
-///
-/// A key may come twice; in JavaScript the last one counts.
-pub fn members(object: &str) -> Members<'_> {
-    let mut cursor = Cursor::new(object);
-    Members { open: cursor.eat(b'{'), first: true, cursor }
-}
-
 /// The text of a raw JSON string: borrowed unless it has escapes. `None` if it is not a string.
 ///
 /// A lone surrogate becomes U+FFFD, as when JavaScript writes such a string in UTF-8.
@@ -78,204 +69,13 @@ pub fn string(raw: &str) -> Option<Cow<'_, str>> {
 
 /// Appends `text` as a JSON string, escaped as `JSON.stringify` does.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    // Neither a string nor a vector can fail to be written.
+    // Neither writing a string nor writing to a vector can fail.
     let _ = serde_json::to_writer(out, text);
 }
 
-/// See [`elements`].
-#[derive(Clone, Debug)]
-pub struct Elements<'a> {
-    cursor: Cursor<'a>,
-    open: bool,
-    first: bool,
-}
-
-impl<'a> Elements<'a> {
-    fn step(&mut self) -> Option<&'a str> {
-        if std::mem::take(&mut self.first) && self.cursor.eat(b']') {
-            return None;
-        }
-        let element = self.cursor.value()?;
-        self.open = self.cursor.another(b']')?;
-        Some(element)
-    }
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        if !self.open {
-            return None;
-        }
-        let step = self.step();
-        self.open &= step.is_some();
-        step
-    }
-}
-
-/// See [`members`].
-#[derive(Clone, Debug)]
-pub struct Members<'a> {
-    cursor: Cursor<'a>,
-    open: bool,
-    first: bool,
-}
-
-impl<'a> Members<'a> {
-    fn step(&mut self) -> Option<(&'a str, &'a str)> {
-        if std::mem::take(&mut self.first) && self.cursor.eat(b'}') {
-            return None;
-        }
-        let key = self.cursor.value().filter(|key| key.starts_with('"'))?;
-        if !self.cursor.eat(b':') {
-            return None;
-        }
-        let value = self.cursor.value()?;
-        self.open = self.cursor.another(b'}')?;
-        Some((key, value))
-    }
-}
-
-impl<'a> Iterator for Members<'a> {
-    type Item = (&'a str, &'a str);
-
-    fn next(&mut self) -> Option<(&'a str, &'a str)> {
-        if !self.open {
-            return None;
-        }
-        let step = self.step();
-        self.open &= step.is_some();
-        step
-    }
-}
-
-/// One thing of a text, in its order. Commas, colons and blanks are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token<'a> {
-    /// `[` or `{`.
-    Open(u8),
-    /// `]` or `}`.
-    Close(u8),
-    /// A string with its quotes.
-    String(&'a str),
-    /// A number, `true`, `false` or `null`.
-    Scalar(&'a str),
-}
-
-/// The things of a validated text, in one pass however deep it nests. Nonsense ends the iteration.
-pub(super) fn tokens(text: &str) -> impl Iterator<Item = Token<'_>> {
-    let mut cursor = Cursor::new(text);
-    std::iter::from_fn(move || {
-        loop {
-            cursor.skip_blanks();
-            match cursor.peek()? {
-                b',' | b':' => cursor.at += 1,
-                bracket @ (b'[' | b'{') => {
-                    cursor.at += 1;
-                    return Some(Token::Open(bracket));
-                }
-                bracket @ (b']' | b'}') => {
-                    cursor.at += 1;
-                    return Some(Token::Close(bracket));
-                }
-                b'"' => return cursor.value().map(Token::String),
-                _ => return cursor.value().map(Token::Scalar),
-            }
-        }
-    })
-}
-
-/// A place in a text. It only ever stops beside ASCII bytes, so every slice lies on character boundaries.
-#[derive(Clone, Debug)]
-struct Cursor<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Cursor<'a> {
-    fn new(text: &'a str) -> Cursor<'a> {
-        Cursor { text, at: 0 }
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
-    }
-
-    fn skip_blanks(&mut self) {
-        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
-            self.at += 1;
-        }
-    }
-
-    /// Whether `byte` is the next thing, blanks aside; if so it is passed.
-    fn eat(&mut self, byte: u8) -> bool {
-        self.skip_blanks();
-        let found = self.peek() == Some(byte);
-        self.at += usize::from(found);
-        found
-    }
-
-    /// Passes what follows a value: `true` after a comma, `false` after `close`.
-    fn another(&mut self, close: u8) -> Option<bool> {
-        if self.eat(b',') {
-            Some(true)
-        } else {
-            self.eat(close).then_some(false)
-        }
-    }
-
-    /// Passes the next value and gives its slice.
-    fn value(&mut self) -> Option<&'a str> {
-        self.skip_blanks();
-        let start = self.at;
-        match self.peek()? {
-            b'"' => self.skip_string()?,
-            b'[' | b'{' => self.skip_nested()?,
-            _ => self.skip_scalar(),
-        }
-        self.text.get(start..self.at).filter(|value| !value.is_empty())
-    }
-
-    fn skip_scalar(&mut self) {
-        while let Some(byte) = self.peek()
-            && !matches!(byte, b',' | b':' | b']' | b'}' | b'[' | b'{' | b'"' | b' ' | b'\t' | b'\n' | b'\r')
-        {
-            self.at += 1;
-        }
-    }
-
-    fn skip_string(&mut self) -> Option<()> {
-        let mut at = self.at + 1;
-        loop {
-            let rest = self.text.as_bytes().get(at..)?;
-            let found = memchr::memchr2(b'"', b'\\', rest)?;
-            if rest[found] == b'"' {
-                self.at = at + found + 1;
-                return Some(());
-            }
-            at += found + 2;
-        }
-    }
-
-    fn skip_nested(&mut self) -> Option<()> {
-        let mut depth = 0usize;
-        loop {
-            match self.peek()? {
-                b'"' => {
-                    self.skip_string()?;
-                    continue;
-                }
-                b'[' | b'{' => depth += 1,
-                b']' | b'}' => depth -= 1,
-                _ => {}
-            }
-            self.at += 1;
-            if depth == 0 {
-                return Some(());
-            }
-        }
-    }
+/// Appends a number.
+pub fn write_number(out: &mut Vec<u8>, number: u64) {
+    let _ = serde_json::to_writer(out, &number);
 }
 
 fn simd_accepts(text: &str, scratch: &mut Scratch) -> bool {
@@ -387,8 +187,23 @@ mod tests {
     /// A random valid text; `budget` bounds its size.
     fn grow(chance: &mut Chance, budget: u64, out: &mut String) {
         const LEAVES: &[&str] = &[
-            "0", "-0", "-1.5e-7", "1E400", "123456789012345678901234567890", "true", "false", "null", r#""""#, r#""a,]}b""#,
-            r#""\"\\\/\b\f\n\r\t""#, r#""\ud83d""#, r#""\ud83d\ude00""#, r#""\ude00\u0041""#, "\"\u{7f}é漢😀\"", r#""\\""#, r#""[{\"""#,
+            "0",
+            "-0",
+            "-1.5e-7",
+            "1E400",
+            "123456789012345678901234567890",
+            "true",
+            "false",
+            "null",
+            r#""""#,
+            r#""a,]}b""#,
+            r#""\"\\\/\b\f\n\r\t""#,
+            r#""\ud83d""#,
+            r#""\ud83d\ude00""#,
+            r#""\ude00\u0041""#,
+            "\"\u{7f}é漢😀\"",
+            r#""\\""#,
+            r#""[{\"""#,
         ];
         const BLANKS: &[&str] = &["", "", "", " ", "\n\t ", "\r"];
         let blank = |chance: &mut Chance| BLANKS[chance.below(BLANKS.len() as u64) as usize];
@@ -422,7 +237,10 @@ mod tests {
         const BYTES: &[u8] = b"[]{}\",:\\ue0123-+.\x00\x1f \x0cntf/";
         let mut chars: Vec<char> = text.chars().collect();
         for _ in 0..=chance.below(2) {
-            let (at, new) = (chance.below(chars.len() as u64 + 1) as usize, BYTES[chance.below(BYTES.len() as u64) as usize] as char);
+            let (at, new) = (
+                chance.below(chars.len() as u64 + 1) as usize,
+                BYTES[chance.below(BYTES.len() as u64) as usize] as char,
+            );
             match chance.below(3) {
                 0 if at < chars.len() => chars[at] = new,
                 1 if at < chars.len() => drop(chars.remove(at)),
@@ -462,14 +280,38 @@ mod tests {
     fn validate_is_serde_json_with_a_bound_on_depth() {
         let scratch = &mut Scratch::new();
         let mut table: Vec<(String, bool)> = [
-            ("", false), (" ", false), ("1", true), (" [ ] ", true), ("[1,]", false), ("[1 2]", false), ("{\"a\"}", false), ("01", false),
-            (r#""\ud83d""#, true), (r#""\ud83"#, false), ("\"\u{1}\"", false), ("\u{feff}1", false), ("nul", false), ("1e999", true),
-            ("[]]", false), ("[}", false), ("'a'", false), ("NaN", false), ("\u{c}1", false), ("-", false), ("1.", false),
+            ("", false),
+            (" ", false),
+            ("1", true),
+            (" [ ] ", true),
+            ("[1,]", false),
+            ("[1 2]", false),
+            ("{\"a\"}", false),
+            ("01", false),
+            (r#""\ud83d""#, true),
+            (r#""\ud83"#, false),
+            ("\"\u{1}\"", false),
+            ("\u{feff}1", false),
+            ("nul", false),
+            ("1e999", true),
+            ("[]]", false),
+            ("[}", false),
+            ("'a'", false),
+            ("NaN", false),
+            ("\u{c}1", false),
+            ("-", false),
+            ("1.", false),
         ]
         .map(|(text, ok)| (text.to_owned(), ok))
         .into();
         for pad in [0, 2 * SIMD_BYTES_MIN, SCRATCH_BYTES_MAX] {
-            for (depth, ok) in [(1, true), (JSON_DEPTH_MAX - 1, true), (JSON_DEPTH_MAX, true), (JSON_DEPTH_MAX + 1, false), (2000, false)] {
+            for (depth, ok) in [
+                (1, true),
+                (JSON_DEPTH_MAX - 1, true),
+                (JSON_DEPTH_MAX, true),
+                (JSON_DEPTH_MAX + 1, false),
+                (2000, false),
+            ] {
                 table.push((nested(depth, pad), ok));
                 table.push((nested(depth, pad).replace('[', "{\"a\":").replace(']', "}"), ok));
             }
@@ -479,7 +321,13 @@ mod tests {
             table.push((format!("[\"{}\",]", "x".repeat(pad)), false));
         }
         for (text, ok) in &table {
-            assert_eq!(validate(text, scratch), *ok, "{} bytes {:?}", text.len(), text.chars().take(40).collect::<String>());
+            assert_eq!(
+                validate(text, scratch),
+                *ok,
+                "{} bytes {:?}",
+                text.len(),
+                text.chars().take(40).collect::<String>()
+            );
             assert_eq!(expected(text), *ok);
         }
     }
