@@ -102,9 +102,9 @@ impl Decoder {
             OpCode::Data(Data::Binary) if head.fin => Event::Binary(payload),
             OpCode::Data(kind) => {
                 let text = kind == Data::Text;
-                let open = self.open.get_or_insert_with(|| {
-                    Box::new(Fragments { bytes: Vec::new(), valid: 0, text, complete: false })
-                });
+                let open = self
+                    .open
+                    .get_or_insert_with(|| Box::new(Fragments { bytes: Vec::new(), valid: 0, text, complete: false }));
                 open.append(payload, head.fin)?;
                 if head.fin { open.message()? } else { Event::Partial }
             }
@@ -151,7 +151,9 @@ impl Decoder {
 
         let mut cursor = Cursor::new(input);
         // Opcodes are all this parser refuses, and they are known to be good.
-        let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(|_| Error::Opcode)? else { return Ok(None) };
+        let Some((header, length)) = FrameHeader::parse(&mut cursor).map_err(|_| Error::Opcode)? else {
+            return Ok(None);
+        };
         let shortest = match length_code {
             126 => 126,
             127 => 65_536,
@@ -300,7 +302,11 @@ mod tests {
             (vec![0x80, 0x80], Error::Continuation, 1002),
             (vec![0x00, 0x80], Error::Continuation, 1002),
             ([frame(Text, false, b"a"), vec![0x81, 0x80]].concat(), Error::Continuation, 1002),
-            ([frame(Text, false, b"a"), frame(Continuation, true, b""), vec![0x80, 0x80]].concat(), Error::Continuation, 1002),
+            (
+                [frame(Text, false, b"a"), frame(Continuation, true, b""), vec![0x80, 0x80]].concat(),
+                Error::Continuation,
+                1002,
+            ),
             (masked(&[0x81, 0xfe, 0, 125]), Error::Length, 1002),
             (masked(&[0x81, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff]), Error::Length, 1002),
             (masked(&[0x81, 0xff, 0x80, 0, 0, 0, 0, 1, 0, 0]), Error::Length, 1002),
@@ -337,7 +343,13 @@ mod tests {
                 let decoder = &mut Decoder::default();
                 assert_eq!(decoder.decode(&mut input, MAX), Ok(None));
                 assert_eq!(input, whole[..cut]);
-                let expected = if cut < 2 { 2 } else if cut < head { head } else { whole.len() };
+                let expected = if cut < 2 {
+                    2
+                } else if cut < head {
+                    head
+                } else {
+                    whole.len()
+                };
                 assert_eq!(decoder.needed(&input), expected, "{length} {cut}");
             }
         }
