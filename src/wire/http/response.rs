@@ -1,6 +1,6 @@
 //! Responses to bytes.
 //!
-//! Every response says its length and whether the connection stays, so that any of them may be followed by the next request. There is no
+//! Every response that may have a body says its length, and all say whether the connection stays, so that any of them may be followed by the next request. There is no
 //! `Date`: this floor has no clock.
 
 use std::{borrow::Cow, io::Write};
@@ -76,8 +76,8 @@ impl Response {
                 push_line("X-Content-Type-Options", "nosniff", out);
             }
         }
-        // RFC 9110 section 8.6: these have no body, and saying so is forbidden.
-        let bodiless = self.status < 200 || self.status == 204;
+        // RFC 9110 section 8.6: these have no body; a length is forbidden, or for 304 would be that of the body left out.
+        let bodiless = self.status < 200 || [204, 304].contains(&self.status);
         if !bodiless {
             push_number("Content-Length", self.body.len(), out);
         }
@@ -105,7 +105,7 @@ impl Response {
         out.extend_from_slice(b"Connection: ");
         out.extend_from_slice(connection.as_bytes());
         out.extend_from_slice(b"\r\n\r\n");
-        if !head_only && !bodiless && self.status != 304 {
+        if !head_only && !bodiless {
             out.extend_from_slice(&self.body);
         }
     }
@@ -271,7 +271,7 @@ mod tests {
                 &injected,
                 true,
                 false,
-                "HTTP/1.1 304 Not Modified\r\nContent-Length: 0\r\nETag: xSet-Cookie: y\r\nConnection: keep-alive\r\n\r\n",
+                "HTTP/1.1 304 Not Modified\r\nETag: xSet-Cookie: y\r\nConnection: keep-alive\r\n\r\n",
             ),
         ];
         for (response, keep_alive, head_only, expected) in table {
