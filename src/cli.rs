@@ -7,6 +7,7 @@ use crate::base::time::UnixMs;
 use crate::config::{Config, Env, Error, PROFILES, Sources};
 use crate::wire::auth::{Mint, MintError, Reject, mint, verify};
 use clap::{Args, Parser, Subcommand};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -134,8 +135,11 @@ pub fn run(now: UnixMs, serve: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     };
     match result {
         Ok(text) => {
-            println!("{}", text.trim_end());
-            ExitCode::SUCCESS
+            // `println!` panics where the reader has gone, as `| head -1` does.
+            match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
         }
         Err(failure) => wrong(&failure),
     }

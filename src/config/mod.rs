@@ -193,7 +193,7 @@ impl Config {
                 raw.add_text(key, value.clone(), Origin::Flag(flag));
             }
         }
-        build(&raw, file.is_some(), &sources.env)
+        build(&raw, file.as_deref(), &sources.env)
     }
 
     /// The keys tokens are verified with. In development mode the key is read, and made where there is none yet.
@@ -213,19 +213,22 @@ impl Config {
     }
 }
 
-fn build(raw: &Raw, has_file: bool, env: &Env) -> Result<Config, Error> {
+fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
     let mut warnings = Vec::new();
     let keys = keys(raw)?;
     let host = address(raw, "server.host")?;
-    let development = keys.is_none() && !has_file && host.is_none_or(|host| host.is_loopback());
+    let development = keys.is_none() && file.is_none() && host.is_none_or(|host| host.is_loopback());
     if keys.is_none() && !development {
-        let why = match host {
-            Some(host) if !has_file => {
-                format!("no key to verify tokens with, and development mode does not listen on {host}")
+        return Err(match (file, host) {
+            (Some(path), _) => {
+                let origin = Origin::File { path: path.into(), line: 0 };
+                Error::Value { origin, key: "auth.secret".into(), reason: no_key("no key to verify tokens with") }
             }
-            _ => "no key to verify tokens with".into(),
-        };
-        return Err(missing_key(&why));
+            (None, Some(host)) => {
+                missing_key(&format!("no key to verify tokens with, and development mode does not listen on {host}"))
+            }
+            (None, None) => missing_key("no key to verify tokens with"),
+        });
     }
     if let Some(keys) = &keys {
         if keys.has_short_secret() {
@@ -264,8 +267,12 @@ fn build(raw: &Raw, has_file: bool, env: &Env) -> Result<Config, Error> {
 }
 
 fn missing_key(why: &str) -> Error {
-    let how = "set JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWKS_FILE, or one of secret, public_key_file, jwks_file in section [auth]";
-    Error::Missing { key: "auth.secret", reason: format!("{why}: {how}") }
+    Error::Missing { key: "auth.secret", reason: no_key(why) }
+}
+
+fn no_key(why: &str) -> String {
+    let keys = "secret, public_key_file, jwks_file in section [auth]";
+    format!("{why}: set JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWKS_FILE, or one of {keys}")
 }
 
 fn read(path: &Path) -> Result<String, Error> {

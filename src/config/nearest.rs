@@ -12,7 +12,9 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             let tail =
                 |long: &str, short: &str| long.strip_suffix(short).is_some_and(|rest| rest.ends_with(['.', '_']));
             let near = distance * 3 <= plain.chars().count().max(3);
-            (near || tail(&plain, &name) || tail(&name, &plain)).then_some((distance, candidate))
+            let is_tail = tail(&plain, &name) || tail(&name, &plain);
+            // Of several tails the first: a list of keys begins with the likeliest.
+            (near || is_tail).then_some((if near { distance } else { usize::MAX }, candidate))
         })
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, candidate)| candidate)
@@ -24,7 +26,7 @@ mod tests {
 
     #[test]
     fn what_is_meant() {
-        let known = ["server.port", "server.host", "server.admin_port", "auth.secret"];
+        let known = ["server.port", "redis.port", "server.host", "server.admin_port", "auth.secret"];
         for (name, meant) in [
             ("server.prot", Some("server.port")),
             ("sever.host", Some("server.host")),

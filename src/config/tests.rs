@@ -11,14 +11,15 @@ fn load(
 ) -> Result<Config, Error> {
     let env = Env::new(env.iter().map(|&(name, value)| (name.into(), value.into())));
     let mut raw = Raw::default();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/t.toml");
     if let Some(text) = file {
-        raw.add_file(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keys/t.toml"), text)?;
+        raw.add_file(&path, text)?;
     }
     env.add_to(&mut raw)?;
     for &(flag, path, value) in flags {
         raw.add_text(key::find(path).unwrap(), value.into(), Origin::Flag(flag));
     }
-    build(&raw, file.is_some(), &env)
+    build(&raw, file.map(|_| &*path), &env)
 }
 
 fn with_env(env: &[(&str, &str)]) -> Result<Config, Error> {
@@ -32,7 +33,7 @@ fn with_file(text: &str) -> Result<Config, Error> {
 #[test]
 fn every_key_of_the_table_is_read() {
     let raw = Raw::default();
-    build(&raw, false, &Env::new([])).unwrap();
+    build(&raw, None, &Env::new([])).unwrap();
     let known: BTreeSet<&str> = KEYS.iter().map(|key| key.path).collect();
     assert_eq!(*raw.read.borrow(), known);
 }
@@ -101,7 +102,8 @@ fn development_mode() {
             }
             (Err(error), None) => {
                 let text = error.to_string();
-                assert!(text.starts_with("auth.secret: no key") && text.contains("JWT_SECRET"), "{text}");
+                assert!(text.contains("auth.secret: no key") && text.contains("JWT_SECRET"), "{text}");
+                assert_eq!(text.contains("t.toml: auth.secret"), file.is_some(), "{text}");
             }
             (result, _) => panic!("{file:?} {env:?}: {result:?}"),
         }
@@ -164,7 +166,8 @@ fn every_short_name() {
         ("TENANTCAST_AUTH__LEEWAY_MS", "500", |c| c.auth.policy.leeway.as_millis().to_string(), "500"),
     ];
     for (name, value, shows, expected) in table {
-        let config = with_env(&[("REDIS_HOST", "h"), (name, value)].into_iter().rev().collect::<Vec<_>>());
+        let host = if *name == "REDIS_HOST" { ("SHARDS", "1") } else { ("REDIS_HOST", "h") };
+        let config = with_env(&[host, (name, value)]);
         let config = config.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(shows(&config), *expected, "{name}={value}");
     }

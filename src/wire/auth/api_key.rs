@@ -84,14 +84,13 @@ impl fmt::Debug for ApiKeys {
 impl ApiKey {
     fn parse(entry: &str, position: usize) -> Result<ApiKey, ApiKeyError> {
         let (tenant, key) = match entry.split_once('=') {
-            Some((tenant, key)) if !is_padded(entry) => {
-                (Some(TenantId::parse(tenant.trim()).ok_or(ApiKeyError::Tenant(position))?), key.trim())
-            }
+            Some((tenant, key)) if !is_padded(entry) => (Some(tenant.trim()), key.trim()),
             _ => (None, entry),
         };
         if key.trim_matches('=').is_empty() {
             return Err(ApiKeyError::Empty(position));
         }
+        let tenant = tenant.map(|tenant| TenantId::parse(tenant).ok_or(ApiKeyError::Tenant(position))).transpose()?;
         let digest = match key.strip_prefix("sha256:") {
             Some(hex) => unhex(hex).ok_or(ApiKeyError::Digest(position))?,
             None => digest(key),
