@@ -158,7 +158,7 @@ pub struct Context<'a> {
     pub(super) shard: &'a mut Shard,
     pub(super) socket: SocketKey,
     /// The acknowledgement that is owed.
-    ack: Option<u64>,
+    pub(super) ack: Option<u64>,
     /// Of a greeting: the socket is an earlier one, with all it missed.
     pub(super) recovered: bool,
 }
@@ -272,10 +272,6 @@ impl<'a> Context<'a> {
     pub fn close(&mut self, close: Close) {
         let session = self.shard.sockets[self.socket].session;
         self.shard.close(session, close);
-    }
-
-    pub(super) fn is_alive(&self) -> bool {
-        self.shard.sockets.contains(self.socket)
     }
 }
 

@@ -8,7 +8,7 @@ use super::room::slot;
 use super::session::{End, Kind, SessionKey, Transport};
 use super::socket::SocketKey;
 use super::{Place, Role, Shard, Timer};
-use crate::base::{limit, slab::Key, time::Duration};
+use crate::base::{limit, time::Duration};
 use crate::wire::{close::Close, json, socket_io};
 
 impl Shard {
@@ -216,10 +216,5 @@ impl Shard {
         tenant.publish_ids.expire(self.now.at);
         self.expire_saved(key);
         self.tend_tenant(key);
-    }
-
-    /// The slot of a session's queue, for those that have only a socket.
-    pub(super) fn slot_of(&self, socket: SocketKey) -> Option<u32> {
-        self.sockets.get(socket).map(|socket| socket.session.index())
     }
 }

@@ -438,7 +438,7 @@ impl Shard {
     }
 
     /// Takes a token for one packet. What is over the rate is still handled, with `rate_limited` for an answer, unless it is a flood.
-    fn paced(&mut self, key: SessionKey) -> bool {
+    pub(super) fn paced(&mut self, key: SessionKey) -> bool {
         self.counts.up(Count::PacketsIn);
         let limits = &self.settings.limits;
         let verdict = self.sessions[key].bucket.take(self.now.at, 1, limits.events_per_second, limits.events_burst);

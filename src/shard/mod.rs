@@ -450,3 +450,6 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

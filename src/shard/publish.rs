@@ -212,3 +212,12 @@ impl Shard {
 pub(super) fn tenant_room(tenant: &super::tenant::Tenant) -> Option<RoomKey> {
     tenant.rooms.get(&*format!("tenant:{}", tenant.id)).copied()
 }
+
+/// `"id":..,"epoch":..,"offset":..`; an ephemeral event has no place.
+pub(super) fn write_receipt(receipt: &Receipt, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"id\":");
+    json::write_string(out, &receipt.id);
+    if let Some((epoch, offset)) = receipt.place {
+        let _ = write!(out, ",\"epoch\":\"{epoch}\",\"offset\":{offset}");
+    }
+}
