@@ -4,22 +4,21 @@
 //! never skipped; time is read once a read, so that a delivery's latency includes nothing that happens after its bytes arrived.
 //! Reading is edge-triggered into one shared buffer: a read that does not fill it has emptied the socket, which saves the second call.
 
-use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::clock::{Alarm, now_us};
 use crate::delivery::{self, Payload, Reader};
+use crate::dial::{dial, source};
 use crate::frame::{self, Frame};
+use crate::measured::{Measured, count, record};
 use crate::packet::{self, Answer};
 use crate::scenario::{Scenario, Schedule, TokenIn};
 use crate::session::{self, Greeting, Occurrence, Phase};
@@ -43,8 +42,6 @@ const TICK_US: u64 = 100_000;
 const GRACE_US: u64 = 300_000;
 /// Every how many deliveries one is parsed as JSON and compared.
 const SAMPLE_EVERY: u64 = 1024;
-/// Reasons and event names counted apart; the rest share one row.
-const NAMES_MAX: usize = 32;
 
 /// Where to connect.
 #[derive(Clone, Debug)]
@@ -52,27 +49,6 @@ pub struct Target {
     pub address: SocketAddr,
     /// For the `Host` header.
     pub authority: String,
-}
-
-/// What the loop saw.
-pub struct Measured {
-    pub ready: u32,
-    /// Microseconds from the first attempt to the last connection that got ready.
-    pub connect_us: u64,
-    pub closed_early: u64,
-    /// Why connections were not opened or were closed.
-    pub failures: BTreeMap<String, u64>,
-    pub refusals: BTreeMap<String, u64>,
-    /// Events that were not deliveries, by name.
-    pub other_events: BTreeMap<String, u64>,
-    /// Microseconds; connect attempt to ready.
-    pub connect: Histogram<u64>,
-    /// Microseconds; intended send time to receipt, measured part only.
-    pub delivery: Histogram<u64>,
-    /// Microseconds; intended send time to ack, measured part only.
-    pub ack: Histogram<u64>,
-    /// Microseconds; intended send time to real one: the load generator's own lateness.
-    pub late: Histogram<u64>,
 }
 
 pub struct Driver<'a> {
@@ -152,18 +128,7 @@ impl<'a> Driver<'a> {
             closed: 0,
             deliveries: 0,
             mask: 0x9e37_79b9,
-            measured: Measured {
-                ready: 0,
-                connect_us: 0,
-                closed_early: 0,
-                failures: BTreeMap::new(),
-                refusals: BTreeMap::new(),
-                other_events: BTreeMap::new(),
-                connect: histogram(),
-                delivery: histogram(),
-                ack: histogram(),
-                late: histogram(),
-            },
+            measured: Measured::new(),
         })
     }
 
@@ -440,6 +405,7 @@ impl<'a> Driver<'a> {
         };
         let fast = self.reader.read(text);
         self.deliveries += 1;
+        self.measured.slow_reads += u64::from(fast.is_none());
         let delivery = match fast {
             Some(delivery) if !self.deliveries.is_multiple_of(SAMPLE_EVERY) => delivery,
             _ => {
@@ -542,32 +508,6 @@ impl<'a> Driver<'a> {
     }
 }
 
-/// The address a connection comes from: one of 127.0.0.2.. towards a loopback server, else the system's choice.
-fn source(target: SocketAddr, index: u32, sources: u8) -> Option<SocketAddr> {
-    match target.ip() {
-        IpAddr::V4(ip) if ip.is_loopback() => {
-            let last = 2 + (index % u32::from(sources)) as u8 % 253;
-            Some(SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), 0))
-        }
-        _ => None,
-    }
-}
-
-fn dial(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
-        socket.bind(&source.into())?;
-    }
-    match socket.connect(&target.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(TcpStream::from_std(socket.into()))
-}
-
 /// Replaces what is kept, giving memory back once nothing is.
 fn keep(inbox: &mut Vec<u8>, rest: &[u8]) {
     if rest.is_empty() {
@@ -577,23 +517,5 @@ fn keep(inbox: &mut Vec<u8>, rest: &[u8]) {
     } else {
         inbox.clear();
         inbox.extend_from_slice(rest);
-    }
-}
-
-/// One minute at three digits; a longer time counts as a minute.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("these bounds are valid")
-}
-
-fn record(histogram: &mut Histogram<u64>, now: u64, since: u64) {
-    histogram.saturating_record(now.saturating_sub(since));
-}
-
-fn count(table: &mut BTreeMap<String, u64>, name: &str) {
-    if let Some(count) = table.get_mut(name) {
-        *count += 1;
-    } else {
-        let name = if table.len() < NAMES_MAX { name } else { "others" };
-        *table.entry(name.to_owned()).or_default() += 1;
     }
 }

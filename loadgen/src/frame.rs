@@ -87,7 +87,8 @@ mod tests {
     #[test]
     fn decodes_what_a_server_may_send_and_nothing_else() {
         let long = [&[0x81, 126, 0, 200][..], &[b'x'; 200]].concat();
-        let table: &[(&[u8], Result<Option<(Frame<'_>, usize)>, FrameError>)] = &[
+        type Answer<'a> = Result<Option<(Frame<'a>, usize)>, FrameError>;
+        let table: &[(&[u8], Answer<'_>)] = &[
             (b"", Ok(None)),
             (b"\x81", Ok(None)),
             (b"\x81\x02h", Ok(None)),

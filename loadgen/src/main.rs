@@ -12,8 +12,10 @@
 mod cli;
 mod clock;
 mod delivery;
+mod dial;
 mod driver;
 mod frame;
+mod measured;
 mod packet;
 mod process;
 mod report;
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(FAILED),
         Err(error) => {
             eprintln!("loadgen: {error:#}");
-            ExitCode::from(COULD_NOT_RUN)
+            ExitCode::from(if error.is::<server::Ended>() { FAILED } else { COULD_NOT_RUN })
         }
     }
 }

@@ -94,6 +94,8 @@ pub struct OwnCost {
     pub cpu_share: f64,
     /// CPU a delivery received, microseconds, publishing and acks included. Zero without publishing.
     pub cpu_us_per_delivery: f64,
+    /// The part of it outside the kernel.
+    pub user_us_per_delivery: f64,
     pub rss_bytes: u64,
 }
 
@@ -178,7 +180,8 @@ impl fmt::Display for Report {
         }
         write!(f, "loadgen      {:.0} % of a core", self.own.cpu_share * 100.0)?;
         if self.publishing.is_some() {
-            write!(f, ", {:.2} us CPU a delivery", self.own.cpu_us_per_delivery)?;
+            let (all, user) = (self.own.cpu_us_per_delivery, self.own.user_us_per_delivery);
+            write!(f, ", {all:.2} us CPU a delivery ({user:.2} of it outside the kernel)")?;
         }
         writeln!(f, ", {} resident", bytes(self.own.rss_bytes))?;
         for (name, table) in [("closed because", &self.failures), ("other events", &self.other_events)] {

@@ -110,6 +110,17 @@ fn measure(
     let connect_seconds = measured.connect_us as f64 / 1e6;
     let (members_per_room_min, members_per_room_max) = scenario.members_per_room();
     let received = tally.received;
+    let mut warnings = Vec::new();
+    if measured.slow_reads > 0 {
+        let slow = measured.slow_reads;
+        warnings.push(format!(
+            "{slow} deliveries were not laid out as expected and were parsed as JSON: loadgen used more CPU"
+        ));
+    }
+    let [own_per_delivery, user_per_delivery] = match received {
+        0 => [0.0; 2],
+        _ => [own_us, own.user_us - own_before.user_us].map(|us| us as f64 / received as f64),
+    };
     let report = Report {
         scenario: scenario.clone(),
         address,
@@ -141,13 +152,14 @@ fn measure(
         ),
         own: OwnCost {
             cpu_share: own_us as f64 / 1e6 / seconds,
-            cpu_us_per_delivery: if received == 0 { 0.0 } else { own_us as f64 / received as f64 },
+            cpu_us_per_delivery: own_per_delivery,
+            user_us_per_delivery: user_per_delivery,
             rss_bytes: own.rss_bytes,
         },
         failures: measured.failures,
         other_events: measured.other_events,
         checks: Vec::new(),
-        warnings: Vec::new(),
+        warnings,
         passed: false,
     };
     Ok(report.judge())

@@ -1,6 +1,7 @@
 //! The server under test, when the load generator starts it: found or built, started, watched, stopped.
 //!
-//! Invariant: the child does not outlive its [`Server`], however this process ends short of SIGKILL. It is stopped by its pid, first with SIGTERM.
+//! Invariant: the child does not outlive its [`Server`], however this process ends short of SIGKILL or a second Ctrl-C.
+//! It is stopped by its pid, first with SIGTERM.
 
 use std::env;
 use std::fs::{self, File};
@@ -18,6 +19,11 @@ use crate::process::Process;
 const READY: &str = "tenantcast ready on ";
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOPPED_WITHIN_MS: u64 = 10_000;
+
+/// The server ended while it was measured. A failed check, not a run that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Ended(pub String);
 
 pub struct Server {
     child: Child,
@@ -79,7 +85,7 @@ impl Server {
             eprintln!("server output: {}", self.log.display());
         }
         match gone {
-            Some(reason) => bail!(reason),
+            Some(reason) => Err(Ended(reason).into()),
             None if !stopped => bail!("the server did not stop within {STOPPED_WITHIN_MS} ms of SIGTERM"),
             None => Ok(()),
         }

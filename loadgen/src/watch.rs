@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::clock::now_us;
-use crate::server::Server;
+use crate::server::{Ended, Server};
 
 const LOOK_EVERY_US: u64 = 100_000;
 
@@ -51,7 +51,7 @@ impl Watch {
             bail!("interrupted");
         }
         if let Some(reason) = self.server.as_mut().and_then(Server::ended) {
-            bail!(reason);
+            return Err(Ended(reason).into());
         }
         self.bar.set_position(position);
         Ok(())
