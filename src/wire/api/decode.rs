@@ -7,9 +7,11 @@
 //! Where an event is refused, its JSON pointer (RFC 6901) is put together from the inside out on the error path only.
 
 use super::{Bounds, Error, Publish};
-use crate::base::limit::{EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, JSON_DEPTH_MAX, PUBLISH_BATCH_MAX, SUBSCRIBE_ITEMS_MAX, TENANT_BYTES_MAX};
+use crate::base::limit::{
+    EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, JSON_DEPTH_MAX, PUBLISH_BATCH_MAX, SUBSCRIBE_ITEMS_MAX, TENANT_BYTES_MAX,
+};
+use crate::wire::http::Query;
 use crate::wire::json::{self, Scratch};
-use percent_encoding::percent_decode_str;
 use serde::de::IgnoredAny;
 use std::{borrow::Cow, fmt};
 
@@ -53,10 +55,9 @@ pub(super) fn publish(body: &[u8], bounds: Bounds) -> Result<Vec<Publish>, Error
 }
 
 /// `limit`, `epoch` and `offset` of a history request; both of the last two or neither.
-pub(super) fn history(query: &str) -> Result<(Option<(Box<str>, u64)>, usize), Error> {
+pub(super) fn history(query: Query<'_>) -> Result<(Option<(Box<str>, u64)>, usize), Error> {
     let (mut limit, mut epoch, mut offset) = (None, None, None);
-    for pair in parameters(query) {
-        let (name, value) = pair?;
+    for (name, value) in query.iter() {
         let twice = match &*name {
             "limit" => limit.replace(number("limit", &value)?).is_some(),
             "epoch" => epoch.replace(Box::from(value)).is_some(),
@@ -85,25 +86,11 @@ pub(super) fn history(query: &str) -> Result<(Option<(Box<str>, u64)>, usize), E
 }
 
 /// For the requests that take no parameters.
-pub(super) fn no_parameters(query: &str) -> Result<(), Error> {
-    match parameters(query).next() {
+pub(super) fn no_parameters(query: Query<'_>) -> Result<(), Error> {
+    match query.iter().next() {
         None => Ok(()),
-        Some(pair) => Err(Error::parameter(&pair?.0, "is not known here")),
+        Some((name, _)) => Err(Error::parameter(&name, "is not known here")),
     }
-}
-
-fn parameters(query: &str) -> impl Iterator<Item = Result<(String, String), Error>> {
-    let text = |part: &str| -> Result<String, Error> {
-        let spaced = part.replace('+', " ");
-        match percent_decode_str(&spaced).decode_utf8() {
-            Ok(text) => Ok(text.into_owned()),
-            Err(_) => Err(Error::parameter(part, "is not UTF-8")),
-        }
-    };
-    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Ok((text(name)?, text(value)?))
-    })
 }
 
 fn number(name: &str, text: &str) -> Result<u64, Error> {

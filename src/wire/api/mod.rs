@@ -19,7 +19,8 @@
 //! GET /api/v1/openapi.json                             nothing
 //! ```
 //!
-//! A path is split at its slashes first and its segments are decoded after that, so a room `a/b` is asked for as `rooms/a%2Fb`.
+//! A path is split at its slashes first and its segments are decoded after that, so a room `a/b` is asked for as `rooms/a%2Fb`. HEAD is
+//! answered like GET.
 //! What is wrong is looked for in this order: path, method, bearer, content type, size, text, fields.
 
 mod decode;
@@ -30,12 +31,12 @@ mod tests;
 pub use decode::{EVENT_KEYS, HISTORY_LIMIT_DEFAULT, RESERVED_TYPES};
 
 use super::auth::{ApiAccess, ApiKeys, Keys, Policy, Reject, verify};
-use super::http::Response;
+use super::http::{Method, Request, Response};
 use super::json;
 use crate::base::id::TenantId;
 use crate::base::limit::{PUBLISH_BATCH_MAX, TENANT_BYTES_MAX};
 use crate::base::time::{Duration, UnixMs};
-use percent_encoding::percent_decode_str;
+use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// Where every path of the API begins.
@@ -81,20 +82,6 @@ pub struct Publish {
     pub to_permissions: Vec<Box<str>>,
 }
 
-/// A request whose path begins with [`PREFIX`].
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    pub method: &'a str,
-    /// Without the query, not percent-decoded.
-    pub path: &'a str,
-    /// Without its `?`, not percent-decoded.
-    pub query: &'a str,
-    pub body: &'a [u8],
-    pub content_type: Option<&'a str>,
-    /// Of `Authorization: Bearer`.
-    pub bearer: Option<&'a str>,
-}
-
 /// Who may call, and how much.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
@@ -117,8 +104,6 @@ pub struct Bounds {
 /// Why a request is refused. The shard answers with the last ones.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    #[error("the path segment `{0}` is not UTF-8 when decoded")]
-    Path(Box<str>),
     #[error("the parameter `{name}` {message}")]
     Parameter { name: Box<str>, message: Cow<'static, str> },
     #[error("the body is not JSON: {0}")]
@@ -164,7 +149,6 @@ impl Error {
     /// The status of the answer and the code in it.
     pub const fn row(&self) -> (u16, &'static str) {
         match self {
-            Error::Path(_) => (400, "invalid_path"),
             Error::Parameter { .. } => (400, "invalid_parameter"),
             Error::Json(_) => (400, "invalid_json"),
             Error::Event { .. } => (400, "invalid_event"),
@@ -185,7 +169,7 @@ impl Error {
     }
 
     /// `{"code", "message"}`; for an event also `"pointer"`; for a bearer also `"data": {"code"}`, as every other refused token is answered.
-    pub fn body(&self) -> Vec<u8> {
+    fn body(&self) -> Vec<u8> {
         let (_, code) = self.row();
         let mut body = format!("{{\"code\":\"{code}\",\"message\":").into_bytes();
         json::write_string(&mut body, &self.to_string());
@@ -201,8 +185,16 @@ impl Error {
         body
     }
 
-    /// The header the status demands (RFC 9110 sections 10.2.1, 10.2.3 and 11.6.1).
-    pub fn header(&self) -> Option<(&'static str, String)> {
+    /// The answer, with the header its status demands (RFC 9110 sections 10.2.1, 10.2.3 and 11.6.1).
+    pub fn response(&self) -> Response {
+        Response {
+            no_store: true,
+            extra: self.header().into_iter().collect(),
+            ..Response::json(self.row().0, self.body())
+        }
+    }
+
+    fn header(&self) -> Option<(&'static str, String)> {
         match self {
             Error::Token(Reject::Missing) => Some(("WWW-Authenticate", "Bearer".into())),
             Error::Token(_) => Some(("WWW-Authenticate", "Bearer error=\"invalid_token\"".into())),
@@ -227,36 +219,47 @@ pub enum Decoded {
     OpenApi,
 }
 
-/// As [`read`], with everything that can be answered here as an answer.
-pub fn decode(request: &Request<'_>, access: &Access, now: UnixMs) -> Result<(TenantId, Call), Response> {
-    match read(request, access, now) {
+/// Whether a request is one of the API's.
+pub fn is_api(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+/// One request with its whole body: the call it makes for the shard of its tenant, or the answer where that needs no shard.
+pub fn decode(request: &Request, body: &[u8], access: &Access, now: UnixMs) -> Result<(TenantId, Call), Response> {
+    match read(request, body, access, now) {
         Ok(Decoded::Call(tenant, call)) => Ok((tenant, call)),
-        Ok(Decoded::OpenApi) => todo!(),
-        Err(_error) => todo!(),
+        Ok(Decoded::OpenApi) => Err(Response::json(200, openapi::TEXT.as_bytes())),
+        Err(error) => Err(error.response()),
     }
 }
 
-/// Routes, authorises and checks one request.
-pub fn read(request: &Request<'_>, access: &Access, now: UnixMs) -> Result<Decoded, Error> {
-    let rest = request.path.strip_prefix(PREFIX).ok_or(Error::NotFound)?;
-    if rest == "openapi.json" {
-        return match request.method {
-            "GET" => Ok(Decoded::OpenApi),
-            _ => Err(Error::MethodNotAllowed { allow: "GET".into() }),
-        };
+/// As [`decode`], before anything is an answer.
+pub fn read(request: &Request, body: &[u8], access: &Access, now: UnixMs) -> Result<Decoded, Error> {
+    // One more than the longest path has: a longer one matches none.
+    let segments: Segments<'_> = request.segments().take(8).collect();
+    match segments.iter().map(|segment| &**segment).collect::<SmallVec<[&str; 8]>>().as_slice() {
+        ["api", "v1", "openapi.json"] => match request.method {
+            Method::Get | Method::Head => Ok(Decoded::OpenApi),
+            _ => Err(Error::MethodNotAllowed { allow: name(Method::Get).into() }),
+        },
+        ["api", "v1", "tenants", tenant, path @ ..] => {
+            let route = route(request.method, path)?;
+            // A name that no tenant can have is a path that leads nowhere.
+            let tenant = TenantId::parse(tenant).ok_or(Error::NotFound)?;
+            authorise(request.bearer.as_deref(), &tenant, route.scopes, access, now)?;
+            let call = route.call(path, request, body, access.bounds)?;
+            Ok(Decoded::Call(tenant, call))
+        }
+        _ => Err(Error::NotFound),
     }
-    let (tenant, rest) = rest.strip_prefix("tenants/").and_then(|rest| rest.split_once('/')).ok_or(Error::NotFound)?;
-    let route = route(request.method, rest)?;
-    // A name that no tenant can have is a path that leads nowhere.
-    let tenant = TenantId::parse(&segment(tenant)?).ok_or(Error::NotFound)?;
-    authorise(request.bearer, &tenant, route.scopes, access, now)?;
-    let call = route.call(rest, request, access.bounds)?;
-    Ok(Decoded::Call(tenant, call))
 }
+
+/// The parts of a path, decoded.
+type Segments<'a> = SmallVec<[Cow<'a, str>; 8]>;
 
 /// One method of one path.
 struct Route {
-    method: &'static str,
+    method: Method,
     /// Below the tenant; a segment in braces is a parameter.
     path: &'static str,
     /// A token needs one of these.
@@ -282,56 +285,71 @@ const PUBLISH: &[&str] = &["publish"];
 const ADMIN: &[&str] = &["admin"];
 
 const ROUTES: &[Route] = &[
-    Route { method: "POST", path: "events", scopes: PUBLISH, endpoint: Endpoint::Publish },
-    Route { method: "GET", path: "rooms", scopes: READ, endpoint: Endpoint::Rooms },
-    Route { method: "GET", path: "rooms/{room}/history", scopes: READ, endpoint: Endpoint::History },
-    Route { method: "GET", path: "rooms/{room}/presence", scopes: READ, endpoint: Endpoint::Presence },
-    Route { method: "GET", path: "users/{user}", scopes: READ, endpoint: Endpoint::User },
-    Route { method: "DELETE", path: "users/{user}", scopes: ADMIN, endpoint: Endpoint::Kick },
-    Route { method: "GET", path: "stats", scopes: READ, endpoint: Endpoint::Stats },
-    Route { method: "GET", path: "cache/{resource}/{id}", scopes: READ, endpoint: Endpoint::Cache },
-    Route { method: "DELETE", path: "cache/{resource}/{id}", scopes: PUBLISH, endpoint: Endpoint::Cache },
-    Route { method: "GET", path: "jobs", scopes: READ, endpoint: Endpoint::Jobs },
-    Route { method: "POST", path: "jobs", scopes: PUBLISH, endpoint: Endpoint::Jobs },
+    Route { method: Method::Post, path: "events", scopes: PUBLISH, endpoint: Endpoint::Publish },
+    Route { method: Method::Get, path: "rooms", scopes: READ, endpoint: Endpoint::Rooms },
+    Route { method: Method::Get, path: "rooms/{room}/history", scopes: READ, endpoint: Endpoint::History },
+    Route { method: Method::Get, path: "rooms/{room}/presence", scopes: READ, endpoint: Endpoint::Presence },
+    Route { method: Method::Get, path: "users/{user}", scopes: READ, endpoint: Endpoint::User },
+    Route { method: Method::Delete, path: "users/{user}", scopes: ADMIN, endpoint: Endpoint::Kick },
+    Route { method: Method::Get, path: "stats", scopes: READ, endpoint: Endpoint::Stats },
+    Route { method: Method::Get, path: "cache/{resource}/{id}", scopes: READ, endpoint: Endpoint::Cache },
+    Route { method: Method::Delete, path: "cache/{resource}/{id}", scopes: PUBLISH, endpoint: Endpoint::Cache },
+    Route { method: Method::Get, path: "jobs", scopes: READ, endpoint: Endpoint::Jobs },
+    Route { method: Method::Post, path: "jobs", scopes: PUBLISH, endpoint: Endpoint::Jobs },
 ];
 
-fn route(method: &str, path: &str) -> Result<&'static Route, Error> {
+fn route(method: Method, path: &[&str]) -> Result<&'static Route, Error> {
+    let method = if method == Method::Head { Method::Get } else { method };
     let here = || ROUTES.iter().filter(|route| route.matches(path));
     if let Some(route) = here().find(|route| route.method == method) {
         return Ok(route);
     }
-    match here().map(|route| route.method).collect::<Vec<_>>() {
+    match here().map(|route| name(route.method)).collect::<Vec<_>>() {
         methods if methods.is_empty() => Err(Error::NotFound),
         methods => Err(Error::MethodNotAllowed { allow: methods.join(", ") }),
     }
 }
 
+/// A route's method in an `Allow` line.
+fn name(method: Method) -> &'static str {
+    match method {
+        Method::Get | Method::Head => "GET, HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Patch => "PATCH",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+    }
+}
+
 impl Route {
-    fn matches(&self, path: &str) -> bool {
-        let mut asked = path.split('/');
-        let known = self.path.split('/').all(|own| {
-            asked.next().is_some_and(|segment| if own.starts_with('{') { !segment.is_empty() } else { own == segment })
-        });
-        known && asked.next().is_none()
+    fn matches(&self, path: &[&str]) -> bool {
+        let mut own = self.path.split('/');
+        let fits = |segment: &&str| match own.next() {
+            Some(own) if own.starts_with('{') => !segment.is_empty(),
+            Some(own) => own == *segment,
+            None => false,
+        };
+        path.iter().all(fits) && own.next().is_none()
     }
 
-    fn call(&self, path: &str, request: &Request<'_>, bounds: Bounds) -> Result<Call, Error> {
+    fn call(&self, path: &[&str], request: &Request, body: &[u8], bounds: Bounds) -> Result<Call, Error> {
         // Every path with a parameter has its first one there.
-        let named = path.split('/').nth(1).unwrap_or_default();
+        let named = path.get(1).copied().unwrap_or_default();
         let room = || parameter("room", named, bounds.room_name_bytes);
         let user = || parameter("user", named, TENANT_BYTES_MAX);
         if let Endpoint::History = self.endpoint {
             let room = room()?;
-            let (since, limit) = decode::history(request.query)?;
+            let (since, limit) = decode::history(request.query())?;
             return Ok(Call::History { room, since, limit });
         }
-        decode::no_parameters(request.query)?;
+        decode::no_parameters(request.query())?;
         match self.endpoint {
             Endpoint::Publish => {
-                if !request.content_type.is_some_and(is_json) {
+                if !request.content_type.as_deref().is_some_and(is_json) {
                     return Err(Error::UnsupportedMediaType);
                 }
-                decode::publish(request.body, bounds).map(Call::Publish)
+                decode::publish(body, bounds).map(Call::Publish)
             }
             Endpoint::Rooms => Ok(Call::Rooms),
             Endpoint::History => unreachable!("answered above"),
@@ -345,12 +363,7 @@ impl Route {
     }
 }
 
-fn segment(raw: &str) -> Result<Cow<'_, str>, Error> {
-    percent_decode_str(raw).decode_utf8().map_err(|_| Error::Path(raw.chars().take(64).collect::<String>().into()))
-}
-
-fn parameter(name: &str, raw: &str, max: usize) -> Result<Box<str>, Error> {
-    let text = segment(raw)?;
+fn parameter(name: &str, text: &str, max: usize) -> Result<Box<str>, Error> {
     if max != 0 && text.len() > max {
         return Err(Error::parameter(name, format!("must not be longer than {max} bytes")));
     }

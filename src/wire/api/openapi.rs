@@ -8,7 +8,10 @@ pub const TEXT: &str = include_str!("openapi.json");
 
 #[cfg(test)]
 mod tests {
-    use super::super::*;
+    use super::super::{
+        tests::{Asked, every_error, head},
+        *,
+    };
     use super::TEXT;
     use crate::base::limit::{EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PRESENCE_MEMBERS_MAX, SUBSCRIBE_ITEMS_MAX};
     use serde_json::{Value, json};
@@ -47,9 +50,10 @@ mod tests {
     }
 
     fn ask(method: &str, path: &str, query: &str, body: &[u8]) -> Result<Decoded, Error> {
-        let request =
-            Request { method, path, query, body, content_type: Some("application/json"), bearer: Some("key") };
-        read(&request, &access(), UnixMs(0))
+        let target = format!("{path}?{query}");
+        let asked =
+            Asked { method, target: &target, body, content_type: Some("application/json"), bearer: Some("key") };
+        read(&head(asked).unwrap(), body, &access(), UnixMs(0))
     }
 
     /// Path and query with the document's example for every parameter.
@@ -112,8 +116,9 @@ mod tests {
         let document = document();
         let written: BTreeSet<_> =
             operations(&document).into_iter().map(|(path, method, _)| (path.to_owned(), method)).collect();
-        let own =
-            ROUTES.iter().map(|route| (format!("{PREFIX}tenants/{{tenant}}/{}", route.path), route.method.to_owned()));
+        let own = ROUTES.iter().map(|route| {
+            (format!("{PREFIX}tenants/{{tenant}}/{}", route.path), format!("{:?}", route.method).to_uppercase())
+        });
         let own: BTreeSet<_> = own.chain([(format!("{PREFIX}openapi.json"), "GET".to_owned())]).collect();
         assert_eq!(written, own);
     }
@@ -136,7 +141,7 @@ mod tests {
             }
         }
         let mut own = BTreeMap::<u16, BTreeSet<String>>::new();
-        for error in super::super::tests::every_error() {
+        for error in every_error() {
             let (status, code) = error.row();
             own.entry(status).or_default().insert(code.to_owned());
         }
