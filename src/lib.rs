@@ -3,5 +3,6 @@
 pub mod base;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod wire;
 pub mod shard;

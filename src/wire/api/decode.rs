@@ -54,8 +54,11 @@ pub(super) fn publish(body: &[u8], bounds: Bounds) -> Result<Vec<Publish>, Error
     }
 }
 
+/// A position in a room's history: epoch and offset.
+type Since = (Box<str>, u64);
+
 /// `limit`, `epoch` and `offset` of a history request; both of the last two or neither.
-pub(super) fn history(query: Query<'_>) -> Result<(Option<(Box<str>, u64)>, usize), Error> {
+pub(super) fn history(query: Query<'_>) -> Result<(Option<Since>, usize), Error> {
     let (mut limit, mut epoch, mut offset) = (None, None, None);
     for (name, value) in query.iter() {
         let twice = match &*name {
