@@ -50,7 +50,7 @@ impl Shard {
         if self.tenants.contains(key) {
             self.tend_tenant(key);
         }
-        self.out.push(Output::Respond { to: from, response });
+        self.out.push(Output::Respond { to: from, response: Response { no_store: true, ..response } });
     }
 
     fn call_publish(&mut self, tenant: TenantKey, events: &[Publish]) -> Response {
@@ -273,6 +273,10 @@ impl Context<'_> {
     pub(super) fn place(&self, room: &str) -> Option<(Epoch, u64)> {
         let room = &self.shard.rooms[self.shard.room_key(self.socket, room)?];
         Some((room.epoch, room.top()))
+    }
+
+    pub(super) fn check_room_name(&self, room: &str) -> Result<(), Refusal> {
+        self.shard.check_room_name(room)
     }
 
     pub(super) fn subscribe(&mut self, room: &str, filter: Option<Rc<super::filter::Filter>>) -> Result<(), Refusal> {

@@ -45,7 +45,6 @@ impl Shard {
             Verdict::Refused(wait) => return Err(self.over_tenant_rate(wait)),
             Verdict::Flood => return Err(self.over_tenant_rate(Duration::from_secs(1))),
         }
-        self.check_room_name(draft.room)?;
         let id: Rc<str> = match draft.id {
             Some(id) => id.into(),
             None => Ulid::from_parts(self.now.unix.0, self.chance.u128()).to_string().into(),

@@ -46,6 +46,7 @@ pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refus
         socket.count_refused_publish();
         return Err(Refusal::Forbidden);
     }
+    socket.check_room_name(&argument.room)?;
     let user = socket.identity().user.clone();
     let receipt = socket.publish(&Draft {
         id: argument.id.as_deref(),
