@@ -3,3 +3,5 @@
 pub mod base;
 pub mod wire;
 pub mod shard;
+pub mod bridge;
+pub mod data_plane;
