@@ -9,7 +9,7 @@
 use super::conn::Conn;
 use std::{
     io,
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd},
 };
 
 /// A connection between two shards: dropped, it closes.
@@ -20,13 +20,15 @@ pub struct Moved {
 
 impl Moved {
     /// Packs a connection that was removed from its shard's table.
-    pub fn pack(conn: Conn) -> io::Result<Moved> {
+    pub fn pack(mut conn: Conn) -> io::Result<Moved> {
         // SAFETY: F_DUPFD_CLOEXEC takes a descriptor and a number; the connection's task keeps its descriptor open until it has seen that
         // the entry is gone, and it cannot have run since.
         let fd = unsafe { libc::fcntl(conn.fd, libc::F_DUPFD_CLOEXEC, 0) };
         if fd < 0 {
             return Err(io::Error::last_os_error());
         }
+        // The task it would wake is not one of the other shard's.
+        conn.waker = None;
         // SAFETY: the system has just made this descriptor for us.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         Ok(Moved { fd, conn: Box::new(conn) })
@@ -35,7 +37,8 @@ impl Moved {
     /// The connection with its new descriptor, which is the caller's to own.
     pub fn unpack(self) -> (RawFd, Conn) {
         let mut conn = self.conn;
-        conn.fd = self.fd.as_raw_fd();
-        (self.fd.into_raw_fd(), *conn)
+        let fd = self.fd.into_raw_fd();
+        conn.land(fd);
+        (fd, *conn)
     }
 }

@@ -10,7 +10,6 @@ use crate::base::{
     id::{ConnKey, ReplyTo, Sid},
 };
 use crate::shard::io::{Input, Message};
-use crate::wire::websocket::Event;
 
 /// Entries after which connections wait for the next turn: at 1 us each a turn stays within a few milliseconds.
 pub const ENTRIES_MAX: usize = 4096;
@@ -86,15 +85,6 @@ impl Inbox {
         self.text.shrink_to(KEPT_BYTES);
         self.binary.clear();
         self.binary.shrink_to(KEPT_BYTES);
-    }
-
-    /// A message of a WebSocket. Control frames are the connection's own business.
-    pub fn message(&mut self, conn: ConnKey, event: &Event<'_>) {
-        match event {
-            Event::Text(text) => self.text(conn, text),
-            Event::Binary(bytes) => self.binary(conn, bytes),
-            Event::Ping(_) | Event::Pong | Event::Close(_) | Event::Partial => {}
-        }
     }
 }
 

@@ -20,6 +20,7 @@ mod handoff;
 mod inbox;
 mod mesh;
 mod pump;
+mod request;
 mod route;
 mod socket;
 
@@ -32,13 +33,13 @@ use crate::base::{
     id::{ConnKey, ShardId},
     limit::Limits,
     slab::Slab,
-    time::{Clock, Instant, Now},
+    time::{Clock, Duration, Instant, Now},
     wheel::Wheel,
 };
 use crate::bridge::Bridge;
 use crate::shard::Shard;
-use crate::wire::http::Cors;
-use conn::Conn;
+use crate::wire::{api::Access, http::Cors};
+use conn::{Conn, World};
 use count::PlaneCounts;
 use inbox::Inbox;
 use std::{
@@ -60,9 +61,27 @@ pub struct Settings {
     pub demo: Option<Box<[u8]>>,
     pub cors: Cors,
     /// Who may use `/api/v1` and `/metrics`.
-    pub access: crate::wire::api::Access,
-    /// JSON members for `/health/websocket`, e.g. `,"redis":"off"`.
-    pub version: &'static str,
+    pub access: Access,
+}
+
+impl Settings {
+    /// When a request that begins now must be whole.
+    fn handshake_deadline(&self, now: Instant) -> Option<Instant> {
+        let ms = self.limits.handshake_ms;
+        (ms > 0).then(|| now + Duration::from_millis(ms.into()))
+    }
+
+    #[cfg(test)]
+    fn for_tests() -> Settings {
+        Settings {
+            limits: Limits::default(),
+            socket_path: "/socket.io".into(),
+            raw_engine: false,
+            demo: None,
+            cors: Cors::Off,
+            access: Default::default(),
+        }
+    }
 }
 
 /// What one shard's thread needs to start.
@@ -129,6 +148,10 @@ struct State {
 impl Plane {
     fn now(&self) -> Now {
         self.clock.now()
+    }
+
+    fn world(&self, draining: bool) -> World<'_> {
+        World { shard: self.id, settings: &self.settings, bridge: &self.bridge, clock: &*self.clock, draining }
     }
 
     /// Has the pump take a turn soon; once is enough however often it is called.

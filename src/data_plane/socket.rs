@@ -8,16 +8,15 @@
 
 use super::{
     Plane, State,
-    conn::{Conn, Fed, Phase},
+    conn::{Conn, Phase},
     count::Count,
-    inbox::Inbox,
 };
 use crate::base::{id::ConnKey, time::Now};
 use crate::shard::{
     Shard,
     io::{Hangup, Input, Output},
 };
-use futures_lite::io::{AsyncRead, AsyncWrite};
+use futures_io::{AsyncRead, AsyncWrite};
 use glommio::net::TcpStream;
 use std::{
     future::poll_fn,
@@ -71,7 +70,7 @@ impl Plane {
             }
             let Some(conn) = state.conns.get_mut(key) else { break };
             if conn.resumes() {
-                self.feed(state, key, None);
+                self.feed(state, key, &mut []);
                 continue;
             }
             if !conn.reads() {
@@ -94,7 +93,7 @@ impl Plane {
                 }
                 Poll::Ready(Ok(bytes)) => {
                     state.counts.add(Count::BytesIn, bytes);
-                    self.feed(state, key, Some(&mut scratch[..bytes]));
+                    self.feed(state, key, &mut scratch[..bytes]);
                 }
                 Poll::Ready(Err(_)) => {
                     self.fail(state, key, Hangup::Failed);
@@ -109,16 +108,13 @@ impl Plane {
     }
 
     /// Decodes what was read, or what an earlier read left.
-    fn feed(&self, state: &mut State, key: ConnKey, bytes: Option<&mut [u8]>) {
+    fn feed(&self, state: &mut State, key: ConnKey, bytes: &mut [u8]) {
         let Some(conn) = state.conns.get_mut(key) else { return };
-        let world = self.world(state.draining);
-        let fed = conn.feed(key, bytes, &world, &mut state.inbox, &mut state.counts);
-        if !conn.out.is_empty() || conn.has_control() || conn.phase.is_closing() {
+        conn.feed(key, bytes, &self.world(state.draining), &mut state.inbox, &mut state.counts);
+        if conn.owes() {
             state.flush.push(key);
         }
-        if fed == Fed::Deadline {
-            state.arm(key);
-        }
+        state.arm(key);
     }
 
     fn end_of_file(&self, state: &mut State, key: ConnKey) {
@@ -136,10 +132,6 @@ impl Plane {
         let Some(conn) = state.remove(key) else { return };
         if conn.known {
             state.inbox.push(Input::Hangup { conn: key, cause });
-        }
-        if conn.phase.is_closing() {
-            // The shard may still hold bytes for it.
-            state.abandoned.push(key);
         }
         self.wake_pump();
     }
@@ -164,8 +156,9 @@ fn write(conn: &mut Conn, stream: &mut TcpStream, cx: &mut Context<'_>) -> io::R
 
 /// Writes what the connection owes: its own bytes, then the shard's. Ends a closing connection that owes nothing any more.
 pub fn flush(plane: &Plane, state: &mut State, shard: &mut Shard, now: Now, key: ConnKey, outputs: &mut Vec<Output>) {
+    state.arm(key);
     loop {
-        let Some(conn) = state.conns.get_mut(key) else { return discard(shard, now, key, outputs) };
+        let Some(conn) = state.conns.get_mut(key) else { return };
         if conn.blocked {
             return;
         }
@@ -178,9 +171,6 @@ pub fn flush(plane: &Plane, state: &mut State, shard: &mut Shard, now: Now, key:
             if !conn.phase.is_closing() {
                 conn.settle();
                 return;
-            }
-            if conn.append_farewell() {
-                continue;
             }
             return linger(plane, state, key);
         }
@@ -213,17 +203,6 @@ pub fn flush(plane: &Plane, state: &mut State, shard: &mut Shard, now: Now, key:
         if theirs > 0 {
             shard.wrote(now, key, of_theirs, outputs);
         }
-    }
-}
-
-/// The shard holds bytes for a connection that is gone: they are counted as written, so that it lets go of them.
-pub fn discard(shard: &mut Shard, now: Now, key: ConnKey, outputs: &mut Vec<Output>) {
-    loop {
-        let bytes = shard.pending(key).len();
-        if bytes == 0 {
-            return;
-        }
-        shard.wrote(now, key, bytes, outputs);
     }
 }
 
