@@ -89,6 +89,14 @@ impl<K: Key, T> Slab<K, T> {
         }
     }
 
+    /// The key of whatever is in a slot now.
+    pub fn key_at(&self, index: u32) -> Option<K> {
+        match self.slots.get(index as usize)? {
+            Slot::Full { generation, .. } => Some(K::new(index, *generation)),
+            Slot::Free { .. } => None,
+        }
+    }
+
     pub fn contains(&self, key: K) -> bool {
         self.get(key).is_some()
     }

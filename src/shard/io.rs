@@ -12,7 +12,7 @@ use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, Sid, TenantId},
     time::Duration,
 };
-use crate::wire::{api::Call, http::Response};
+use crate::wire::{api::Call, auth::Admission, http::Response};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 
@@ -91,6 +91,10 @@ pub struct Open {
     /// From `Authorization`, the query or the subprotocol, in that order; not checked yet.
     pub token: Option<Box<str>>,
     pub address: IpAddr,
+    /// What the token says, once a shard has checked it; a data plane leaves it empty.
+    pub admission: Option<Box<Admission>>,
+    /// Shards that have passed it on; a data plane says 0.
+    pub hops: u8,
     /// Too many sessions from this address: CONNECT will be answered `too_many_connections`.
     pub crowded: bool,
     /// `/events`: the rooms of the query.

@@ -62,7 +62,7 @@ impl Tenant {
 
     /// Nothing is left that a client could come back to.
     pub fn is_empty(&self) -> bool {
-        self.sessions == 0 && self.rooms.is_empty() && self.pids.is_empty() && self.publish_ids.order.is_empty()
+        self.sessions == 0 && self.rooms.is_empty() && self.pids.is_empty() && !self.publish_ids.is_filled()
     }
 }
 
@@ -139,6 +139,10 @@ pub struct PublishIds {
 }
 
 impl PublishIds {
+    pub fn is_filled(&self) -> bool {
+        !self.order.is_empty()
+    }
+
     pub fn get(&self, id: &str) -> Option<&Receipt> {
         self.known.get(id)
     }
