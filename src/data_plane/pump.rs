@@ -27,7 +27,6 @@ use crate::base::{
 };
 use crate::shard::{
     Shard,
-    count::Count as ShardCount,
     io::{Hangup, Input, Open, Output, Parcel, Wire},
     transit::Transit,
 };
@@ -321,9 +320,7 @@ impl Pump {
 
     fn look_at_drain(&mut self, state: &mut State, now: Now) {
         let Some(until) = self.drain_until else { return };
-        let counts = self.shard.counts();
-        let sessions = counts.get(ShardCount::Sessions) + counts.get(ShardCount::SessionsPending);
-        if sessions == 0 && self.mesh.spilled() == 0 && state.conns.iter().all(|(_, conn)| conn.admin) {
+        if self.shard.is_empty() && self.mesh.spilled() == 0 && state.conns.iter().all(|(_, conn)| conn.admin) {
             self.ended = self.ended.or(Some(Ended::Drained));
         } else if now.at >= until {
             self.ended = self.ended.or(Some(Ended::TimedOut));

@@ -140,18 +140,7 @@ impl Exchange {
                 Err(_) => Step::Answer(Response::empty(400)),
             },
             Goal::Api(request) => {
-                let call = api::decode(
-                    &api::Request {
-                        method: name(request.method),
-                        path: request.raw_path(),
-                        query: &request.query,
-                        body: &bytes,
-                        content_type: request.content_type.as_deref(),
-                        bearer: request.bearer.as_deref(),
-                    },
-                    &world.settings.access,
-                    world.now().unix,
-                );
+                let call = api::decode(&request, &bytes, &world.settings.access, world.now().unix);
                 match call {
                     Ok((tenant, call)) => Step::Ask(Input::Call { from, tenant, call: Box::new(call) }),
                     Err(response) => Step::Answer(response),
@@ -187,6 +176,8 @@ fn open(request: Request, wire: Wire, address: IpAddr, from: ReplyTo, exchange: 
         from,
         wire,
         token,
+        admission: None,
+        hops: 0,
         address,
         crowded,
         rooms,
@@ -207,16 +198,4 @@ fn is_binary(content_type: &str) -> bool {
 
 fn closing(response: Response) -> Response {
     Response { close: true, ..response }
-}
-
-fn name(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Put => "PUT",
-        Method::Patch => "PATCH",
-        Method::Delete => "DELETE",
-        Method::Options => "OPTIONS",
-    }
 }
