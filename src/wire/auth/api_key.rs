@@ -94,21 +94,29 @@ impl fmt::Debug for ApiKeys {
 impl ApiKey {
     fn parse(entry: &str, position: usize) -> Result<ApiKey, ApiKeyError> {
         let (tenant, key) = match entry.split_once('=') {
-            // `abc==` is a key in base64 with its padding, not tenant `abc` with the key `=`.
-            Some((tenant, key)) if !key.trim_start_matches('=').is_empty() => {
-                (Some(TenantId::parse(tenant.trim()).ok_or(ApiKeyError::Tenant(position))?), key.trim())
-            }
+            Some((tenant, key)) if !is_padded(entry) => (Some(tenant.trim()), key.trim()),
             _ => (None, entry),
         };
         if key.trim_matches('=').is_empty() {
             return Err(ApiKeyError::Empty(position));
         }
+        let tenant = tenant.map(|tenant| TenantId::parse(tenant).ok_or(ApiKeyError::Tenant(position))).transpose()?;
         let digest = match key.strip_prefix("sha256:") {
             Some(hex) => unhex(hex).ok_or(ApiKeyError::Digest(position))?,
             None => digest(key),
         };
         Ok(ApiKey { tenant, digest })
     }
+}
+
+/// Whether an entry is a whole key in base64 with its padding, as `openssl rand -base64 32` prints, and not a tenant with an empty key:
+/// `acme=` comes from `acme=$KEY` with the variable unset, and must not become a key that everybody can guess.
+fn is_padded(entry: &str) -> bool {
+    let digits = entry.trim_end_matches('=');
+    entry.len() >= 24
+        && entry.len().is_multiple_of(4)
+        && entry.len() - digits.len() <= 2
+        && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte))
 }
 
 fn digest(key: &str) -> [u8; 32] {
@@ -135,7 +143,7 @@ mod tests {
     fn who_gets_in() {
         // printf hashed | sha256sum
         let hashed = "acme=sha256:1a06df824ed741b53c785079a6347f00eec5af82f9850775409ca69dff4068a6";
-        let keys = ["everywhere", "acme=one", "globex=one", "acme=two=", "cGFkZGVk==", hashed];
+        let keys = ["everywhere", "acme=one", "globex=one", "acme=two=", "2q8cEwXZ2G5Qk0p1l8mZtA==", hashed];
         let keys = ApiKeys::parse(keys).unwrap();
         for (bearer, tenant, access) in [
             ("everywhere", "acme", ApiAccess::Granted),
@@ -145,7 +153,7 @@ mod tests {
             ("one", "initech", ApiAccess::WrongTenant),
             ("two=", "acme", ApiAccess::Granted),
             ("two", "acme", ApiAccess::Unknown),
-            ("cGFkZGVk==", "initech", ApiAccess::Granted),
+            ("2q8cEwXZ2G5Qk0p1l8mZtA==", "initech", ApiAccess::Granted),
             ("hashed", "acme", ApiAccess::Granted),
             ("hashed", "globex", ApiAccess::WrongTenant),
             ("acme=one", "acme", ApiAccess::Unknown),
@@ -163,6 +171,8 @@ mod tests {
         for (entries, error) in [
             (&["", "a"][..], ApiKeyError::Empty(1)),
             (&["a", "=="], ApiKeyError::Empty(2)),
+            (&["acme="], ApiKeyError::Empty(1)),
+            (&["64-f0a1b2c3d4e5f6a7b8c9=="], ApiKeyError::Empty(1)),
             (&["=key"], ApiKeyError::Tenant(1)),
             (&["a/b=key"], ApiKeyError::Tenant(1)),
             (&["a", "b", "sha256:12"], ApiKeyError::Digest(3)),

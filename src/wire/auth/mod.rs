@@ -16,7 +16,7 @@ mod mint;
 mod pattern;
 
 pub use api_key::{ApiAccess, ApiKeyError, ApiKeys};
-pub use keys::{KeyError, Keys};
+pub use keys::{KeyError, Keys, SECRET_BYTES_ADVISED};
 pub use mint::{Mint, MintError, mint};
 pub use pattern::{Pattern, PatternError, glob};
 
