@@ -7,3 +7,4 @@ pub mod wire;
 pub mod shard;
 pub mod bridge;
 pub mod data_plane;
+pub mod boot;

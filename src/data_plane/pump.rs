@@ -51,8 +51,8 @@ const BUSY_FOR: Duration = Duration::from_secs(1);
 /// How soon a full lane is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(1);
 
-/// How a shard's run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a shard's run ended, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ended {
     /// Every session and every answer was delivered.
     Drained,
