@@ -104,7 +104,7 @@ impl Shard {
                         self.sids.insert(session.sid, Place::Farewell(packets.into()));
                         self.timers.arm(self.now.at + Duration::from_secs(30), Timer::Farewell(session.sid));
                         self.outbox.close(slot(key));
-                        self.out.push(Output::Release { address: session.address });
+                        self.release(session.address, session.crowded);
                         return;
                     }
                     None => {}
@@ -113,7 +113,7 @@ impl Shard {
             }
         }
         self.outbox.close(slot(key));
-        self.out.push(Output::Release { address: session.address });
+        self.release(session.address, session.crowded);
     }
 
     /// Takes a session off its tenant's and user's accounts.

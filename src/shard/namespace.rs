@@ -491,7 +491,7 @@ impl Shard {
                 // A browser shows its program nothing of a refused upgrade, but the close frame it does.
                 self.counts.closed(close);
                 self.counts.up(Count::RefusedHandshake);
-                self.out.push(Output::Release { address: open.address });
+                self.release(open.address, open.crowded);
                 self.out.push(Output::Upgrade { conn });
                 self.out.push(Output::Close { conn, rest: Vec::new(), number: close.row().number, text: close.row().json });
             }

@@ -82,10 +82,15 @@ impl Request {
         Query(&self.query)
     }
 
+    /// The path as it was sent.
+    pub fn raw_path(&self) -> &str {
+        self.raw_path.as_deref().unwrap_or(&self.path)
+    }
+
     /// The parts of the path between slashes, each decoded on its own: `/a/b%2Fc` is `a`, `b/c`. A slash at the end gives an empty part.
     pub fn segments(&self) -> impl Iterator<Item = Cow<'_, str>> {
         // `decode` took the whole path, and its parts are cut at slashes, so each of them decodes.
-        let raw = self.raw_path.as_deref().unwrap_or(&self.path);
+        let raw = self.raw_path();
         raw.strip_prefix('/').unwrap_or(raw).split('/').map(|part| target::decode(part).unwrap_or_default())
     }
 }
