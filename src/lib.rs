@@ -3,3 +3,9 @@
 pub mod base;
 pub mod wire;
 pub mod shard;
+pub mod bridge;
+pub mod data_plane;
+pub mod config;
+pub mod cli;
+pub mod boot;
+pub mod demo;

@@ -38,7 +38,10 @@ impl TenantId {
     /// The shard this tenant lives on, of `count`. FNV-1a: stable over builds and machines, and a tenant's name is the operator's
     /// choice, not a peer's.
     pub fn home(&self, count: u8) -> ShardId {
-        let hash = self.0.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let hash = self
+            .0
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         // FNV's low bits are its weak ones: fold before the remainder.
         ShardId(((hash ^ (hash >> 32)) % u64::from(count.max(1))) as u8)
     }

@@ -61,7 +61,9 @@ impl<K: Key, T> Slab<K, T> {
     pub fn insert_with(&mut self, make: impl FnOnce(K) -> T) -> K {
         self.count += 1;
         if let Some(index) = self.free {
-            let Slot::Free { generation, next } = self.slots[index as usize] else { unreachable!("the free list names free slots") };
+            let Slot::Free { generation, next } = self.slots[index as usize] else {
+                unreachable!("the free list names free slots")
+            };
             self.free = next;
             let key = K::new(index, generation);
             self.slots[index as usize] = Slot::Full { generation, value: make(key) };
@@ -84,6 +86,14 @@ impl<K: Key, T> Slab<K, T> {
         match self.slots.get_mut(key.index() as usize)? {
             Slot::Full { generation, value } if *generation == key.generation() => Some(value),
             _ => None,
+        }
+    }
+
+    /// The key of whatever is in a slot now.
+    pub fn key_at(&self, index: u32) -> Option<K> {
+        match self.slots.get(index as usize)? {
+            Slot::Full { generation, .. } => Some(K::new(index, *generation)),
+            Slot::Free { .. } => None,
         }
     }
 

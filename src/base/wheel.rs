@@ -154,7 +154,10 @@ mod tests {
             let jump = [500, 8_000, 50_000, 7_000_000][chance.below(4) as usize] * (1 + step % 7);
             let deadline = wheel.next_deadline();
             if let (Some(deadline), Some(earliest)) = (deadline, open.values().min()) {
-                assert!(deadline.0 <= earliest.0.max(now.0).div_ceil(TICK) * TICK + TICK, "a deadline is never too late");
+                assert!(
+                    deadline.0 <= earliest.0.max(now.0).div_ceil(TICK) * TICK + TICK,
+                    "a deadline is never too late"
+                );
             }
             now = now + Duration::from_micros(jump);
             wheel.expire(now, |id| {

@@ -14,8 +14,6 @@ macro_rules! counts {
 counts! {
     /// Gauge: sessions open now, authenticated.
     Sessions "sessions";
-    /// Gauge: sessions opened that have not sent their token yet.
-    SessionsPending "sessions_pending";
     /// Gauge.
     Tenants "tenants";
     /// Gauge.
@@ -60,6 +58,11 @@ impl Counts {
 
     pub fn up(&mut self, count: Count) {
         self.values[count as usize] += 1;
+    }
+
+    /// Of a gauge.
+    pub fn down(&mut self, count: Count) {
+        self.values[count as usize] -= 1;
     }
 
     pub fn add(&mut self, count: Count, by: u64) {

@@ -12,7 +12,7 @@ use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, Sid, TenantId},
     time::Duration,
 };
-use crate::wire::{api::Call, http::Response};
+use crate::wire::{api::Call, auth::Admission, http::Response};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 
@@ -49,6 +49,8 @@ pub enum Input<'a> {
 pub enum Message<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
+    /// A WebSocket pong frame: the peer is alive.
+    Pong,
 }
 
 /// Why a connection ended from outside.
@@ -89,6 +91,10 @@ pub struct Open {
     /// From `Authorization`, the query or the subprotocol, in that order; not checked yet.
     pub token: Option<Box<str>>,
     pub address: IpAddr,
+    /// What the token says, once a shard has checked it; a data plane leaves it empty.
+    pub admission: Option<Box<Admission>>,
+    /// Shards that have passed it on; a data plane says 0.
+    pub hops: u8,
     /// Too many sessions from this address: CONNECT will be answered `too_many_connections`.
     pub crowded: bool,
     /// `/events`: the rooms of the query.
@@ -105,9 +111,8 @@ pub enum Output {
     Upgrade { conn: ConnKey },
     /// Answer 200 `text/event-stream`; what follows is its body.
     Stream { conn: ConnKey },
-    /// Write what is pending (see `pending`), then the WebSocket close frame (where the connection speaks WebSocket), then close. The
-    /// shard has forgotten `conn`, except that `pending` and `wrote` still serve it until it has nothing left.
-    Close { conn: ConnKey, number: u16, text: &'static str },
+    /// Write `rest`, then the WebSocket close frame (where the connection speaks WebSocket), then close. The shard has forgotten `conn`.
+    Close { conn: ConnKey, rest: Vec<u8>, number: u16, text: &'static str },
     /// Move the connections, with bytes read but not decoded, to another shard and hand it `transit`. The shard has forgotten them.
     Handoff { to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]> },
     /// Pass a parcel to another shard. When the mesh is full: a parcel that waits for an answer is answered 503, others wait in the spill.

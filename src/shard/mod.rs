@@ -1,57 +1,455 @@
 //! Floor 2: the shard, a pure state machine that owns tenants, sessions and rooms.
+//!
+//! Architecture invariant: a shard knows no clock, no entropy, no socket and no other thread. What it does follows from its settings, its
+//! seed and its [inputs](io::Input), so a simulator that feeds it the same again sees the same again. The pump owns it by value.
+//!
+//! This file holds the state and the turn; what an input means stands in the file of its noun.
 
 pub mod app;
+mod bucket;
+mod call;
 pub mod count;
+mod default;
+mod encode;
+mod ending;
+mod engine;
+mod filter;
+pub mod history;
 pub mod io;
+mod moving;
+mod namespace;
+pub mod outbox;
+mod presence;
+mod publish;
+mod recovery;
+pub mod refusal;
+mod room;
+mod session;
+mod socket;
+mod tenant;
 pub mod transit;
+mod typing;
 
-use crate::base::{id::ConnKey, time::{Instant, Now}};
-use io::{Input, Output};
+pub use default::app as default_app;
 
-pub struct Shard {}
+use crate::base::{
+    chance::{Chance, Map},
+    id::{ConnKey, NodeId, ShardId, Sid, TenantId},
+    limit::Limits,
+    slab::{Key, Slab},
+    time::{Duration, Instant, Now},
+    wheel::Wheel,
+};
+use crate::wire::{
+    auth::{Keys, Policy},
+    json,
+};
+use app::App;
+use count::{Count, Counts};
+use history::Retention;
+use io::{Input, Message, Output, Parcel};
+use outbox::Outbox;
+use room::{Room, RoomKey};
+use session::{Session, SessionKey, Transport};
+use socket::{Socket, SocketKey};
+use std::rc::Rc;
+use tenant::{Tenant, TenantKey};
+
+/// What a shard is told at start.
+#[derive(Clone)]
+pub struct Settings {
+    pub node: NodeId,
+    pub shard: ShardId,
+    /// Shards of this node.
+    pub shards: u8,
+    /// How tokens are checked; `None`: everyone is welcome, as one tenant `default`.
+    pub auth: Option<Auth>,
+    pub limits: Limits,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+    /// From the handshake to the first namespace joined.
+    pub connect_timeout: Duration,
+    /// How long a disconnected socket may come back; zero: recovery is off.
+    pub recovery: Duration,
+    pub history: HistorySettings,
+}
+
+impl Settings {
+    /// The Node server's defaults, for one shard.
+    pub fn new() -> Settings {
+        Settings {
+            node: NodeId(0),
+            shard: ShardId(0),
+            shards: 1,
+            auth: None,
+            limits: Limits::default(),
+            ping_interval: Duration::from_millis(25_000),
+            ping_timeout: Duration::from_millis(20_000),
+            connect_timeout: Duration::from_millis(45_000),
+            recovery: Duration::from_secs(120),
+            history: HistorySettings::default(),
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings::new()
+    }
+}
+
+#[derive(Clone)]
+pub struct Auth {
+    pub keys: Keys,
+    pub policy: Policy,
+}
+
+/// How much rooms remember.
+#[derive(Clone, Debug)]
+pub struct HistorySettings {
+    pub default: Retention,
+    /// The first pattern that fits a room's name decides.
+    pub rooms: Vec<(crate::wire::auth::Pattern, Retention)>,
+}
+
+impl Default for HistorySettings {
+    fn default() -> HistorySettings {
+        HistorySettings { default: Retention { events: 100, ttl: Duration::from_secs(300) }, rooms: Vec::new() }
+    }
+}
+
+impl HistorySettings {
+    fn of(&self, room: &str) -> Retention {
+        self.rooms.iter().find(|(pattern, _)| pattern.matches(room)).map_or(self.default, |(_, keep)| *keep)
+    }
+}
+
+/// A connection as the shard sees it.
+#[derive(Clone, Debug, Default)]
+struct Link {
+    generation: u32,
+    role: Role,
+    /// Bytes for a connection that is not its session's transport (yet): the answer to a probe.
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Role {
+    #[default]
+    None,
+    /// The transport of a session.
+    Session(SessionKey),
+    /// Wants to become it.
+    Probe(SessionKey),
+    /// Carries a long-polling request for a session, here or on another shard.
+    Request(Sid),
+    /// Its session leaves this turn: index into `leaving`, and which of its connections this is.
+    Leaving(usize, u8),
+}
+
+/// Where a long-polling session is.
+#[derive(Debug)]
+enum Place {
+    Here(SessionKey),
+    Leaving(usize),
+    Moved(ShardId),
+    /// Closed by the server; the next poll gets these packets.
+    Farewell(Box<[u8]>),
+}
+
+/// What a timer is for. Its owner may be gone when it fires.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    Beat(SessionKey),
+    /// The session has to have joined a namespace.
+    Connect(SessionKey),
+    /// The WebSocket that probes has to have taken over.
+    Upgrade(SessionKey, ConnKey),
+    /// The token is about to expire, or has.
+    Token(SessionKey),
+    Typing(RoomKey, SocketKey),
+    SweepRoom(RoomKey),
+    SweepTenant(TenantKey),
+    Farewell(Sid),
+}
+
+pub struct Shard {
+    settings: Settings,
+    app: Rc<App>,
+    now: Now,
+    out: Vec<Output>,
+    chance: Chance,
+    scratch: json::Scratch,
+    text: Vec<u8>,
+    /// By slot of the data plane's connections.
+    links: Vec<Link>,
+    sessions: Slab<SessionKey, Session>,
+    /// Long-polling sessions by id.
+    sids: Map<Sid, Place>,
+    sockets: Slab<SocketKey, Socket>,
+    tenants: Slab<TenantKey, Tenant>,
+    tenant_keys: Map<TenantId, TenantKey>,
+    rooms: Slab<RoomKey, Room>,
+    typing: Map<(RoomKey, SocketKey), Instant>,
+    timers: Wheel<Timer>,
+    due: Vec<Timer>,
+    outbox: Outbox,
+    leaving: Vec<moving::Leaving>,
+    /// Connections to write this turn.
+    writes: Vec<ConnKey>,
+    counts: Counts,
+    /// The packet at hand is over its connection's rate: it is answered `rate_limited`.
+    over_rate: Option<Duration>,
+    draining: bool,
+}
 
 impl Shard {
     /// One shard of a node. `seed` is all the chance it will ever have.
-    pub fn new(_settings: Settings, _app: app::App, _seed: [u8; 32]) -> Shard {
-        todo!()
+    pub fn new(settings: Settings, app: App, seed: [u8; 32]) -> Shard {
+        let mut chance = Chance::new(seed);
+        Shard {
+            app: Rc::new(app),
+            now: Now::default(),
+            out: Vec::new(),
+            scratch: json::Scratch::new(),
+            text: Vec::new(),
+            links: Vec::new(),
+            sessions: Slab::default(),
+            sids: Map::with_hasher(chance.hasher()),
+            sockets: Slab::default(),
+            tenants: Slab::default(),
+            tenant_keys: Map::with_hasher(chance.hasher()),
+            rooms: Slab::default(),
+            typing: Map::with_hasher(chance.hasher()),
+            timers: Wheel::default(),
+            due: Vec::new(),
+            outbox: Outbox::default(),
+            leaving: Vec::new(),
+            writes: Vec::new(),
+            counts: Counts::default(),
+            over_rate: None,
+            draining: false,
+            settings,
+            chance,
+        }
     }
 
     /// Takes one input; appends what follows from it.
-    pub fn handle(&mut self, _now: Now, _input: Input<'_>, _outputs: &mut Vec<Output>) {
-        todo!()
+    pub fn handle(&mut self, now: Now, input: Input<'_>, outputs: &mut Vec<Output>) {
+        self.now = now;
+        match input {
+            Input::Open(open) => self.open(*open),
+            Input::Message { conn, message } => self.message(conn, message),
+            Input::Poll { from, sid } => self.poll(from, sid, true),
+            Input::Post { from, sid, body } => self.post(from, sid, body, true),
+            Input::Call { from, tenant, call } => self.call(from, &tenant, *call),
+            Input::Hangup { conn, cause: _ } => self.hangup(conn),
+            Input::Writable { conn } => self.writable(conn),
+            Input::Arrive { transit, conns } => self.arrive(*transit, &conns),
+            Input::Parcel(parcel) => self.parcel(parcel),
+            Input::Announce(announcement) => self.announce_all(&announcement),
+            Input::Drain { spread } => self.drain(spread),
+            Input::Tick => {}
+        }
+        outputs.append(&mut self.out);
     }
 
-    /// Ends the turn: answers waiting long-polling requests, moves sessions on.
-    pub fn end_turn(&mut self, _now: Now, _outputs: &mut Vec<Output>) {
-        todo!()
+    fn parcel(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::Open(open) => self.open(*open),
+            Parcel::Poll { from, sid } => self.poll(from, sid, false),
+            Parcel::Post { from, sid, body } => self.post(from, sid, &body, false),
+            Parcel::Call { from, tenant, call } => self.call(from, &tenant, *call),
+            Parcel::Abandon { from, sid } => self.abandon(from, sid),
+            Parcel::Forget { sid } => {
+                if let Some(Place::Moved(_)) = self.sids.get(&sid) {
+                    self.sids.remove(&sid);
+                }
+            }
+        }
     }
 
-    /// A connection that has bytes to write, each once a turn.
+    /// Ends the turn: fires what is due, answers waiting long-polling requests, moves sessions on, and lists what is to be written.
+    pub fn end_turn(&mut self, now: Now, outputs: &mut Vec<Output>) {
+        self.now = now;
+        self.fire();
+        let bound = self.settings.limits.outbox_bytes as usize;
+        // Closing a slow session tells others that its user is gone, which fills more queues: until there are none.
+        loop {
+            let dirty = self.outbox.take_dirty();
+            if dirty.is_empty() {
+                break;
+            }
+            for &slot in &dirty {
+                let Some(key) = self.sessions.key_at(slot) else { continue };
+                match &mut self.sessions[key].transport {
+                    Transport::Polling(polling) => match polling.waiting.take() {
+                        Some(to) => match self.outbox.take_poll(slot) {
+                            Some(body) => self.answer_poll(to, body),
+                            None => polling.waiting = Some(to),
+                        },
+                        None => {
+                            if self.outbox.hold(slot, bound).is_err() {
+                                self.close(key, crate::wire::close::Close::SlowConsumer);
+                            }
+                        }
+                    },
+                    Transport::WebSocket(conn) | Transport::Stream(conn) => {
+                        let conn = *conn;
+                        if self.outbox.is_full(slot) {
+                            if self.outbox.hold(slot, bound).is_err() {
+                                self.close(key, crate::wire::close::Close::SlowConsumer);
+                            }
+                        } else {
+                            self.writes.push(conn);
+                        }
+                    }
+                }
+            }
+            self.outbox.recycle(dirty);
+        }
+        self.depart();
+        self.count();
+        outputs.append(&mut self.out);
+    }
+
+    /// A connection that has bytes to write, each once a turn. `None` ends the turn: what was not written waits.
     pub fn next_dirty(&mut self) -> Option<ConnKey> {
-        todo!()
+        let next = self.writes.pop();
+        if next.is_none() {
+            self.outbox.end_turn();
+        }
+        next
     }
 
     /// The bytes waiting for `conn`, ready for its socket; empty when there are none.
-    pub fn pending(&mut self, _conn: ConnKey) -> &[u8] {
-        todo!()
+    pub fn pending(&mut self, conn: ConnKey) -> &[u8] {
+        let Some(link) = self.links.get(conn.index() as usize).filter(|link| link.generation == conn.generation()) else {
+            return &[];
+        };
+        if !link.bytes.is_empty() {
+            return &self.links[conn.index() as usize].bytes;
+        }
+        match link.role {
+            Role::Session(key) => self.outbox.pending(key.index()),
+            _ => &[],
+        }
     }
 
     /// The socket took `bytes` of what [`pending`](Self::pending) gave. Less than all: the connection is full, and the shard waits for
     /// [`Input::Writable`].
-    pub fn wrote(&mut self, _now: Now, _conn: ConnKey, _bytes: usize, _outputs: &mut Vec<Output>) {
-        todo!()
+    pub fn wrote(&mut self, now: Now, conn: ConnKey, bytes: usize, outputs: &mut Vec<Output>) {
+        self.now = now;
+        let Some(link) = self.link_mut(conn) else { return };
+        if !link.bytes.is_empty() {
+            link.bytes.drain(..bytes);
+            if link.bytes.is_empty() {
+                link.bytes = Vec::new();
+                if let Role::Session(key) = link.role
+                    && !self.outbox.is_empty(key.index())
+                {
+                    self.writes.push(conn);
+                }
+            }
+            return;
+        }
+        if let Role::Session(key) = link.role {
+            self.outbox.wrote(key.index(), bytes);
+            if self.outbox.hold(key.index(), self.settings.limits.outbox_bytes as usize).is_err() {
+                self.close(key, crate::wire::close::Close::SlowConsumer);
+                outputs.append(&mut self.out);
+            }
+        }
+    }
+
+    fn writable(&mut self, conn: ConnKey) {
+        let Some(link) = self.link_mut(conn) else { return };
+        if !link.bytes.is_empty() {
+            self.writes.push(conn);
+        } else if let Role::Session(key) = link.role {
+            self.outbox.writable(key.index());
+        }
     }
 
     /// When to send [`Input::Tick`] if nothing else comes.
     pub fn next_deadline(&self) -> Option<Instant> {
-        todo!()
+        self.timers.next_deadline()
     }
 
-    pub fn counts(&self) -> &count::Counts {
-        todo!()
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Nobody is left: a drained shard may stop.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty() && self.leaving.is_empty()
+    }
+
+    fn count(&mut self) {
+        let (delivered, dropped) = self.outbox.take_counts();
+        self.counts.add(Count::Delivered, delivered);
+        self.counts.add(Count::Dropped, dropped);
+        self.counts.set(Count::Tenants, self.tenants.len());
+        self.counts.set(Count::Rooms, self.rooms.len());
+    }
+
+    fn fire(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.timers.expire(self.now.at, |timer| due.push(timer));
+        for timer in due.drain(..) {
+            match timer {
+                Timer::Beat(key) => self.beat(key),
+                Timer::Connect(key) => {
+                    let idle = |session: &Session| session.kind == session::Kind::SocketIo && session.sockets.is_empty();
+                    if self.sessions.get(key).is_some_and(idle) {
+                        self.end(key, session::End::Idle);
+                    }
+                }
+                Timer::Upgrade(key, conn) => self.upgrade_timeout(key, conn),
+                Timer::Token(key) => self.token_timer(key),
+                Timer::Typing(room, socket) => self.typing_timer(room, socket),
+                Timer::SweepRoom(room) => self.sweep_room(room),
+                Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
+                Timer::Farewell(sid) => {
+                    if let Some(Place::Farewell(_)) = self.sids.get(&sid) {
+                        self.sids.remove(&sid);
+                    }
+                }
+            }
+        }
+        self.due = due;
+    }
+
+    fn link(&self, conn: ConnKey) -> Option<&Link> {
+        self.links.get(conn.index() as usize).filter(|link| link.generation == conn.generation())
+    }
+
+    fn link_mut(&mut self, conn: ConnKey) -> Option<&mut Link> {
+        self.links.get_mut(conn.index() as usize).filter(|link| link.generation == conn.generation())
+    }
+
+    fn set_role(&mut self, conn: ConnKey, role: Role) {
+        let index = conn.index() as usize;
+        if self.links.len() <= index {
+            self.links.resize_with(index + 1, Link::default);
+        }
+        let link = &mut self.links[index];
+        if link.generation != conn.generation() {
+            *link = Link { generation: conn.generation(), ..Link::default() };
+        }
+        link.role = role;
+    }
+
+    fn message(&mut self, conn: ConnKey, message: Message<'_>) {
+        let Some(link) = self.link(conn) else { return };
+        match link.role {
+            Role::Session(key) => self.session_message(key, message),
+            Role::Probe(key) => self.probe_message(key, conn, message),
+            Role::Leaving(index, nth) => self.leaving[index].message(nth, message),
+            Role::None | Role::Request(_) => {}
+        }
     }
 }
 
-/// What a shard is told at start.
-#[derive(Clone)]
-pub struct Settings {}
+#[cfg(test)]
+mod tests;

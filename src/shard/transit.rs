@@ -1,3 +1,60 @@
-//! A session on its way from one shard to another.
+//! A session on its way from one shard to another: everything it is, as values that may cross threads.
+
+use super::bucket::Bucket;
+use super::io::Open;
+use super::session::Beat;
+use crate::base::{
+    id::{ReplyTo, Sid},
+    time::Instant,
+};
+use crate::wire::auth::Admission;
+use std::net::IpAddr;
+
 #[derive(Debug)]
-pub struct Transit {}
+pub enum Transit {
+    /// A WebSocket or event stream whose token, in the request's head, names a tenant of the other shard (or, as a probe, a session
+    /// there). Not answered yet. Its connection is the first.
+    Opening(Box<Open>),
+    /// A session whose token came in CONNECT.
+    Session(Box<Traveller>),
+}
+
+/// A session without tenant and sockets: it moves before it is admitted, and only then.
+#[derive(Debug)]
+pub struct Traveller {
+    pub sid: Sid,
+    /// Its WebSocket is the first connection.
+    pub websocket: bool,
+    /// Long-polling: the GET that waits.
+    pub waiting: Option<ReplyTo>,
+    /// Long-polling: a WebSocket probes; it is the first connection.
+    pub probe: bool,
+    pub probed: bool,
+    pub beat: Beat,
+    pub bucket: Bucket,
+    pub address: IpAddr,
+    pub crowded: bool,
+    pub last_heard: Instant,
+    /// Bytes its WebSocket has not taken yet.
+    pub unsent: Vec<u8>,
+    /// Long-polling: packets (binary or text) not fetched yet.
+    pub packets: Vec<(bool, Box<[u8]>)>,
+    /// The CONNECT that moves it, its token accepted.
+    pub namespace: Box<str>,
+    pub payload: Box<str>,
+    pub admission: Box<Admission>,
+    /// What came for it while it was leaving.
+    pub later: Vec<Later>,
+}
+
+#[derive(Debug)]
+pub enum Later {
+    Text(Box<str>),
+    Binary(Box<[u8]>),
+    Pong,
+    /// From the WebSocket that probes.
+    ProbeText(Box<str>),
+    Poll(ReplyTo),
+    Post(ReplyTo, Box<str>),
+    Abandon(ReplyTo),
+}

@@ -10,6 +10,8 @@ pub struct Row {
     /// WebSocket close code (RFC 6455 section 7.4.2: 4000-4999 are the application's).
     pub number: u16,
     pub message: &'static str,
+    /// `{"message":..,"data":{"code":..}}`: the text of a WebSocket close frame, at most 123 bytes.
+    pub json: &'static str,
     /// Whether the client should come back by itself.
     pub retry: bool,
 }
@@ -24,7 +26,8 @@ macro_rules! table {
             pub const ALL: &'static [Close] = &[$(Close::$name,)*];
 
             pub const fn row(self) -> Row {
-                match self { $(Close::$name => Row { code: $code, number: $number, message: $message, retry: $retry },)* }
+                match self { $(Close::$name => Row { code: $code, number: $number, message: $message,
+                    json: concat!("{\"message\":\"", $message, "\",\"data\":{\"code\":\"", $code, "\"}}"), retry: $retry },)* }
             }
         }
     };
@@ -56,6 +59,7 @@ mod tests {
     fn codes_are_unique_and_numbers_are_the_applications() {
         for (index, a) in Close::ALL.iter().enumerate() {
             assert!((4000..5000).contains(&a.row().number));
+            assert!(a.row().json.len() <= 123, "{}", a.row().json);
             assert!(Close::ALL[index + 1..].iter().all(|b| a.row().code != b.row().code));
         }
     }

@@ -1,0 +1,525 @@
+//! Floor 5: start and end. Knows every floor, decides nothing in between.
+//!
+//! ```text
+//!  configuration -> addresses bound -> one pinned thread a shard -> all of them accept -> `tenantcast ready on ADDRESS`
+//!  SIGTERM, SIGINT -> every shard drains: no new connections, sessions told to come back, what is owed is written -> 0
+//!  once more       -> the process ends at once: 128 + the signal
+//! ```
+//!
+//! Panic policy: a panic on a shard's thread ends the process. What the shard knows is suspect then; the supervisor starts it again and
+//! clients recover by offset.
+//!
+//! A program that embeds the server uses [`Server`]:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # use tenantcast::{boot::Server, config::{Config, Env, Sources}};
+//! let config = Config::load(&Sources { file: None, flags: Vec::new(), env: Env::new([]) })?;
+//! let server = Server::new(config).spawn()?;
+//! println!("{}", server.addr());
+//! server.drain();
+//! server.wait()?;
+//! # Ok(()) }
+//! ```
+
+use crate::base::{
+    chance::Map,
+    id::{NodeId, ShardId},
+    time::{Clock, Duration, Instant, Now, UnixMs},
+};
+use crate::bridge::{Addresses, Bridge, Sender};
+use crate::config::{self, Config};
+use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
+use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement};
+use crate::wire::{
+    api::{Access, Bounds},
+    auth::{Mint, Policy, Keys, mint},
+    http::{Cors, cors::BadOrigin},
+    json,
+};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use signal_hook::{consts::{SIGINT, SIGTERM}, iterator::Signals};
+use std::{
+    cell::Cell,
+    io::{self, Write},
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    sync::{Arc, Once, mpsc},
+    thread,
+};
+
+/// Memory an executor registers for files, which this server does not have: the default of 10 MiB a shard would only be charged.
+const IO_MEMORY_BYTES: usize = 65_536;
+/// Submissions an executor collects before a system call.
+const RING_DEPTH: usize = 1024;
+/// How long a token printed in development mode counts.
+const DEVELOPMENT_TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
+/// How long main tries to get a message into a shard's lane.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why the server does not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot listen on {address} ({key}): {error}")]
+    Listen { address: SocketAddr, key: &'static str, error: io::Error },
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("server.frontend_url: {0}")]
+    Origin(#[from] BadOrigin),
+    #[error("no entropy: {0}")]
+    Entropy(String),
+    #[error("cannot ask which processors may be used: {0}")]
+    Affinity(io::Error),
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
+    #[error("shard {shard} cannot run: {reason}")]
+    Shard { shard: u8, reason: String },
+}
+
+/// Reads the system's clocks: the only place that does.
+pub struct SystemClock {
+    started: std::time::Instant,
+}
+
+impl SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one reader of the clock")]
+    pub fn new() -> SystemClock {
+        SystemClock { started: std::time::Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> SystemClock {
+        SystemClock::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Now {
+        Now { at: Instant(self.started.elapsed().as_micros() as u64), unix: unix_now() }
+    }
+}
+
+/// The wall clock. One before 1970 is taken for 1970.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the clock")]
+pub fn unix_now() -> UnixMs {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    UnixMs(since.map_or(0, |since| since.as_millis() as u64))
+}
+
+/// A server that is to be started.
+pub struct Server {
+    config: Config,
+    app: Arc<dyn Fn() -> App + Send + Sync>,
+    raw_engine: bool,
+    demo: Option<Box<[u8]>>,
+}
+
+impl Server {
+    /// The server of the configured profile.
+    pub fn new(config: Config) -> Server {
+        let names = config.socket_io.namespaces.clone();
+        let app = move || shard::default_app(names.iter().map(|name| &**name));
+        Server { config, app: Arc::new(app), raw_engine: false, demo: None }
+    }
+
+    /// What the server does with events, in place of the profile. Called once on each shard's thread.
+    pub fn app(mut self, app: impl Fn() -> App + Send + Sync + 'static) -> Server {
+        self.app = Arc::new(app);
+        self
+    }
+
+    /// Serves Engine.IO without Socket.IO at `/engine.io/`, for an application that asks for it.
+    pub fn raw_engine(mut self) -> Server {
+        self.raw_engine = true;
+        self
+    }
+
+    /// The page at `/` and `/demo`.
+    pub fn demo(mut self, html: impl Into<Box<[u8]>>) -> Server {
+        self.demo = Some(html.into());
+        self
+    }
+
+    /// Starts the server and returns when every shard accepts.
+    ///
+    /// A panic on a shard's thread ends the process: this installs a panic hook, once.
+    pub fn spawn(self) -> Result<Handle, Error> {
+        raise_open_files();
+        abort_on_shard_panic();
+        let config = self.config;
+        let shards = config.server.shards;
+        let mut public = listen(config.server.address, "server.host, server.port", shards)?;
+        let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1)?;
+        // Just made, so they have one.
+        let address_of = |listeners: &[TcpListener], asked| {
+            listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(asked)
+        };
+        let addr = address_of(&public, config.server.address);
+        let admin_addr = address_of(&admin, config.server.admin_address);
+
+        let keys = config.keys()?;
+        let settings = Arc::new(plane_settings(&config, keys.clone(), self.raw_engine, self.demo)?);
+        let shard_settings = shard_settings(&config, keys)?;
+        let limits = &config.limits;
+        let seed = entropy::<32>()?;
+        let hasher = Map::<(), ()>::default().hasher().clone();
+        let addresses = Addresses::new(limits.connections_per_address, limits.handshakes_per_second_per_address, hasher);
+        let bridge = Arc::new(Bridge::new(shards, count::ROW, addresses));
+        let clock: Arc<dyn Clock + Send + Sync> = Arc::new(SystemClock::new());
+
+        let cpus = cpus()?;
+        let (ready, all_ready) = mpsc::channel();
+        let mut handle = Handle { addr, admin_addr, drain: config.drain, bridge, threads: Vec::new() };
+        for index in 0..shards {
+            let (settings, bridge, clock) = (settings.clone(), handle.bridge.clone(), clock.clone());
+            let shard_settings = shard::Settings { shard: ShardId(index), ..shard_settings.clone() };
+            // Each shard its own stream, from one draw: a simulator replays a node from one seed too.
+            let mut seed = seed;
+            seed[31] ^= index;
+            let app = self.app.clone();
+            let ready = ready.clone();
+            let public = public.pop();
+            let admin = admin.pop();
+            let cpu = cpus[usize::from(index) % cpus.len()];
+            let started = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+                .name(&format!("shard-{index}"))
+                .io_memory(IO_MEMORY_BYTES)
+                .ring_depth(RING_DEPTH)
+                .spawn(move || async move {
+                    ON_SHARD.set(true);
+                    // One listener was made for each shard.
+                    let Some(public) = public else { return Ended::Stopped };
+                    let shard = Shard::new(shard_settings, app(), seed);
+                    let start = Start { id: ShardId(index), shard, settings, bridge, clock, public, admin };
+                    data_plane::run(start, move || {
+                        // Nobody listens any more when another shard has failed.
+                        let _ = ready.send(());
+                    })
+                    .await
+                });
+            match started {
+                Ok(thread) => handle.threads.push(thread),
+                Err(error) => {
+                    handle.stop();
+                    return Err(Error::Shard { shard: index, reason: error.to_string() });
+                }
+            }
+        }
+        drop(ready);
+        for _ in 0..shards {
+            // An executor that cannot get its memory ends without a word; its error is in the join.
+            if all_ready.recv().is_err() {
+                handle.stop();
+                handle.wait()?;
+                return Err(Error::Shard { shard: 0, reason: "it ended before it accepted".into() });
+            }
+        }
+        Ok(handle)
+    }
+
+    /// Runs the server until a signal ends it. Prints the ready line.
+    pub fn run(self) -> Result<(), Error> {
+        // Before any thread, so that none is interrupted in its place.
+        let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(Error::Signals)?;
+        let config = self.config.clone();
+        let has_demo = self.demo.is_some();
+        let server = self.spawn()?;
+        announce_ready(&server, &config, has_demo)?;
+        let end = server.remote();
+        thread::Builder::new()
+            .name("signals".into())
+            .spawn(move || {
+                let mut asked = false;
+                for signal in signals.forever() {
+                    if std::mem::replace(&mut asked, true) {
+                        std::process::exit(128 + signal);
+                    }
+                    tracing::info!(signal, "draining; the same signal again ends at once");
+                    end.drain();
+                }
+            })
+            .map_err(Error::Signals)?;
+        let ended = server.wait()?;
+        tracing::info!(?ended, "ended");
+        Ok(())
+    }
+}
+
+/// A running server. Dropped, it runs on.
+pub struct Handle {
+    addr: SocketAddr,
+    admin_addr: SocketAddr,
+    drain: config::Drain,
+    bridge: Arc<Bridge<MeshMessage>>,
+    threads: Vec<ExecutorJoinHandle<Ended>>,
+}
+
+/// A shard's lane stays full: it is not keeping up, or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("shard {0} takes no messages")]
+pub struct LaneFull(pub u8);
+
+/// An announcement that cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnnounceError {
+    #[error("the data is not JSON")]
+    NotJson,
+    #[error(transparent)]
+    LaneFull(#[from] LaneFull),
+}
+
+impl Handle {
+    /// Where the public port is.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Sends an ephemeral event to every session of every tenant. `data` is JSON.
+    pub fn announce(&self, event: &str, data: &str) -> Result<(), AnnounceError> {
+        if !json::validate(data, &mut json::Scratch::default()) {
+            return Err(AnnounceError::NotJson);
+        }
+        let announcement = Announcement { event: event.into(), data: data.into() };
+        Ok(self.tell_all(&Control::Announce(announcement))?)
+    }
+
+    /// Begins to drain: nobody new, and everyone who is here is told to come back, to another node or to the next process.
+    pub fn drain(&self) {
+        let config::Drain { timeout, spread } = self.drain;
+        if let Err(error) = self.tell_all(&Control::Drain { spread, timeout }) {
+            tracing::error!(%error, "cannot drain");
+        }
+    }
+
+    /// Ends at once, without a word to anybody.
+    pub fn stop(&self) {
+        if let Err(error) = self.tell_all(&Control::Stop) {
+            tracing::error!(%error, "cannot stop");
+        }
+    }
+
+    /// Waits until every shard has ended: the worst of their ends.
+    pub fn wait(self) -> Result<Ended, Error> {
+        let mut worst = Ended::Drained;
+        let mut failed = None;
+        for (index, thread) in self.threads.into_iter().enumerate() {
+            match thread.join() {
+                Ok(ended) => worst = worst.max(ended),
+                Err(error) => {
+                    let mut reason = error.to_string();
+                    if reason.to_ascii_lowercase().contains("memlock") {
+                        reason.push_str(" (raise it: `ulimit -l 8192`, or LimitMEMLOCK=8M in the unit)");
+                    }
+                    failed.get_or_insert(Error::Shard { shard: index as u8, reason });
+                }
+            }
+        }
+        failed.map_or(Ok(worst), Err)
+    }
+
+    fn tell_all(&self, control: &Control) -> Result<(), LaneFull> {
+        (0..self.bridge.shards()).try_for_each(|shard| self.tell(ShardId(shard), control.clone()))
+    }
+
+    fn tell(&self, shard: ShardId, control: Control) -> Result<(), LaneFull> {
+        let mut message = MeshMessage::Control(control);
+        let mut waited = Duration::ZERO;
+        loop {
+            match self.bridge.try_send(Sender::Main, shard, message) {
+                Ok(()) => {
+                    self.bridge.wake(shard);
+                    return Ok(());
+                }
+                Err(back) if waited < CONTROL_PATIENCE => message = back,
+                Err(_) => return Err(LaneFull(shard.0)),
+            }
+            let step = Duration::from_millis(1);
+            thread::park_timeout(step);
+            waited += step;
+        }
+    }
+
+    /// A second hold on the same server, which nobody can wait with.
+    fn remote(&self) -> Handle {
+        Handle {
+            addr: self.addr,
+            admin_addr: self.admin_addr,
+            drain: self.drain,
+            bridge: self.bridge.clone(),
+            threads: Vec::new(),
+        }
+    }
+}
+
+/// What `tenantcast serve` does with its configuration.
+pub fn serve(config: Config) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.server.log_level).unwrap_or_default();
+    // An embedding program may have its own.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    match Server::new(config).run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tenantcast: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The ready line, and in development mode what a person needs for a first try.
+fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<(), Error> {
+    let mut text = format!("tenantcast ready on {}\n", server.addr());
+    if config.is_development() {
+        let mut line = |line: String| {
+            text.push_str(&line);
+            text.push('\n');
+        };
+        let base = format!("http://{}", server.addr());
+        line("development mode: everything lives in memory, the key is this machine's own".into());
+        line(format!("address  {base}"));
+        line(format!("admin    http://{}", server.admin_addr()));
+        let claims = Mint {
+            tenant: "demo",
+            user: "demo",
+            roles: &[],
+            permissions: &["publish".into()],
+            rooms: &[],
+            scope: &["publish".into(), "read".into()],
+            ttl: Some(DEVELOPMENT_TOKEN_TTL),
+        };
+        match mint(&claims, &config.keys()?, &config.auth.policy, unix_now()) {
+            Ok(token) => line(format!("token    {token}")),
+            Err(error) => tracing::warn!(%error, "no token for a first try"),
+        }
+        if has_demo {
+            line(format!("demo     {base}/demo"));
+        }
+        for feature in NEED_REDIS {
+            line(format!("off without Redis: {feature}"));
+        }
+    }
+    // Who started us may not read it: no reason to end.
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(())
+}
+
+/// What a single process cannot do.
+const NEED_REDIS: &[&str] = &[
+    "several nodes as one, and publishing with @socket.io/redis-emitter",
+    "history and recovery across a restart",
+    "jobs and queues",
+    "the shared cache",
+];
+
+fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpListener>, Error> {
+    let wrong = |error| Error::Listen { address, key, error };
+    data_plane::probe(address).map_err(wrong)?;
+    data_plane::listen(address, count.into()).map_err(wrong)
+}
+
+fn plane_settings(
+    config: &Config,
+    keys: Keys,
+    raw_engine: bool,
+    demo: Option<Box<[u8]>>,
+) -> Result<data_plane::Settings, Error> {
+    let limits = config.limits.clone();
+    Ok(data_plane::Settings {
+        socket_path: config.socket_io.path.trim_end_matches('/').into(),
+        raw_engine,
+        demo,
+        cors: Cors::parse(&config.server.frontend.join(","))?,
+        access: Access {
+            api_keys: config.api_keys.clone(),
+            keys: Some(keys),
+            policy: config.auth.policy.clone(),
+            bounds: Bounds {
+                room_name_bytes: limits.room_name_bytes as usize,
+                body_bytes: limits.http_body_bytes as usize,
+            },
+        },
+        limits,
+    })
+}
+
+fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error> {
+    let node = match config.server.node {
+        Some(node) => node,
+        None => NodeId(u16::from_be_bytes(entropy()?)),
+    };
+    let policy: Policy = config.auth.policy.clone();
+    let retention = |kept: &config::Retention| Retention { events: kept.events, ttl: kept.ttl };
+    Ok(shard::Settings {
+        node,
+        shard: ShardId(0),
+        shards: config.server.shards,
+        auth: Some(shard::Auth { keys, policy }),
+        limits: config.limits.clone(),
+        ping_interval: config.socket_io.ping_interval,
+        ping_timeout: config.socket_io.ping_timeout,
+        connect_timeout: config.socket_io.connect_timeout,
+        recovery: config.socket_io.recovery.unwrap_or(Duration::ZERO),
+        history: shard::HistorySettings {
+            default: retention(&config.history.default),
+            rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
+        },
+    })
+}
+
+fn entropy<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
+    let mut bytes = [0; BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Entropy(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// The processors this process may run on, in their order; never empty.
+fn cpus() -> Result<Vec<usize>, Error> {
+    // SAFETY: an all-zero set is an empty one.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is ours and its size is passed along.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) } != 0 {
+        return Err(Error::Affinity(io::Error::last_os_error()));
+    }
+    // SAFETY: only reads the set; the index is below its size.
+    let cpus: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect();
+    if cpus.is_empty() { Err(Error::Affinity(io::ErrorKind::NotFound.into())) } else { Ok(cpus) }
+}
+
+/// Open files up to what the system lets: a connection is one. Best effort; what fails is said when a connection is refused.
+fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls read or write the struct they are given.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
+thread_local! {
+    static ON_SHARD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// See the panic policy above. glommio would catch the panic and leave the shard half alive.
+fn abort_on_shard_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            print(panic);
+            if ON_SHARD.get() {
+                eprintln!("tenantcast: a shard has panicked, its state is suspect: the process ends");
+                std::process::abort();
+            }
+        }));
+    });
+}

@@ -1,0 +1,527 @@
+//! From flags, environment and file to one validated [`Config`]; floors below see only the small structs made from it.
+//!
+//! Precedence: flag > environment > file (TOML) > default. Invariants: every value of a `Config` is within its range, and every error says
+//! where the value was given, which key it is, and why it will not do. Values of secrets appear in no error and no Debug output.
+//!
+//! **Development mode** is on when nothing says otherwise: no key to verify tokens with is configured, no file is given, and `HOST` is not
+//! set or is a loopback address. The server then listens on loopback and makes its own key ([`development`]). In every other case a
+//! missing key is an error.
+//!
+//! A path in the file is relative to the file; one in the environment or on the command line to the working directory.
+
+pub mod development;
+mod env;
+mod error;
+mod key;
+mod nearest;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+pub use env::{CONFIG, Env, variable};
+pub use error::{Error, Origin};
+pub use key::{KEYS, Key};
+
+use crate::base::id::NodeId;
+use crate::base::limit::{Limits, NAMESPACES_PER_SESSION_MAX, ROOM_LINGER, SHARDS_MAX};
+use crate::base::time::Duration;
+use crate::wire::auth::{ApiKeys, Keys, Pattern, Policy, SECRET_BYTES_ADVISED};
+use raw::{Raw, out_of};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The built-in application profiles: name and description.
+pub const PROFILES: &[(&str, &str)] = &[("default", DEFAULT_PROFILE)];
+
+const DEFAULT_PROFILE: &str = "\
+default: tenants, rooms, presence and history, with no application's own names.
+
+client events   subscribe unsubscribe publish history presence status typing:start typing:stop received document:update authenticate
+server events   connected, published events under their own type, user:online user:offline user:status typing:start typing:stop
+                document:conflict conflict:resolved session:expiring server:draining error
+joined by itself  tenant:{tenant} and user:{user}
+user claim      sub, userId, user_id, id (the first that is there)
+tenant claim    tenant, tenantId, tenant_id, accountId, organizationId, orgId, companyId (the first that is there)
+publish needs   permission `publish` or `publish:<room pattern>`
+join needs      the room in the claim `rooms` (patterns with * and ?), where the token has one
+delivery        named: emit(type, data, meta)
+";
+
+/// What a configuration is made from, besides its file.
+pub struct Sources {
+    /// `--config`; without it [`CONFIG`] of the environment.
+    pub file: Option<PathBuf>,
+    /// Flags that were given: name as written, path of its key, value.
+    pub flags: Vec<(&'static str, &'static str, String)>,
+    pub env: Env,
+}
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub mode: Mode,
+    pub server: Server,
+    pub auth: Auth,
+    pub api_keys: ApiKeys,
+    pub socket_io: SocketIo,
+    pub history: History,
+    pub limits: Limits,
+    pub drain: Drain,
+    /// How long a user stays present without a sign of life from its node.
+    pub presence_ttl: Duration,
+    /// How long an event waits for an offline user.
+    pub offline_ttl: Duration,
+    pub cache: Cache,
+    /// `None`: everything lives in memory.
+    pub redis: Option<Redis>,
+    /// What is allowed and unwise, one line each, for the log.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The directory the key is kept in: see [`development`].
+    Development(PathBuf),
+    Production,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// The public address. Port 0: the system chooses.
+    pub address: SocketAddr,
+    pub admin_address: SocketAddr,
+    /// 1 to [`SHARDS_MAX`]. Default: the processors this process may use.
+    pub shards: u8,
+    /// Origins a browser may come from (`FRONTEND_URL`), without a path; `*` is any. Empty: only pages of the server's own origin.
+    pub frontend: Box<[Box<str>]>,
+    /// `None`: drawn at start.
+    pub node: Option<NodeId>,
+    /// A level, or directives as `info,tenantcast::shard=debug`.
+    pub log_level: String,
+    /// Name of a built-in profile.
+    pub profile: String,
+    pub sentry_dsn: Option<Secret>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Auth {
+    pub policy: Policy,
+    /// How long a socket may stay without a token where a profile allows a late one.
+    pub deadline: Duration,
+    /// `None` in development mode, where the key is made at first use: ask [`Config::keys`].
+    keys: Option<Keys>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketIo {
+    /// Starts and ends with a slash.
+    pub path: String,
+    pub namespaces: Vec<String>,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+    pub connect_timeout: Duration,
+    /// How long a disconnected session can come back to what it missed. `None`: recovery is off.
+    pub recovery: Option<Duration>,
+}
+
+/// How much of a room is kept: the first matching rule counts, then the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    pub default: Retention,
+    pub rooms: Vec<(Pattern, Retention)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    pub events: u32,
+    pub ttl: Duration,
+}
+
+impl History {
+    pub fn of(&self, room: &str) -> Retention {
+        self.rooms.iter().find(|(pattern, _)| pattern.matches(room)).map_or(self.default, |&(_, retention)| retention)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// How long sockets may take to leave.
+    pub timeout: Duration,
+    /// Clients are told to come back at random times within this.
+    pub spread: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    pub ttl: Duration,
+    pub items_max: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// `redis://` or `rediss://`; instead of host and port.
+    pub url: Option<Secret>,
+    pub host: String,
+    pub port: u16,
+    pub password: Option<Secret>,
+    pub cache_db: u16,
+    pub queue_db: u16,
+    pub socket_db: u16,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl Config {
+    /// Reads the file, lays environment and flags over it, checks everything. The only other files read are those that hold keys.
+    pub fn load(sources: &Sources) -> Result<Config, Error> {
+        let file = sources.file.clone().or_else(|| sources.env.get(CONFIG).map(PathBuf::from));
+        let mut raw = Raw::default();
+        if let Some(path) = &file {
+            raw.add_file(path, &read(path)?)?;
+        }
+        sources.env.add_to(&mut raw)?;
+        for (flag, path, value) in &sources.flags {
+            if let Some(key) = key::find(path) {
+                raw.add_text(key, value.clone(), Origin::Flag(flag));
+            }
+        }
+        build(&raw, file.as_deref(), &sources.env)
+    }
+
+    /// The keys tokens are verified with. In development mode the key is read, and made where there is none yet.
+    pub fn keys(&self) -> Result<Keys, Error> {
+        match (&self.auth.keys, &self.mode) {
+            (Some(keys), _) => Ok(keys.clone()),
+            (None, Mode::Development(directory)) => {
+                let secret = development::secret(directory)?;
+                Keys::from_secret(secret.0.as_bytes()).map_err(|error| missing_key(&error.to_string()))
+            }
+            (None, Mode::Production) => Err(missing_key("no key to verify tokens with")),
+        }
+    }
+
+    pub fn is_development(&self) -> bool {
+        matches!(self.mode, Mode::Development(_))
+    }
+}
+
+fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
+    let mut warnings = Vec::new();
+    let keys = keys(raw)?;
+    let host = address(raw, "server.host")?;
+    let development = keys.is_none() && file.is_none() && host.is_none_or(|host| host.is_loopback());
+    if keys.is_none() && !development {
+        return Err(match (file, host) {
+            (Some(path), _) => {
+                let origin = Origin::File { path: path.into(), line: 0 };
+                Error::Value { origin, key: "auth.secret".into(), reason: no_key("no key to verify tokens with") }
+            }
+            (None, Some(host)) => {
+                missing_key(&format!("no key to verify tokens with, and development mode does not listen on {host}"))
+            }
+            (None, None) => missing_key("no key to verify tokens with"),
+        });
+    }
+    if let Some(keys) = &keys {
+        if keys.has_short_secret() {
+            warnings.push(format!(
+                "auth.secret: shorter than {SECRET_BYTES_ADVISED} bytes, it can be guessed from one token"
+            ));
+        }
+        warnings.extend(keys.skipped().iter().map(|skipped| format!("auth.jwks_file: not used: {skipped}")));
+    }
+    let redis = redis(raw)?;
+    if redis.is_none() && ["redis.port", "redis.password", "redis.db"].iter().any(|path| raw.is_set(path)) {
+        warnings.push("redis: not used, because neither redis.url nor redis.host is given".into());
+    }
+    let mode = if development { Mode::Development(development::directory(env)) } else { Mode::Production };
+    Ok(Config {
+        server: server(raw, host, development)?,
+        auth: Auth { policy: policy(raw)?, deadline: ms(raw, "auth.deadline_ms", 10_000, 100, 600_000)?, keys },
+        api_keys: api_keys(raw)?,
+        socket_io: socket_io(raw)?,
+        history: history(raw)?,
+        limits: limits(raw)?,
+        drain: Drain {
+            timeout: ms(raw, "drain.timeout_ms", 10_000, 0, 600_000)?,
+            spread: ms(raw, "drain.spread_ms", 5_000, 0, 600_000)?,
+        },
+        presence_ttl: seconds(raw, "presence.ttl_s", 60)?,
+        offline_ttl: seconds(raw, "offline.ttl_s", 86_400)?,
+        cache: Cache {
+            ttl: seconds(raw, "cache.ttl_s", 300)?,
+            items_max: raw.number("cache.max_items", 10_000, 1..=100_000_000)?,
+        },
+        redis,
+        mode,
+        warnings,
+    })
+}
+
+fn missing_key(why: &str) -> Error {
+    Error::Missing { key: "auth.secret", reason: no_key(why) }
+}
+
+fn no_key(why: &str) -> String {
+    let keys = "secret, public_key_file, jwks_file in section [auth]";
+    format!("{why}: set JWT_SECRET, JWT_PUBLIC_KEY_FILE or JWKS_FILE, or one of {keys}")
+}
+
+fn read(path: &Path) -> Result<String, Error> {
+    std::fs::read_to_string(path).map_err(|error| Error::Unreadable { path: path.into(), error })
+}
+
+fn keys(raw: &Raw) -> Result<Option<Keys>, Error> {
+    if raw.is_set("auth.jwks_url") {
+        raw.text("auth.jwks_url")?;
+        return Err(
+            raw.error("auth.jwks_url", "fetching keys needs the control plane: not available yet, use auth.jwks_file")
+        );
+    }
+    let sources = ["auth.secret", "auth.public_key_file", "auth.jwks_file"];
+    let mut given = sources.into_iter().filter(|path| raw.is_set(path));
+    let Some(path) = given.next() else { return Ok(None) };
+    if let Some(second) = given.next() {
+        return Err(raw.error(second, format!("{path} is given too: several keys go into one JWKS file")));
+    }
+    let text = raw.text(path)?.unwrap_or_default();
+    let keys = if path == "auth.secret" {
+        Keys::from_secret(text.as_bytes())
+    } else {
+        let file = match raw.origin(path) {
+            Some(Origin::File { path, .. }) => path.parent().unwrap_or(Path::new("")).join(&text),
+            _ => PathBuf::from(&text),
+        };
+        let content = std::fs::read_to_string(&file)
+            .map_err(|error| raw.error(path, format!("{} cannot be read: {error}", file.display())))?;
+        if path == "auth.jwks_file" { Keys::from_jwks(&content) } else { Keys::from_public_pem(&content) }
+    };
+    keys.map(Some).map_err(|error| raw.error(path, error.to_string()))
+}
+
+fn address(raw: &Raw, path: &'static str) -> Result<Option<IpAddr>, Error> {
+    match raw.text(path)?.as_deref().map(str::trim) {
+        None => Ok(None),
+        Some("localhost") => Ok(Some(Ipv4Addr::LOCALHOST.into())),
+        Some(text) => {
+            let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+            bare.parse().map(Some).map_err(|_| raw.error(path, "must be an IP address or `localhost`"))
+        }
+    }
+}
+
+fn server(raw: &Raw, host: Option<IpAddr>, development: bool) -> Result<Server, Error> {
+    let default = if development { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let host = host.unwrap_or(default.into());
+    let admin_host = address(raw, "server.admin_host")?.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let port = raw.number("server.port", 3000, 0..=65_535)? as u16;
+    let admin_port = raw.number("server.admin_port", 3001, 0..=65_535)? as u16;
+    if port == admin_port && port != 0 {
+        let path = if raw.is_set("server.admin_port") { "server.admin_port" } else { "server.port" };
+        return Err(raw.error(path, format!("the public and the admin port are both {port}")));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(usize::from(SHARDS_MAX)) as u64);
+    let shards = match raw.number("server.shards", 0, 0..=u64::from(SHARDS_MAX))? {
+        0 => cores,
+        shards => shards,
+    };
+    let node =
+        if raw.is_set("server.node") { Some(NodeId(raw.number("server.node", 0, 0..=65_535)? as u16)) } else { None };
+    let profile = raw.text("server.profile")?.unwrap_or_else(|| "default".into());
+    if !PROFILES.iter().any(|&(name, _)| name == profile) {
+        let names: Vec<&str> = PROFILES.iter().map(|&(name, _)| name).collect();
+        let reason = format!("no such profile; built in: {} (profile files are not available yet)", names.join(", "));
+        return Err(raw.error("server.profile", reason));
+    }
+    Ok(Server {
+        address: SocketAddr::new(host, port),
+        admin_address: SocketAddr::new(admin_host, admin_port),
+        shards: shards as u8,
+        frontend: frontend(raw)?,
+        node,
+        log_level: log_level(raw)?,
+        profile,
+        sentry_dsn: raw.text("server.sentry_dsn")?.map(Secret),
+    })
+}
+
+/// Origins (RFC 6454): users write whole addresses, of which scheme, host and port count.
+fn frontend(raw: &Raw) -> Result<Box<[Box<str>]>, Error> {
+    let path = "server.frontend_url";
+    let wrong = || raw.error(path, "must be `*` or addresses that start with http:// or https://");
+    raw.list(path)?
+        .unwrap_or_default()
+        .iter()
+        .map(|url| {
+            if url == "*" {
+                return Ok(Box::from("*"));
+            }
+            let (scheme, rest) = url.split_once("://").ok_or_else(wrong)?;
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            if !matches!(scheme, "http" | "https") || host.is_empty() || host.contains(char::is_whitespace) {
+                return Err(wrong());
+            }
+            Ok(format!("{scheme}://{}", host.to_ascii_lowercase()).into())
+        })
+        .collect()
+}
+
+fn log_level(raw: &Raw) -> Result<String, Error> {
+    let path = "server.log_level";
+    let Some(text) = raw.text(path)? else { return Ok("info".into()) };
+    let text = text.trim();
+    let level = text.to_ascii_lowercase();
+    if ["off", "error", "warn", "info", "debug", "trace"].contains(&level.as_str()) {
+        return Ok(level);
+    }
+    // A single unknown word would be taken for a module's name, and everything else fall silent.
+    let directives = text.contains(['=', ',']) && tracing_subscriber::EnvFilter::try_new(text).is_ok();
+    if directives {
+        Ok(text.into())
+    } else {
+        Err(raw.error(path, "must be off, error, warn, info, debug, trace or directives"))
+    }
+}
+
+fn policy(raw: &Raw) -> Result<Policy, Error> {
+    let default = Policy::default();
+    let names = |path| -> Result<Option<Box<[Box<str>]>>, Error> {
+        match raw.list(path)? {
+            Some(list) if list.is_empty() || list.iter().any(|name| name.is_empty()) => {
+                Err(raw.error(path, "must hold at least one name, and no empty one"))
+            }
+            list => Ok(list.map(|list| list.into_iter().map(Box::from).collect())),
+        }
+    };
+    Ok(Policy {
+        audience: names("auth.audience")?.unwrap_or_default(),
+        issuer: names("auth.issuer")?.unwrap_or_default(),
+        user_claims: names("auth.user_claims")?.unwrap_or(default.user_claims),
+        tenant_claims: names("auth.tenant_claims")?.unwrap_or(default.tenant_claims),
+        leeway: ms(raw, "auth.leeway_ms", 0, 0, 300_000)?,
+    })
+}
+
+fn api_keys(raw: &Raw) -> Result<ApiKeys, Error> {
+    let entries = raw.list("api.keys")?.unwrap_or_default();
+    ApiKeys::parse(entries.iter().map(String::as_str)).map_err(|error| raw.error("api.keys", error.to_string()))
+}
+
+fn socket_io(raw: &Raw) -> Result<SocketIo, Error> {
+    let mut path = raw.text("socketio.path")?.unwrap_or_else(|| "/socket.io/".into());
+    if !path.starts_with('/') || path.contains(|c: char| c == '?' || c == '#' || c.is_whitespace()) {
+        return Err(raw.error("socketio.path", "must start with a slash and hold no `?`, `#` or space"));
+    }
+    if !path.ends_with('/') {
+        path.push('/');
+    }
+    let namespaces = raw.list("socketio.namespaces")?.unwrap_or_else(|| vec!["/".into()]);
+    // The wire ends a namespace's name at a comma, and the client splits a query off at `?`.
+    let plain = |name: &String| name.starts_with('/') && name.len() <= 256 && !name.contains([',', '?']);
+    if namespaces.is_empty() || namespaces.len() > NAMESPACES_PER_SESSION_MAX || !namespaces.iter().all(plain) {
+        let reason = format!(
+            "must be 1 to {NAMESPACES_PER_SESSION_MAX} names of at most 256 bytes that start with a slash and hold no comma or `?`"
+        );
+        return Err(raw.error("socketio.namespaces", reason));
+    }
+    let recovery = ms(raw, "socketio.recovery_ms", 120_000, 0, ROOM_LINGER.as_millis() as u64)?;
+    Ok(SocketIo {
+        path,
+        namespaces,
+        ping_interval: ms(raw, "socketio.ping_interval_ms", 25_000, 50, 3_600_000)?,
+        ping_timeout: ms(raw, "socketio.ping_timeout_ms", 20_000, 50, 3_600_000)?,
+        connect_timeout: ms(raw, "socketio.connect_timeout_ms", 45_000, 50, 600_000)?,
+        recovery: (!recovery.is_zero()).then_some(recovery),
+    })
+}
+
+const HISTORY_EVENTS_MAX: u64 = 100_000;
+const HISTORY_TTL_MS_MAX: u64 = 86_400_000;
+
+fn history(raw: &Raw) -> Result<History, Error> {
+    let default = Retention {
+        events: raw.number("history.events", 100, 0..=HISTORY_EVENTS_MAX)? as u32,
+        ttl: ms(raw, "history.ttl_ms", 300_000, 0, HISTORY_TTL_MS_MAX)?,
+    };
+    let path = "history.rooms";
+    let mut rooms = Vec::new();
+    for (index, table) in raw.tables(path, &["pattern", "events", "ttl_ms"])?.iter().enumerate() {
+        let number = |name: &str, default: u64, max: u64| match table.get(name) {
+            None => Ok(default),
+            Some(value) => value
+                .as_integer()
+                .and_then(|number| u64::try_from(number).ok())
+                .filter(|&number| number <= max)
+                .ok_or_else(|| raw.error_in(path, index, name, out_of(&(0..=max)))),
+        };
+        let pattern = table.get("pattern").and_then(toml::Value::as_str);
+        let pattern = pattern.ok_or_else(|| raw.error_in(path, index, "pattern", "must be a string"))?;
+        let pattern =
+            Pattern::parse(pattern).map_err(|error| raw.error_in(path, index, "pattern", error.to_string()))?;
+        let events = number("events", default.events.into(), HISTORY_EVENTS_MAX)? as u32;
+        let ttl = Duration::from_millis(number("ttl_ms", default.ttl.as_millis() as u64, HISTORY_TTL_MS_MAX)?);
+        rooms.push((pattern, Retention { events, ttl }));
+    }
+    Ok(History { default, rooms })
+}
+
+fn limits(raw: &Raw) -> Result<Limits, Error> {
+    let default = Limits::default();
+    macro_rules! limits {
+        ($($name:ident $max:expr;)*) => {
+            Limits { $($name: raw.number(concat!("limits.", stringify!($name)), default.$name.into(), 0..=$max)? as u32,)* }
+        };
+    }
+    const MANY: u64 = u32::MAX as u64;
+    const GIB: u64 = 1 << 30;
+    Ok(limits! {
+        connections_per_address MANY;
+        connections_per_user MANY;
+        connections_per_tenant MANY;
+        handshakes_per_second_per_address MANY;
+        handshake_ms 600_000;
+        frame_bytes GIB;
+        rooms_per_session MANY;
+        room_name_bytes 65_535;
+        events_per_second MANY;
+        events_burst MANY;
+        tenant_events_per_second MANY;
+        outbox_bytes GIB;
+        http_body_bytes GIB;
+    })
+}
+
+fn redis(raw: &Raw) -> Result<Option<Redis>, Error> {
+    let url = raw.text("redis.url")?;
+    if url.as_ref().is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://")) {
+        return Err(raw.error("redis.url", "must start with redis:// or rediss://"));
+    }
+    let host = raw.text("redis.host")?;
+    let number = |path, default: u64| raw.number(path, default, 0..=65_535).map(|number| number as u16);
+    let port = number("redis.port", 6379)?;
+    let password = raw.text("redis.password")?.map(Secret);
+    let db = number("redis.db", 0)?;
+    let (cache_db, queue_db, socket_db) =
+        (number("redis.cache_db", db.into())?, number("redis.queue_db", db.into())?, number("redis.ws_db", db.into())?);
+    if url.is_none() && host.is_none() {
+        return Ok(None);
+    }
+    let host = host.unwrap_or_else(|| "127.0.0.1".into());
+    Ok(Some(Redis { url: url.map(Secret), host, port, password, cache_db, queue_db, socket_db }))
+}
+
+fn ms(raw: &Raw, path: &'static str, default: u64, min: u64, max: u64) -> Result<Duration, Error> {
+    raw.number(path, default, min..=max).map(Duration::from_millis)
+}
+
+fn seconds(raw: &Raw, path: &'static str, default: u64) -> Result<Duration, Error> {
+    raw.number(path, default, 1..=31_536_000).map(Duration::from_secs)
+}

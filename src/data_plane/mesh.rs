@@ -1,0 +1,163 @@
+//! What shards of one process send each other, and what waits when a lane is full.
+//!
+//! Invariant: for each pair of shards messages keep their order: once something waits in the spill, everything after it waits behind it.
+//! The spill is bounded by [`MESH_SPILL_MAX`]; beyond it a message comes back to its sender, who answers 503 where someone waits and closes
+//! what was on the move.
+
+use super::handoff::Moved;
+use crate::base::{
+    id::{ConnKey, ShardId},
+    limit::MESH_SPILL_MAX,
+    time::Duration,
+};
+use crate::bridge::{Bridge, Sender};
+use crate::shard::{
+    io::{Announcement, Parcel},
+    transit::Transit,
+};
+use crate::wire::http::Response;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+
+/// A message from one shard, or from main, to another shard.
+pub enum MeshMessage {
+    /// A session moves, with its connections.
+    Handoff { transit: Box<Transit>, conns: Box<SmallVec<[Moved; 2]>> },
+    Parcel(Parcel),
+    /// The answer to a request whose connection is there.
+    Reply { conn: ConnKey, response: Box<Response> },
+    Control(Control),
+}
+
+const _: () = assert!(size_of::<MeshMessage>() <= 64, "a lane holds thousands of these");
+
+/// What main tells a shard.
+#[derive(Clone, Debug)]
+pub enum Control {
+    Announce(Announcement),
+    /// Stop accepting, close every session within `spread`, and end when they are gone or after `timeout`.
+    Drain { spread: Duration, timeout: Duration },
+    /// End now.
+    Stop,
+}
+
+/// One shard's way to the others.
+pub struct Mesh {
+    shard: ShardId,
+    /// By receiver; what did not fit into its lane.
+    spill: Box<[VecDeque<MeshMessage>]>,
+    /// By receiver: something was put into its lane in this turn.
+    touched: Box<[bool]>,
+    spilled: usize,
+}
+
+impl Mesh {
+    pub fn new(shard: ShardId, shards: u8) -> Mesh {
+        let shards = usize::from(shards);
+        Mesh {
+            shard,
+            spill: (0..shards).map(|_| VecDeque::new()).collect(),
+            touched: vec![false; shards].into(),
+            spilled: 0,
+        }
+    }
+
+    /// Sends, or keeps for later, or gives the message back when too much is kept already. Receivers wake at [`wake`](Self::wake).
+    pub fn send(
+        &mut self,
+        bridge: &Bridge<MeshMessage>,
+        to: ShardId,
+        message: MeshMessage,
+    ) -> Result<(), MeshMessage> {
+        let spill = &mut self.spill[to.index()];
+        let message = if spill.is_empty() {
+            match bridge.try_send(Sender::Shard(self.shard), to, message) {
+                Ok(()) => {
+                    self.touched[to.index()] = true;
+                    return Ok(());
+                }
+                Err(message) => message,
+            }
+        } else {
+            message
+        };
+        if spill.len() >= MESH_SPILL_MAX {
+            return Err(message);
+        }
+        spill.push_back(message);
+        self.spilled += 1;
+        Ok(())
+    }
+
+    /// Moves what waits into lanes that have room again. Once a turn.
+    pub fn retry(&mut self, bridge: &Bridge<MeshMessage>) {
+        if self.spilled == 0 {
+            return;
+        }
+        for (index, spill) in self.spill.iter_mut().enumerate() {
+            while let Some(message) = spill.pop_front() {
+                match bridge.try_send(Sender::Shard(self.shard), ShardId(index as u8), message) {
+                    Ok(()) => {
+                        self.spilled -= 1;
+                        self.touched[index] = true;
+                    }
+                    Err(message) => {
+                        spill.push_front(message);
+                        break;
+                    }
+                }
+            }
+            if spill.is_empty() {
+                spill.shrink_to(64);
+            }
+        }
+    }
+
+    /// Messages that wait for room.
+    pub fn spilled(&self) -> usize {
+        self.spilled
+    }
+
+    /// Wakes every receiver of this turn, once.
+    pub fn wake(&mut self, bridge: &Bridge<MeshMessage>) {
+        for (index, touched) in self.touched.iter_mut().enumerate() {
+            if std::mem::take(touched) {
+                bridge.wake(ShardId(index as u8));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{chance::Chance, id::{NodeId, Sid}, limit::MESH_LANE_MAX};
+    use crate::bridge::Addresses;
+
+    #[test]
+    fn a_full_lane_spills_in_order_and_then_refuses() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let bridge = Bridge::new(2, 1, Addresses::new(0, 0, hasher));
+        let mut mesh = Mesh::new(ShardId(0), 2);
+        let mut chance = Chance::new([1; 32]);
+        let sids: Vec<Sid> = (0..MESH_LANE_MAX + MESH_SPILL_MAX)
+            .map(|_| Sid::new(NodeId(0), ShardId(0), &mut chance))
+            .collect();
+        let forget = |sid| MeshMessage::Parcel(Parcel::Forget { sid });
+        for &sid in &sids {
+            assert!(mesh.send(&bridge, ShardId(1), forget(sid)).is_ok());
+        }
+        assert!(mesh.send(&bridge, ShardId(1), forget(sids[0])).is_err(), "the bound");
+        assert_eq!(mesh.spilled(), MESH_SPILL_MAX);
+        assert!(mesh.send(&bridge, ShardId(0), forget(sids[0])).is_ok(), "another receiver is not affected");
+        let mut got = Vec::new();
+        while got.len() < sids.len() {
+            bridge.drain_into(ShardId(1), |message| match message {
+                MeshMessage::Parcel(Parcel::Forget { sid }) => got.push(sid),
+                _ => unreachable!("only these were sent"),
+            });
+            mesh.retry(&bridge);
+        }
+        assert_eq!((got, mesh.spilled()), (sids, 0));
+    }
+}

@@ -1,0 +1,388 @@
+//! The turn: the one place where the shard is called.
+//!
+//! ```text
+//!  read the clock once
+//!  lanes, inbox, deadlines -> Shard::handle      in that order; bounded by the lanes' and the inbox's length
+//!  Shard::end_turn
+//!  outputs -> answers, closes, moves, parcels
+//!  for each connection with something to write: one send
+//!  gauges out, lanes woken, sleep until something comes or a deadline is near
+//! ```
+//!
+//! Invariants: a turn has no await, so nobody sees it half done; the inbox is empty at its end but for what its own writes brought up
+//! (then there is another turn at once); the pump sleeps at most [`TICK_IDLE`], because glommio 0.9 can park with a runnable task (its
+//! preempt timer fires between a look at the rings and the first task) and only another event, such as this timer, gets it going.
+
+use super::{
+    Plane, State, answer,
+    count::Count,
+    handoff::Moved,
+    inbox::Inbox,
+    mesh::{Control, Mesh, MeshMessage},
+    socket,
+};
+use crate::base::{
+    id::{ConnKey, ReplyTo, ShardId},
+    time::{Duration, Instant, Now},
+};
+use crate::shard::{
+    Shard,
+    io::{Hangup, Input, Open, Output, Parcel, Wire},
+    transit::Transit,
+};
+use crate::wire::http::Response;
+use glommio::{net::TcpStream, timer::Timer};
+use smallvec::SmallVec;
+use std::{
+    future::{Future, poll_fn},
+    net::IpAddr,
+    os::fd::{FromRawFd, RawFd},
+    pin::Pin,
+    rc::Rc,
+    task::Poll,
+};
+
+/// How often the pump looks while something happens.
+const TICK_BUSY: Duration = Duration::from_millis(20);
+/// How often it looks while nothing does: four looks a second cost no measurable time.
+const TICK_IDLE: Duration = Duration::from_millis(250);
+/// How long after the last event the pump takes things for busy.
+const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How soon a full lane is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(1);
+
+/// How a shard's run ended, from good to bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ended {
+    /// Every session and every answer was delivered.
+    Drained,
+    /// The drain's time was over before that.
+    TimedOut,
+    /// Told to stop at once.
+    Stopped,
+}
+
+struct Pump {
+    plane: Rc<Plane>,
+    shard: Shard,
+    mesh: Mesh,
+    outputs: Vec<Output>,
+    /// Connections that came from other shards in this turn; their tasks start when it is over.
+    landed: Vec<(RawFd, ConnKey)>,
+    drain_until: Option<Instant>,
+    ended: Option<Ended>,
+    /// When something last happened.
+    busy: Instant,
+}
+
+/// Takes turns until the shard is told to end.
+pub async fn run(plane: Rc<Plane>, shard: Shard) -> Ended {
+    let mesh = Mesh::new(plane.id, plane.bridge.shards());
+    let mut pump = Pump {
+        plane,
+        shard,
+        mesh,
+        outputs: Vec::new(),
+        landed: Vec::new(),
+        drain_until: None,
+        ended: None,
+        busy: Instant::default(),
+    };
+    let mut timer = Timer::new(TICK_BUSY);
+    loop {
+        let now = pump.turn();
+        for (fd, key) in std::mem::take(&mut pump.landed) {
+            // SAFETY: the descriptor came with the connection and is given away here.
+            let stream = unsafe { TcpStream::from_raw_fd(fd) };
+            socket::spawn(pump.plane.clone(), stream, key);
+        }
+        if let Some(ended) = pump.ended {
+            return ended;
+        }
+        timer.reset(pump.rest(now));
+        pump.sleep(&mut timer).await;
+    }
+}
+
+impl Pump {
+    fn turn(&mut self) -> Now {
+        let plane = self.plane.clone();
+        let now = plane.now();
+        let mut guard = plane.state.borrow_mut();
+        let state = &mut *guard;
+        state.counts.up(Count::Turns);
+
+        let mut happened = self.hear_lanes(state, now);
+        happened |= self.hear_inbox(state, now);
+        if self.shard.next_deadline().is_some_and(|at| at <= now.at) {
+            self.shard.handle(now, Input::Tick, &mut self.outputs);
+        }
+        self.expire(state, now);
+        self.shard.end_turn(now, &mut self.outputs);
+        self.write(state, now);
+
+        if happened {
+            self.busy = now.at;
+        }
+        self.look_at_drain(state, now);
+        self.mesh.retry(&plane.bridge);
+        self.publish(state);
+        self.mesh.wake(&plane.bridge);
+        for key in std::mem::take(&mut state.parked) {
+            if let Some(conn) = state.conns.get(key) {
+                conn.wake();
+            }
+        }
+        now
+    }
+
+    fn hear_lanes(&mut self, state: &mut State, now: Now) -> bool {
+        let bridge = self.plane.bridge.clone();
+        let mut happened = false;
+        bridge.drain_into(self.plane.id, |message| {
+            happened = true;
+            match message {
+                MeshMessage::Parcel(parcel) => self.shard.handle(now, Input::Parcel(parcel), &mut self.outputs),
+                MeshMessage::Reply { conn, response } => self.respond(state, conn, &response),
+                MeshMessage::Handoff { transit, conns } => self.land(state, now, transit, *conns),
+                MeshMessage::Control(Control::Announce(announcement)) => {
+                    self.shard.handle(now, Input::Announce(announcement), &mut self.outputs);
+                }
+                MeshMessage::Control(Control::Drain { spread, timeout }) => self.drain(state, now, spread, timeout),
+                MeshMessage::Control(Control::Stop) => self.ended = Some(Ended::Stopped),
+            }
+        });
+        happened
+    }
+
+    fn hear_inbox(&mut self, state: &mut State, now: Now) -> bool {
+        if state.inbox.is_empty() {
+            return false;
+        }
+        let mut inbox: Inbox = std::mem::take(&mut state.inbox);
+        inbox.drain(|input| self.shard.handle(now, input, &mut self.outputs));
+        // Its arenas are used again.
+        state.inbox = inbox;
+        true
+    }
+
+    /// Connections that took too long: to say what they want, or to read our last bytes.
+    fn expire(&mut self, state: &mut State, now: Now) {
+        for key in state.expired(now.at) {
+            let world = self.plane.world(state.draining);
+            let Some(conn) = state.conns.get_mut(key) else { continue };
+            if !conn.phase.is_closing() && !conn.is_idle() {
+                state.counts.up(Count::DeadlinesMissed);
+            }
+            if conn.expire(&world) {
+                self.plane.fail(state, key, Hangup::Failed);
+            } else {
+                state.flush.push(key);
+            }
+        }
+    }
+
+    /// Carries out the outputs and writes, until neither brings up the other.
+    fn write(&mut self, state: &mut State, now: Now) {
+        loop {
+            for output in std::mem::take(&mut self.outputs) {
+                self.carry_out(state, now, output);
+            }
+            while let Some(key) = self.shard.next_dirty() {
+                socket::flush(&self.plane, state, &mut self.shard, now, key, &mut self.outputs);
+            }
+            for key in std::mem::take(&mut state.flush) {
+                socket::flush(&self.plane, state, &mut self.shard, now, key, &mut self.outputs);
+            }
+            if self.outputs.is_empty() && state.flush.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, state: &mut State, now: Now, output: Output) {
+        match output {
+            Output::Respond { to, response } => self.reply(state, to, response),
+            Output::Upgrade { conn: key } => {
+                if let Some(conn) = state.conns.get_mut(key) {
+                    conn.upgrade();
+                    state.flush.push(key);
+                }
+            }
+            Output::Stream { conn: key } => {
+                if let Some(conn) = state.conns.get_mut(key) {
+                    conn.stream();
+                    state.flush.push(key);
+                }
+            }
+            Output::Close { conn: key, rest, number, text } => {
+                if let Some(conn) = state.conns.get_mut(key) {
+                    conn.finish(&rest, number, text, now.at);
+                    state.flush.push(key);
+                }
+            }
+            Output::Handoff { to, transit, conns } => self.hand_off(state, to, transit, conns),
+            Output::Send { to, parcel } => {
+                if let Err(MeshMessage::Parcel(parcel)) =
+                    self.mesh.send(&self.plane.bridge, to, MeshMessage::Parcel(parcel))
+                {
+                    self.refuse(state, parcel);
+                }
+            }
+            Output::Release { address } => self.plane.bridge.addresses.release(address),
+        }
+    }
+
+    /// Takes an answer to the connection that waits for it, wherever that is.
+    fn reply(&mut self, state: &mut State, to: ReplyTo, response: Response) {
+        if to.shard == self.plane.id {
+            return self.respond(state, to.conn, &response);
+        }
+        let message = MeshMessage::Reply { conn: to.conn, response: Box::new(response) };
+        if self.mesh.send(&self.plane.bridge, to.shard, message).is_err() {
+            state.counts.up(Count::MeshRefused);
+        }
+    }
+
+    fn respond(&mut self, state: &mut State, key: ConnKey, response: &Response) {
+        let world = self.plane.world(state.draining);
+        if let Some(conn) = state.conns.get_mut(key) {
+            conn.respond(response, &world);
+            state.flush.push(key);
+        }
+    }
+
+    fn hand_off(&mut self, state: &mut State, to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]>) {
+        let mut moved = SmallVec::new();
+        let whole = conns.iter().all(|&key| {
+            let packed = state.remove(key).and_then(|conn| {
+                Moved::pack(conn).inspect_err(|error| tracing::warn!(%error, "a connection cannot move")).ok()
+            });
+            packed.map(|packed| moved.push(packed)).is_some()
+        });
+        let message = MeshMessage::Handoff { transit, conns: Box::new(moved) };
+        let refused = if whole { self.mesh.send(&self.plane.bridge, to, message).err() } else { Some(message) };
+        // Dropped, the connections close, and their clients come back.
+        if let Some(MeshMessage::Handoff { transit, .. }) = refused {
+            state.counts.up(Count::MeshRefused);
+            if let Some(address) = counted(&transit) {
+                self.plane.bridge.addresses.release(address);
+            }
+        } else {
+            state.counts.up(Count::HandoffsOut);
+        }
+    }
+
+    fn land(&mut self, state: &mut State, now: Now, transit: Box<Transit>, moved: SmallVec<[Moved; 2]>) {
+        state.counts.up(Count::HandoffsIn);
+        let conns = moved
+            .into_iter()
+            .map(|moved| {
+                let (fd, conn) = moved.unpack();
+                let key = state.conns.insert(conn);
+                state.arm(key);
+                self.landed.push((fd, key));
+                key
+            })
+            .collect();
+        self.shard.handle(now, Input::Arrive { transit, conns }, &mut self.outputs);
+    }
+
+    /// The mesh is full: whoever waits is told so.
+    fn refuse(&mut self, state: &mut State, parcel: Parcel) {
+        state.counts.up(Count::MeshRefused);
+        if let Parcel::Open(open) = &parcel
+            && let Some(address) = counted_open(open)
+        {
+            self.plane.bridge.addresses.release(address);
+        }
+        if let Some(to) = parcel.waits() {
+            self.reply(state, to, answer::unavailable());
+        }
+    }
+
+    fn drain(&mut self, state: &mut State, now: Now, spread: Duration, timeout: Duration) {
+        if self.drain_until.is_some() {
+            return;
+        }
+        self.drain_until = Some(now.at + timeout);
+        state.draining = true;
+        for acceptor in std::mem::take(&mut state.acceptors) {
+            acceptor.wake();
+        }
+        let idle: Vec<ConnKey> =
+            state.conns.iter().filter(|(_, conn)| conn.is_idle() && !conn.admin).map(|(key, _)| key).collect();
+        for key in idle {
+            self.plane.fail(state, key, Hangup::Closed);
+        }
+        self.shard.handle(now, Input::Drain { spread }, &mut self.outputs);
+    }
+
+    fn look_at_drain(&mut self, state: &mut State, now: Now) {
+        let Some(until) = self.drain_until else { return };
+        if self.shard.is_empty() && self.mesh.spilled() == 0 && state.conns.iter().all(|(_, conn)| conn.admin) {
+            self.ended = self.ended.or(Some(Ended::Drained));
+        } else if now.at >= until {
+            self.ended = self.ended.or(Some(Ended::TimedOut));
+        }
+    }
+
+    fn publish(&mut self, state: &mut State) {
+        state.counts.set(Count::Connections, state.conns.len());
+        state.counts.set(Count::Draining, usize::from(state.draining));
+        state.counts.set(Count::MeshSpilled, self.mesh.spilled());
+        self.plane.bridge.gauges.publish(self.plane.id, self.shard.counts().values().chain(state.counts.values()));
+    }
+
+    /// How long there is nothing to do.
+    fn rest(&self, now: Now) -> Duration {
+        let busy = now.at.since(self.busy) < BUSY_FOR;
+        let mut rest = if busy { TICK_BUSY } else { TICK_IDLE };
+        if self.mesh.spilled() > 0 {
+            rest = RETRY_EVERY;
+        }
+        let deadlines = [self.shard.next_deadline(), self.plane.state.borrow().deadlines.next_deadline(), self.drain_until];
+        for at in deadlines.into_iter().flatten() {
+            rest = rest.min(at.since(now.at));
+        }
+        rest
+    }
+
+    /// Sleeps until the timer, a message, or a connection that has heard something. Others get their turn in any case.
+    async fn sleep(&self, timer: &mut Timer) {
+        let plane = &self.plane;
+        let mut yielded = false;
+        poll_fn(|cx| {
+            plane.bridge.register(plane.id, cx.waker());
+            let work = {
+                let state = plane.state.borrow();
+                !plane.bridge.is_empty(plane.id) || !state.inbox.is_empty() || !state.flush.is_empty()
+            };
+            if work || Pin::new(&mut *timer).poll(cx).is_ready() {
+                if std::mem::replace(&mut yielded, true) {
+                    plane.pump.set(None);
+                    return Poll::Ready(());
+                }
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            yielded = true;
+            plane.pump.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// The address whose session count this session on the move is part of.
+fn counted(transit: &Transit) -> Option<IpAddr> {
+    match transit {
+        Transit::Opening(open) => counted_open(open),
+        Transit::Session(traveller) => (!traveller.crowded).then_some(traveller.address),
+    }
+}
+
+fn counted_open(open: &Open) -> Option<IpAddr> {
+    let counted = !open.crowded && !matches!(open.wire, Wire::Probe(_));
+    counted.then_some(open.address)
+}

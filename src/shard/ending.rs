@@ -1,0 +1,220 @@
+//! How sessions and sockets end, and what is left of them.
+
+use super::count::Count;
+use super::encode::Outgoing;
+use super::io::Output;
+use super::outbox::Frame;
+use super::room::slot;
+use super::session::{End, Kind, SessionKey, Transport};
+use super::socket::SocketKey;
+use super::{Place, Role, Shard, Timer};
+use crate::base::{limit, time::Duration};
+use crate::wire::{close::Close, json, socket_io};
+
+impl Shard {
+    /// Closes a session for a reason of the table: it is told, then its transport is closed.
+    pub(super) fn close(&mut self, key: SessionKey, close: Close) {
+        let Some(session) = self.sessions.get(key) else { return };
+        self.counts.closed(close);
+        // Whoever does not read would not read this either.
+        if close != Close::SlowConsumer {
+            match session.kind {
+                Kind::SocketIo => {
+                    for socket in session.sockets.clone() {
+                        self.say_error(socket, close.row().code, close.row().message);
+                        if !close.row().retry {
+                            self.send_disconnect(socket);
+                        }
+                    }
+                }
+                Kind::Events => {
+                    let text = format!("event: error\ndata: {}\n\n", close.row().json);
+                    let index = self.outbox.frame(Frame::raw(text.as_bytes()), false);
+                    self.outbox.push(slot(key), index);
+                }
+                Kind::Raw | Kind::Plain => {}
+            }
+        }
+        self.end(key, End::Close(close));
+    }
+
+    /// `error {code, message}` to one socket.
+    pub(super) fn say_error(&mut self, socket: SocketKey, code: &str, message: &str) {
+        let mut args = b"{\"code\":".to_vec();
+        json::write_string(&mut args, code);
+        args.extend_from_slice(b",\"message\":");
+        json::write_string(&mut args, message);
+        args.push(b'}');
+        let args = String::from_utf8_lossy(&args).into_owned();
+        self.send_event(socket, &Outgoing { name: "error", args: &args, ..Outgoing::default() }, false);
+    }
+
+    fn send_disconnect(&mut self, socket: SocketKey) {
+        let Some(state) = self.sockets.get(socket) else { return };
+        let session = state.session;
+        let mut packet = Vec::new();
+        socket_io::disconnect(&mut packet, &self.app.names[usize::from(state.namespace)]);
+        self.send_text(session, &packet, false);
+    }
+
+    /// Ends a session: its sockets leave their rooms (and may come back where `end` allows it), its transport is closed.
+    pub(super) fn end(&mut self, key: SessionKey, end: End) {
+        let Some(session) = self.sessions.get(key) else { return };
+        for socket in session.sockets.clone().into_iter().rev() {
+            self.remove_socket(socket, end.recoverable());
+        }
+        self.discharge(key);
+        let session = self.sessions.remove(key).expect("looked at above");
+        let (number, text) = match end {
+            End::Close(close) => (close.row().number, close.row().json),
+            End::Gone | End::Left => (1000, ""),
+            End::PingTimeout => (1001, "ping timeout"),
+            End::Idle => (1000, "no namespace was joined in time"),
+            End::Broken => (1002, ""),
+        };
+        match session.transport {
+            Transport::WebSocket(conn) | Transport::Stream(conn) => {
+                let slow = end == End::Close(Close::SlowConsumer);
+                let rest = if slow { self.outbox.take_begun(slot(key)) } else { self.outbox.take_bytes(slot(key)) };
+                if self.link(conn).is_some_and(|link| link.role == Role::Session(key)) {
+                    self.set_role(conn, Role::None);
+                    self.out.push(Output::Close { conn, rest, number, text });
+                }
+                if self.sids.remove(&session.sid).is_some() {
+                    self.forget_elsewhere(session.sid);
+                }
+            }
+            Transport::Polling(polling) => {
+                let told = matches!(end, End::Close(_));
+                if let Some(conn) = polling.probe {
+                    self.set_role(conn, Role::None);
+                    self.out.push(Output::Close { conn, rest: Vec::new(), number, text });
+                }
+                let mut packets = self.outbox.take_poll(slot(key)).filter(|_| told).unwrap_or_default();
+                if !packets.is_empty() {
+                    packets.push(0x1e);
+                }
+                packets.push(b'1');
+                self.sids.remove(&session.sid);
+                match polling.waiting {
+                    // The client closes it: it gets its poll back, as the Node server gives it.
+                    Some(to) if end == End::Left => self.answer_poll(to, b"6".to_vec()),
+                    Some(to) => self.answer_poll(to, packets),
+                    None if told => {
+                        self.sids.insert(session.sid, Place::Farewell(packets.into()));
+                        self.timers.arm(self.now.at + Duration::from_secs(30), Timer::Farewell(session.sid));
+                        self.outbox.close(slot(key));
+                        self.release(session.address, session.crowded);
+                        return;
+                    }
+                    None => {}
+                }
+                self.forget_elsewhere(session.sid);
+            }
+        }
+        self.outbox.close(slot(key));
+        self.release(session.address, session.crowded);
+    }
+
+    /// Takes a session off its tenant's and user's accounts.
+    fn discharge(&mut self, key: SessionKey) {
+        let session = &mut self.sessions[key];
+        if session.kind == Kind::Raw {
+            self.counts.down(Count::Sessions);
+            return;
+        }
+        let (Some(tenant), Some(identity)) = (session.tenant.take(), session.identity.take()) else { return };
+        let seen = session.last_heard;
+        self.counts.down(Count::Sessions);
+        self.user_left(tenant, &identity.user, seen);
+        self.tenants[tenant].sessions -= 1;
+        self.tend_tenant(tenant);
+    }
+
+    /// Removes a socket from its rooms and its session.
+    pub(super) fn remove_socket(&mut self, key: SocketKey, recoverable: bool) {
+        let Some(socket) = self.sockets.get(key) else { return };
+        let session = socket.session;
+        let app = self.app.clone();
+        if let Some(handler) = &app.namespaces[usize::from(socket.namespace)].on_disconnect {
+            handler(&mut super::app::Context::new(self, key, None));
+        }
+        self.stop_typing_everywhere(key);
+        self.save_or_forget(key, recoverable);
+        while let Some(seat) = self.sockets[key].seats.pop() {
+            self.vacate(seat.room, seat.index);
+        }
+        self.sockets.remove(key);
+        if let Some(session) = self.sessions.get_mut(session) {
+            session.sockets.retain(|socket| *socket != key);
+        }
+    }
+
+    /// Shuts down: every session is told when to come back, and closed. What they missed waits for them.
+    pub(super) fn drain(&mut self, spread: Duration) {
+        self.draining = true;
+        let keys: Vec<SessionKey> = self.sessions.keys().collect();
+        for key in keys {
+            let Some(session) = self.sessions.get(key) else { continue };
+            for socket in session.sockets.clone() {
+                let after = self.chance.below(spread.as_millis().max(1) as u64);
+                let args = format!("{{\"reconnectAfterMs\":{after}}}");
+                self.send_event(socket, &Outgoing { name: "server:draining", args: &args, ..Outgoing::default() }, false);
+            }
+            self.close(key, Close::ServerDraining);
+        }
+    }
+
+    /// A room without members is kept while its history, or somebody's place in it, may be asked for.
+    pub(super) fn sweep_room(&mut self, key: super::room::RoomKey) {
+        let Some(room) = self.rooms.get_mut(key) else { return };
+        room.sweeping = false;
+        let keep = self.settings.history.of(&room.name);
+        let mut again = None;
+        if let Some(history) = &mut room.history {
+            history.expire(self.now.at, keep);
+            again = history.entries().next().map(|oldest| oldest.at + keep.ttl + Duration::from_millis(10));
+        }
+        if again.is_none() && room.members.is_empty() {
+            let until = room.empty_since + limit::ROOM_LINGER;
+            if room.top() == 0 || until <= self.now.at {
+                return self.drop_room(key);
+            }
+            again = Some(until);
+        }
+        if let Some(at) = again {
+            room.sweeping = true;
+            self.timers.arm(at, Timer::SweepRoom(key));
+        }
+    }
+
+    pub(super) fn drop_room(&mut self, key: super::room::RoomKey) {
+        let Some(room) = self.rooms.remove(key) else { return };
+        debug_assert!(room.members.is_empty());
+        let tenant = &mut self.tenants[room.tenant];
+        tenant.rooms.remove(&room.name);
+        tenant.lost = tenant.lost.max(room.history.map_or(0, |history| history.newest_sequence()));
+        self.tend_tenant(room.tenant);
+    }
+
+    /// Forgets a tenant of which nothing is left, or sees to it that somebody looks again.
+    pub(super) fn tend_tenant(&mut self, key: super::tenant::TenantKey) {
+        let tenant = &mut self.tenants[key];
+        if tenant.is_empty() {
+            if let Some(tenant) = self.tenants.remove(key) {
+                self.tenant_keys.remove(&tenant.id);
+            }
+        } else if !tenant.sweeping && (!tenant.saved.is_empty() || tenant.publish_ids.is_filled()) {
+            tenant.sweeping = true;
+            self.timers.arm(self.now.at + Duration::from_secs(30), Timer::SweepTenant(key));
+        }
+    }
+
+    pub(super) fn sweep_tenant(&mut self, key: super::tenant::TenantKey) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        tenant.sweeping = false;
+        tenant.publish_ids.expire(self.now.at);
+        self.expire_saved(key);
+        self.tend_tenant(key);
+    }
+}

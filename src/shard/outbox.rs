@@ -1,0 +1,524 @@
+//! What waits to be written: this turn's frames once, and for each session a list of their u16 indices.
+//!
+//! ```text
+//! frames   [ f0 | f1 | f2 | ... ]        encoded once, however many sessions get them
+//! queues   session 7: turn [0, 2]        2 bytes a delivery, no allocation up to 6 a turn
+//!          session 9: turn [0], backlog  a socket that was full keeps its frames here, up to `outbox_bytes`
+//! ```
+//!
+//! Invariants: a frame once begun is written to its end; a queue's backlog holds at most `outbox_bytes` beyond what was granted to a
+//! replay; ephemeral frames are dropped before anything else is.
+
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Bytes handed to one write of a session that has a backlog.
+const WRITE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of one long-polling answer, beyond its first packet.
+const POLL_BYTES_MAX: usize = 1_000_000;
+
+/// One encoded message: a WebSocket header and its payload; long-polling uses the payload alone.
+#[derive(Debug)]
+pub struct Frame {
+    bytes: Box<[u8]>,
+    /// Length of the WebSocket header in front; 0 for server-sent events.
+    header: u8,
+    binary: bool,
+}
+
+impl Frame {
+    pub fn text(payload: &[u8]) -> Frame {
+        Frame::new(0x81, payload)
+    }
+
+    pub fn binary(payload: &[u8]) -> Frame {
+        Frame { binary: true, ..Frame::new(0x82, payload) }
+    }
+
+    /// A WebSocket ping, for sessions without a heartbeat of their own.
+    pub fn ping() -> Frame {
+        Frame::new(0x89, b"")
+    }
+
+    /// Bytes as they are: a server-sent event.
+    pub fn raw(payload: &[u8]) -> Frame {
+        Frame { bytes: payload.into(), header: 0, binary: false }
+    }
+
+    /// RFC 6455 section 5.2; a server's frames are unmasked, so the same bytes go to every session.
+    fn new(first: u8, payload: &[u8]) -> Frame {
+        let mut bytes = Vec::with_capacity(payload.len() + 10);
+        bytes.push(first);
+        match payload.len() {
+            len @ 0..126 => bytes.push(len as u8),
+            len @ 126..0x1_0000 => {
+                bytes.push(126);
+                bytes.extend((len as u16).to_be_bytes());
+            }
+            len => {
+                bytes.push(127);
+                bytes.extend((len as u64).to_be_bytes());
+            }
+        }
+        let header = bytes.len() as u8;
+        bytes.extend_from_slice(payload);
+        Frame { bytes: bytes.into(), header, binary: false }
+    }
+
+    pub fn payload(&self) -> &[u8] {
+        &self.bytes[usize::from(self.header)..]
+    }
+
+    /// The packet as long-polling carries it.
+    fn poll_packet(&self, out: &mut Vec<u8>) {
+        match self.binary {
+            true => crate::wire::engine_io::encode_base64(out, self.payload()),
+            false => out.extend_from_slice(self.payload()),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Waiting {
+    frame: Rc<Frame>,
+    ephemeral: bool,
+}
+
+/// What one session has waiting. Idle: 48 bytes, nothing on the heap.
+#[derive(Default)]
+pub struct Queue {
+    turn: SmallVec<[u16; 8]>,
+    backlog: Option<Box<Backlog>>,
+    /// In the list of sessions to write this turn.
+    listed: bool,
+}
+
+#[derive(Default)]
+struct Backlog {
+    frames: VecDeque<Waiting>,
+    /// Bytes of `frames`, with those of the first that were written already.
+    bytes: usize,
+    /// How much of the first frame was written.
+    sent: usize,
+    /// Bytes that may wait beyond the bound: a replay was granted them.
+    granted: usize,
+    /// The connection took less than it was given: nothing is written until it says that it takes more.
+    full: bool,
+}
+
+/// A frame of this turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameIndex(u16);
+
+impl FrameIndex {
+    /// Stands where no frame is: nobody reads that variant.
+    pub const NONE: FrameIndex = FrameIndex(u16::MAX);
+}
+
+/// A session is over its bound, even without its ephemeral frames.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Overflow;
+
+#[derive(Default)]
+pub struct Outbox {
+    frames: Vec<Waiting>,
+    /// By slot of the session slab.
+    queues: Vec<Queue>,
+    /// Slots with something to write, in the order they got it.
+    dirty: Vec<u32>,
+    /// The bytes of the last write that had to be put together, and the frames they are of: neighbours in a room mostly have the same list.
+    joined: Vec<u8>,
+    joined_of: SmallVec<[u16; 8]>,
+    /// Ephemeral frames dropped since it was last asked.
+    dropped: u64,
+    delivered: u64,
+}
+
+impl Outbox {
+    /// Makes a frame of this turn. Every index given out is valid until [`end_turn`](Self::end_turn).
+    pub fn frame(&mut self, frame: Frame, ephemeral: bool) -> FrameIndex {
+        if self.frames.len() == usize::from(u16::MAX) {
+            self.make_room();
+        }
+        self.frames.push(Waiting { frame: Rc::new(frame), ephemeral });
+        FrameIndex((self.frames.len() - 1) as u16)
+    }
+
+    /// Whether `more` frames can be made without moving the queues' lists: a fan-out asks before it makes its frames.
+    pub fn reserve(&mut self, more: usize) {
+        if self.frames.len() + more > usize::from(u16::MAX) {
+            self.make_room();
+        }
+    }
+
+    /// 65,535 frames in one turn: move every list into its backlog and begin a new table.
+    fn make_room(&mut self) {
+        for slot in std::mem::take(&mut self.dirty) {
+            self.absorb(slot);
+            self.dirty.push(slot);
+        }
+        self.frames.clear();
+        self.joined_of.clear();
+    }
+
+    /// Gives a frame of this turn to a session. The one line a delivery costs.
+    #[inline]
+    pub fn push(&mut self, slot: u32, frame: FrameIndex) {
+        let queue = &mut self.queues[slot as usize];
+        queue.turn.push(frame.0);
+        self.delivered += 1;
+        if !queue.listed {
+            queue.listed = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// A new session's queue.
+    pub fn open(&mut self, slot: u32) {
+        if self.queues.len() <= slot as usize {
+            self.queues.resize_with(slot as usize + 1, Queue::default);
+        }
+        let listed = self.queues[slot as usize].listed;
+        self.queues[slot as usize] = Queue { listed, ..Queue::default() };
+    }
+
+    /// Forgets what waits for a session.
+    pub fn close(&mut self, slot: u32) {
+        self.open(slot);
+    }
+
+    /// Lets `bytes` more wait for a session than its bound: they are history it asked for.
+    pub fn grant(&mut self, slot: u32, bytes: usize) {
+        self.queues[slot as usize].backlog.get_or_insert_default().granted += bytes;
+    }
+
+    /// The connection takes bytes again.
+    pub fn writable(&mut self, slot: u32) {
+        let queue = &mut self.queues[slot as usize];
+        if let Some(backlog) = &mut queue.backlog {
+            backlog.full = false;
+        }
+        self.list(slot);
+    }
+
+    /// Puts a session on the list to write, whether or not it got something this turn.
+    pub fn list(&mut self, slot: u32) {
+        let queue = &mut self.queues[slot as usize];
+        if !queue.listed && !(queue.turn.is_empty() && queue.backlog.is_none()) {
+            queue.listed = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    pub fn is_empty(&self, slot: u32) -> bool {
+        let queue = &self.queues[slot as usize];
+        queue.turn.is_empty() && queue.backlog.as_ref().is_none_or(|backlog| backlog.frames.is_empty())
+    }
+
+    /// Bytes waiting from earlier turns.
+    pub fn backlog_bytes(&self, slot: u32) -> usize {
+        self.queues[slot as usize].backlog.as_ref().map_or(0, |backlog| backlog.bytes - backlog.sent)
+    }
+
+    /// Whether the connection has said that it takes nothing now.
+    pub fn is_full(&self, slot: u32) -> bool {
+        self.queues[slot as usize].backlog.as_ref().is_some_and(|backlog| backlog.full)
+    }
+
+    /// The slots to write, each once; the caller gives the vector back with [`recycle`](Self::recycle).
+    pub fn take_dirty(&mut self) -> Vec<u32> {
+        let dirty = std::mem::take(&mut self.dirty);
+        for slot in &dirty {
+            self.queues[*slot as usize].listed = false;
+        }
+        dirty
+    }
+
+    pub fn recycle(&mut self, mut dirty: Vec<u32>) {
+        dirty.clear();
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+    }
+
+    /// Moves this turn's frames of a session behind its backlog, and holds it to `bytes_max`: ephemeral frames go first.
+    pub fn hold(&mut self, slot: u32, bytes_max: usize) -> Result<(), Overflow> {
+        self.absorb(slot);
+        let Some(backlog) = &mut self.queues[slot as usize].backlog else { return Ok(()) };
+        let bound = bytes_max.saturating_add(backlog.granted);
+        if bytes_max == 0 || backlog.bytes - backlog.sent <= bound {
+            return Ok(());
+        }
+        let begun = backlog.sent > 0;
+        let before = backlog.frames.len();
+        let mut position = 0;
+        backlog.frames.retain(|waiting| {
+            let keep = !waiting.ephemeral || (begun && position == 0);
+            position += 1;
+            keep
+        });
+        self.dropped += (before - backlog.frames.len()) as u64;
+        backlog.bytes = backlog.frames.iter().map(|waiting| waiting.frame.bytes.len()).sum();
+        if backlog.bytes - backlog.sent <= bound { Ok(()) } else { Err(Overflow) }
+    }
+
+    fn absorb(&mut self, slot: u32) {
+        let queue = &mut self.queues[slot as usize];
+        if queue.turn.is_empty() {
+            return;
+        }
+        let backlog = queue.backlog.get_or_insert_default();
+        for index in queue.turn.drain(..) {
+            let waiting = self.frames[usize::from(index)].clone();
+            backlog.bytes += waiting.frame.bytes.len();
+            backlog.frames.push_back(waiting);
+        }
+    }
+
+    /// The bytes to write for a session now.
+    pub fn pending(&mut self, slot: u32) -> &[u8] {
+        if self.queues[slot as usize].backlog.is_some() {
+            self.absorb(slot);
+            let backlog = self.queues[slot as usize].backlog.as_ref().expect("looked at above");
+            self.joined_of.clear();
+            self.joined.clear();
+            if backlog.full {
+                return &[];
+            }
+            let mut skip = backlog.sent;
+            for waiting in &backlog.frames {
+                self.joined.extend_from_slice(&waiting.frame.bytes[skip..]);
+                skip = 0;
+                if self.joined.len() >= WRITE_BYTES_MAX {
+                    break;
+                }
+            }
+            return &self.joined;
+        }
+        let turn = &self.queues[slot as usize].turn;
+        match turn.as_slice() {
+            [] => &[],
+            [one] => &self.frames[usize::from(*one)].frame.bytes,
+            many => {
+                if self.joined_of.as_slice() != many {
+                    self.joined.clear();
+                    for index in many {
+                        self.joined.extend_from_slice(&self.frames[usize::from(*index)].frame.bytes);
+                    }
+                    self.joined_of = SmallVec::from_slice(many);
+                }
+                &self.joined
+            }
+        }
+    }
+
+    /// The connection took `taken` bytes of what [`pending`](Self::pending) gave.
+    pub fn wrote(&mut self, slot: u32, taken: usize) {
+        let queue = &mut self.queues[slot as usize];
+        if queue.backlog.is_none() {
+            let all: usize = queue.turn.iter().map(|index| self.frames[usize::from(*index)].frame.bytes.len()).sum();
+            if taken >= all {
+                queue.turn.clear();
+                return;
+            }
+            self.absorb(slot);
+        }
+        let queue = &mut self.queues[slot as usize];
+        let Some(backlog) = &mut queue.backlog else { return };
+        let offered = WRITE_BYTES_MAX.min(backlog.bytes - backlog.sent);
+        backlog.sent += taken;
+        while let Some(first) = backlog.frames.front() {
+            let len = first.frame.bytes.len();
+            if backlog.sent < len {
+                break;
+            }
+            backlog.sent -= len;
+            backlog.bytes -= len;
+            backlog.frames.pop_front();
+        }
+        if backlog.frames.is_empty() {
+            queue.backlog = None;
+        } else if taken < offered {
+            backlog.full = true;
+        } else {
+            // More than one write's worth: go on in the next turn.
+            self.list(slot);
+        }
+    }
+
+    /// Takes packets for one long-polling answer, joined by the record separator.
+    pub fn take_poll(&mut self, slot: u32) -> Option<Vec<u8>> {
+        self.absorb(slot);
+        let queue = &mut self.queues[slot as usize];
+        let backlog = queue.backlog.as_mut()?;
+        let mut body = Vec::new();
+        while let Some(waiting) = backlog.frames.pop_front() {
+            backlog.bytes -= waiting.frame.bytes.len();
+            if !body.is_empty() {
+                body.push(0x1e);
+            }
+            waiting.frame.poll_packet(&mut body);
+            if body.len() >= POLL_BYTES_MAX {
+                break;
+            }
+        }
+        if backlog.frames.is_empty() {
+            queue.backlog = None;
+        }
+        (!body.is_empty()).then_some(body)
+    }
+
+    /// Everything that waits for a session, as bytes for its socket: it closes or moves.
+    pub fn take_bytes(&mut self, slot: u32) -> Vec<u8> {
+        self.absorb(slot);
+        let Some(backlog) = self.queues[slot as usize].backlog.take() else { return Vec::new() };
+        let mut bytes = Vec::with_capacity(backlog.bytes - backlog.sent);
+        let mut skip = backlog.sent;
+        for waiting in backlog.frames {
+            bytes.extend_from_slice(&waiting.frame.bytes[skip..]);
+            skip = 0;
+        }
+        bytes
+    }
+
+    /// The rest of a frame that was begun, and nothing else: the session is closed for being slow.
+    pub fn take_begun(&mut self, slot: u32) -> Vec<u8> {
+        self.absorb(slot);
+        let Some(backlog) = self.queues[slot as usize].backlog.take() else { return Vec::new() };
+        match backlog.frames.front() {
+            Some(first) if backlog.sent > 0 => first.frame.bytes[backlog.sent..].to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Everything that waits for a long-polling session, packet by packet: it moves.
+    pub fn take_packets(&mut self, slot: u32) -> Vec<(bool, Box<[u8]>)> {
+        self.absorb(slot);
+        let Some(backlog) = self.queues[slot as usize].backlog.take() else { return Vec::new() };
+        backlog.frames.iter().map(|waiting| (waiting.frame.binary, waiting.frame.payload().into())).collect()
+    }
+
+    /// Ends the turn, after every write: indices given out are void. Queues whose connection was not written keep theirs as a backlog.
+    pub fn end_turn(&mut self) {
+        for position in 0..self.dirty.len() {
+            self.absorb(self.dirty[position]);
+        }
+        self.frames.clear();
+        self.joined_of.clear();
+        if self.joined.capacity() > 4 * WRITE_BYTES_MAX {
+            self.joined = Vec::new();
+        }
+    }
+
+    /// (delivered, dropped) since last asked.
+    pub fn take_counts(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.delivered), std::mem::take(&mut self.dropped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outbox(sessions: u32) -> Outbox {
+        let mut outbox = Outbox::default();
+        (0..sessions).for_each(|slot| outbox.open(slot));
+        outbox
+    }
+
+    #[test]
+    fn a_header_is_as_the_rfc_draws_it() {
+        for (len, header) in [(0usize, 2u8), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let frame = Frame::text(&vec![b'x'; len]);
+            assert_eq!((frame.header, frame.payload().len(), frame.bytes[0]), (header, len, 0x81), "{len}");
+        }
+    }
+
+    #[test]
+    fn neighbours_share_one_write() {
+        let mut outbox = outbox(3);
+        let a = outbox.frame(Frame::text(b"a"), false);
+        let b = outbox.frame(Frame::text(b"b"), false);
+        for slot in 0..3 {
+            outbox.push(slot, a);
+            outbox.push(slot, b);
+        }
+        let dirty = outbox.take_dirty();
+        assert_eq!(dirty, [0, 1, 2]);
+        for slot in dirty {
+            assert_eq!(outbox.pending(slot), b"\x81\x01a\x81\x01b");
+            outbox.wrote(slot, 6);
+            assert!(outbox.is_empty(slot));
+        }
+        outbox.end_turn();
+    }
+
+    /// A frame once begun is finished, even when the socket takes one byte at a time over many turns.
+    #[test]
+    fn bytes_arrive_whole_and_in_order() {
+        let mut outbox = outbox(1);
+        let mut seen = Vec::new();
+        let mut want = Vec::new();
+        for turn in 0..50u8 {
+            for n in 0..turn % 4 {
+                let text = format!("{turn}.{n}");
+                want.extend_from_slice(&Frame::text(text.as_bytes()).bytes);
+                let index = outbox.frame(Frame::text(text.as_bytes()), false);
+                outbox.push(0, index);
+            }
+            if turn % 3 == 0 {
+                outbox.writable(0);
+            }
+            outbox.hold(0, 1 << 20).unwrap();
+            for slot in outbox.take_dirty() {
+                let bytes = outbox.pending(slot).to_vec();
+                let taken = bytes.len().min(usize::from(turn % 5));
+                seen.extend_from_slice(&bytes[..taken]);
+                outbox.wrote(slot, taken);
+            }
+            outbox.end_turn();
+        }
+        seen.extend(outbox.take_bytes(0));
+        assert_eq!(seen, want);
+    }
+
+    #[test]
+    fn ephemeral_frames_go_first_then_the_session() {
+        let mut outbox = outbox(1);
+        outbox.grant(0, 0);
+        let big = vec![b'x'; 600];
+        for (ephemeral, want) in [(true, Ok(())), (false, Ok(())), (false, Err(Overflow))] {
+            let index = outbox.frame(Frame::text(&big), ephemeral);
+            outbox.push(0, index);
+            assert_eq!(outbox.hold(0, 1000), want);
+        }
+        assert_eq!(outbox.take_counts(), (3, 1));
+        assert!(outbox.take_begun(0).is_empty(), "nothing was begun");
+    }
+
+    #[test]
+    fn a_turn_of_too_many_frames_goes_on() {
+        let mut outbox = outbox(2);
+        for n in 0..70_000u32 {
+            let index = outbox.frame(Frame::raw(&n.to_be_bytes()), false);
+            outbox.push(n % 2, index);
+        }
+        for slot in 0..2 {
+            let bytes = outbox.take_bytes(slot);
+            let numbers: Vec<u32> = bytes.chunks(4).map(|n| u32::from_be_bytes(n.try_into().unwrap())).collect();
+            assert!(numbers.iter().copied().eq((0..70_000).filter(|n| n % 2 == slot)));
+        }
+    }
+
+    #[test]
+    fn long_polling_takes_packets_with_separators() {
+        let mut outbox = outbox(1);
+        for frame in [Frame::text(b"4a"), Frame::binary(&[1, 2, 3, 4]), Frame::text(b"2")] {
+            let index = outbox.frame(frame, false);
+            outbox.push(0, index);
+        }
+        assert_eq!(outbox.take_poll(0).as_deref(), Some(&b"4a\x1ebAQIDBA==\x1e2"[..]));
+        assert_eq!(outbox.take_poll(0), None);
+    }
+}

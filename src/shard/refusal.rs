@@ -1,0 +1,79 @@
+//! Why a request of a client or a backend is refused: a code for programs, a sentence for people. Nothing is closed by it.
+
+use crate::base::time::Duration;
+use crate::wire::json;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The argument is not what the event takes; says what it takes.
+    InvalidArgument(&'static str),
+    UnknownEvent,
+    Forbidden,
+    /// The socket is not in the room.
+    NotMember,
+    RoomNameInvalid,
+    RoomNameTooLong,
+    TooManyRooms,
+    TooManyItems,
+    RateLimited(Duration),
+    TooManyConnections,
+    /// The token does not belong to this session's tenant and user.
+    IdentityChanged,
+    Token(crate::wire::auth::Reject),
+    /// Needs Redis or a later part of the server.
+    Unavailable(&'static str),
+}
+
+impl Refusal {
+    pub fn code(&self) -> &'static str {
+        match self {
+            Refusal::InvalidArgument(_) => "invalid_argument",
+            Refusal::UnknownEvent => "unknown_event",
+            Refusal::Forbidden | Refusal::IdentityChanged => "forbidden",
+            Refusal::NotMember => "not_member",
+            Refusal::RoomNameInvalid => "room_name_invalid",
+            Refusal::RoomNameTooLong => "room_name_too_long",
+            Refusal::TooManyRooms => "too_many_rooms",
+            Refusal::TooManyItems => "too_many_items",
+            Refusal::RateLimited(_) => "rate_limited",
+            Refusal::TooManyConnections => "too_many_connections",
+            Refusal::Token(reject) => reject.close().row().code,
+            Refusal::Unavailable(code) => code,
+        }
+    }
+
+    pub fn message(&self) -> &'static str {
+        match self {
+            Refusal::InvalidArgument(takes) => takes,
+            Refusal::UnknownEvent => "no such event",
+            Refusal::Forbidden => "the token does not permit this",
+            Refusal::NotMember => "join the room first",
+            Refusal::RoomNameInvalid => "a room's name is 1 or more characters without control characters",
+            Refusal::RoomNameTooLong => "the room's name is longer than limits.room_name_bytes",
+            Refusal::TooManyRooms => "more rooms than limits.rooms_per_session",
+            Refusal::TooManyItems => "too many items in one request",
+            Refusal::RateLimited(_) => "too many events, slow down",
+            Refusal::TooManyConnections => crate::wire::close::Close::TooManyConnections.row().message,
+            Refusal::IdentityChanged => "tenant and user never change during a connection",
+            Refusal::Token(reject) => reject.close().row().message,
+            Refusal::Unavailable(_) => "this server is not configured for it",
+        }
+    }
+
+    /// `{"ok":false,"code":"...","message":"..."}`, with `retryAfterMs` where waiting helps.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"ok\":false,");
+        self.write_members(out);
+        out.push(b'}');
+    }
+
+    pub fn write_members(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"code\":");
+        json::write_string(out, self.code());
+        out.extend_from_slice(b",\"message\":");
+        json::write_string(out, self.message());
+        if let Refusal::RateLimited(wait) = self {
+            out.extend_from_slice(format!(",\"retryAfterMs\":{}", wait.as_millis()).as_bytes());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! A session: one client's life, over any transport.
+//!
+//! ```text
+//!            Open                    CONNECT, token accepted            last DISCONNECT, close, timeout
+//!   (none) --------> pending -----------------------------> admitted ----------------------------------> (none)
+//!                      |   ^                                   |
+//!        home is another shard: Handoff, Arrive            polling: probe, upgrade to WebSocket
+//! ```
+//!
+//! Invariants: before `admitted` a session has no tenant, no socket and gets nothing but its handshake; tenant and user never change
+//! afterwards; one timer (the heartbeat) is armed for every session at all times.
+
+use super::bucket::Bucket;
+use super::socket::SocketKey;
+use super::tenant::TenantKey;
+use crate::base::{
+    id::{ConnKey, ReplyTo, Sid},
+    time::Instant,
+};
+use crate::wire::{
+    auth::{Admission, Reject},
+    socket_io::Assembler,
+};
+use smallvec::SmallVec;
+use std::net::IpAddr;
+
+crate::key!(
+    /// A session of this shard.
+    SessionKey
+);
+
+pub struct Session {
+    pub sid: Sid,
+    pub kind: Kind,
+    pub transport: Transport,
+    pub beat: Beat,
+    pub bucket: Bucket,
+    pub address: IpAddr,
+    /// Over its address's limit: CONNECT is refused.
+    pub crowded: bool,
+    pub last_heard: Instant,
+    pub tenant: Option<TenantKey>,
+    pub identity: Option<Box<Admission>>,
+    /// What the token of the request's head said, until CONNECT.
+    pub early: Option<Box<Result<Admission, Reject>>>,
+    pub sockets: SmallVec<[SocketKey; 1]>,
+    pub assembler: Assembler,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Engine.IO with Socket.IO in it.
+    SocketIo,
+    /// Engine.IO alone.
+    Raw,
+    /// `/ws`
+    Plain,
+    /// `/events`
+    Events,
+}
+
+#[derive(Clone, Debug)]
+pub enum Transport {
+    WebSocket(ConnKey),
+    Polling(Box<Polling>),
+    /// Server-sent events: written, never read.
+    Stream(ConnKey),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Polling {
+    /// The GET that waits for something to answer.
+    pub waiting: Option<ReplyTo>,
+    /// The WebSocket that wants to take over.
+    pub probe: Option<ConnKey>,
+    /// It has asked `2probe`, and polls are answered at once so that the client can pause them.
+    pub probed: bool,
+}
+
+/// The heartbeat. Its timer is armed for the time in it; where the time has moved on, the timer is armed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beat {
+    /// A ping goes out then.
+    Ping(Instant),
+    /// The pong has to come by then.
+    Pong(Instant),
+}
+
+impl Beat {
+    pub fn at(self) -> Instant {
+        match self {
+            Beat::Ping(at) | Beat::Pong(at) => at,
+        }
+    }
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The server closes it, for a reason from the table.
+    Close(crate::wire::close::Close),
+    /// Its connection is gone.
+    Gone,
+    /// The peer said so: an Engine.IO close packet.
+    Left,
+    PingTimeout,
+    /// No CONNECT in time, or the last namespace was left.
+    Idle,
+    /// A client that only spoke Engine.IO, or could not.
+    Broken,
+}
+
+impl End {
+    /// Whether its sockets are kept for a while, to be recovered: as the Node server, which keeps them for transport errors and closes, ping
+    /// timeouts and its own shutdown.
+    pub fn recoverable(self) -> bool {
+        match self {
+            End::Close(close) => close.row().retry,
+            End::Gone | End::Left | End::PingTimeout => true,
+            End::Idle | End::Broken => false,
+        }
+    }
+}

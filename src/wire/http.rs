@@ -1,3 +1,0 @@
-//! (being written)
-#[derive(Debug)]
-pub struct Response {}
