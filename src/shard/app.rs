@@ -19,11 +19,11 @@ use super::encode::Outgoing;
 use super::io::Message;
 use super::publish::Draft;
 use super::refusal::Refusal;
-use super::session::SessionKey;
+use super::session::{Kind, SessionKey};
 use super::socket::SocketKey;
 use super::tenant::Receipt;
-use super::{Shard, room};
-use crate::base::{id::Sid, slab::Key, time::Now};
+use super::Shard;
+use crate::base::{id::Sid, time::Now};
 use crate::wire::auth::Admission;
 use crate::wire::{close::Close, json};
 use std::collections::BTreeMap;
@@ -39,6 +39,7 @@ pub struct App {
     pub(super) names: Vec<Box<str>>,
     pub(super) namespaces: Vec<Namespace>,
     pub(super) engine: Option<RawHandler>,
+    pub(super) websocket: Option<RawHandler>,
 }
 
 #[derive(Default)]
@@ -72,8 +73,18 @@ impl App {
         self
     }
 
+    /// Serves WebSocket messages without any protocol in them, at every path that is nothing else.
+    pub fn websocket(mut self, handler: impl Fn(&mut RawSession<'_>, Message<'_>) + 'static) -> App {
+        self.websocket = Some(Box::new(handler));
+        self
+    }
+
     pub fn has_engine(&self) -> bool {
         self.engine.is_some()
+    }
+
+    pub fn has_websocket(&self) -> bool {
+        self.websocket.is_some()
     }
 }
 
@@ -275,7 +286,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// An Engine.IO session without Socket.IO.
+/// An Engine.IO session without Socket.IO, or a WebSocket with nothing in it.
 pub struct RawSession<'a> {
     pub(super) shard: &'a mut Shard,
     pub(super) key: SessionKey,
@@ -283,7 +294,9 @@ pub struct RawSession<'a> {
 
 impl RawSession<'_> {
     pub fn send(&mut self, message: Message<'_>) {
+        let bare = self.shard.sessions[self.key].kind == Kind::Bare;
         match message {
+            Message::Text(text) if bare => self.shard.send_text(self.key, text.as_bytes(), false),
             Message::Text(text) => {
                 let mut packet = Vec::with_capacity(text.len() + 1);
                 packet.push(b'4');
@@ -293,7 +306,6 @@ impl RawSession<'_> {
             Message::Binary(bytes) => self.shard.send_binary(self.key, bytes),
             Message::Pong => {}
         }
-        debug_assert_eq!(room::slot(self.key), self.key.index());
     }
 }
 

@@ -44,6 +44,7 @@ impl Shard {
         }
         match open.wire {
             Wire::Plain | Wire::Events => self.open_plain(open, early),
+            Wire::Bare => self.open_bare(&open),
             _ => self.open_engine(open, early),
         }
     }
@@ -80,6 +81,14 @@ impl Shard {
             // Nothing but Engine.IO is asked of it: it is admitted as it is.
             self.counts.up(Count::Sessions);
         }
+    }
+
+    fn open_bare(&mut self, open: &Open) {
+        let conn = open.from.conn;
+        let key = self.insert_session(Kind::Bare, Transport::WebSocket(conn), open);
+        self.set_role(conn, Role::Session(key));
+        self.out.push(Output::Upgrade { conn });
+        self.counts.up(Count::Sessions);
     }
 
     /// A session that is open, but admitted nowhere.
@@ -408,6 +417,11 @@ impl Shard {
             (Kind::SocketIo | Kind::Raw, Message::Binary(bytes)) => self.packet(key, Packet::Binary(bytes.into())),
             (Kind::Plain, Message::Text(text)) => self.plain_text(key, text),
             (Kind::Plain, Message::Binary(_)) => self.broken(key),
+            (Kind::Bare, message) => {
+                if self.paced(key) {
+                    self.raw_message(key, message);
+                }
+            }
             (Kind::Events, _) => {}
         }
     }
@@ -471,7 +485,8 @@ impl Shard {
 
     fn raw_message(&mut self, key: SessionKey, message: Message<'_>) {
         let app = self.app.clone();
-        if let Some(handler) = &app.engine {
+        let handler = if self.sessions[key].kind == Kind::Bare { &app.websocket } else { &app.engine };
+        if let Some(handler) = handler {
             handler(&mut super::app::RawSession { shard: self, key }, message);
         }
     }
@@ -500,7 +515,7 @@ impl Shard {
                         session.beat = Beat::Pong(now + timeout);
                         Frame::text(b"2")
                     }
-                    Kind::Plain => {
+                    Kind::Plain | Kind::Bare => {
                         session.beat = Beat::Pong(now + timeout);
                         Frame::ping()
                     }
