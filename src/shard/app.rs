@@ -22,8 +22,11 @@ use super::refusal::Refusal;
 use super::session::{Kind, SessionKey};
 use super::socket::SocketKey;
 use super::tenant::Receipt;
-use super::Shard;
-use crate::base::{id::Sid, time::Now};
+use super::{Shard, Timer};
+use crate::base::{
+    id::Sid,
+    time::{Duration, Now},
+};
 use crate::wire::auth::Admission;
 use crate::wire::{close::Close, json};
 use std::collections::BTreeMap;
@@ -32,6 +35,8 @@ pub type Handler = Box<dyn Fn(&mut Context<'_>, Args<'_>)>;
 pub type Hook = Box<dyn Fn(&mut Context<'_>)>;
 /// What is done with a client's acknowledgement.
 pub type OnAck = Box<dyn FnOnce(&mut Context<'_>, Args<'_>)>;
+/// What is done later.
+pub type Task = Box<dyn FnOnce(&mut Context<'_>)>;
 pub type RawHandler = Box<dyn Fn(&mut RawSession<'_>, Message<'_>)>;
 
 #[derive(Default)]
@@ -40,6 +45,7 @@ pub struct App {
     pub(super) namespaces: Vec<Namespace>,
     pub(super) engine: Option<RawHandler>,
     pub(super) websocket: Option<RawHandler>,
+    pub(super) announces_users: bool,
 }
 
 #[derive(Default)]
@@ -76,6 +82,12 @@ impl App {
     /// Serves WebSocket messages without any protocol in them, at every path that is nothing else.
     pub fn websocket(mut self, handler: impl Fn(&mut RawSession<'_>, Message<'_>) + 'static) -> App {
         self.websocket = Some(Box::new(handler));
+        self
+    }
+
+    /// Tells a tenant's sockets of its users' coming and going: `user:online`, `user:offline`, `user:status`.
+    pub fn announce_users(mut self) -> App {
+        self.announces_users = true;
         self
     }
 
@@ -163,6 +175,11 @@ impl<'a> Args<'a> {
         self.attachments
     }
 }
+
+crate::key!(
+    /// A task of the application that waits for its time.
+    TaskKey
+);
 
 /// A socket, as a handler has it.
 pub struct Context<'a> {
@@ -272,6 +289,12 @@ impl<'a> Context<'a> {
     pub fn publish(&mut self, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
         let tenant = self.shard.tenant_of(self.socket);
         self.shard.publish(tenant, draft)
+    }
+
+    /// Does something after a while (8 ms late at most), if this socket is still there then.
+    pub fn after(&mut self, wait: Duration, task: impl FnOnce(&mut Context<'_>) + 'static) {
+        let key = self.shard.tasks.insert((self.socket, Box::new(task)));
+        self.shard.timers.arm(self.shard.now.at + wait, Timer::Task(key));
     }
 
     /// Leaves the namespace; the client does not come back by itself.

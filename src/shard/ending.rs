@@ -85,7 +85,8 @@ impl Shard {
                 }
             }
             Transport::Polling(polling) => {
-                let told = matches!(end, End::Close(_));
+                // Who broke the protocol is not waited for.
+                let told = matches!(end, End::Close(close) if close != Close::ProtocolError);
                 if let Some(conn) = polling.probe {
                     self.set_role(conn, Role::None);
                     self.out.push(Output::Close { conn, rest: Vec::new(), number, text });

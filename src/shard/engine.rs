@@ -201,6 +201,9 @@ impl Shard {
     }
 
     fn poll_session(&mut self, from: ReplyTo, key: SessionKey) {
+        if self.is_overdue(key) {
+            return self.answer_error(from, HandshakeError::UnknownSid);
+        }
         let Transport::Polling(polling) = &mut self.sessions[key].transport else {
             return self.answer_error(from, HandshakeError::BadRequest);
         };
@@ -215,6 +218,15 @@ impl Shard {
         }
         polling.waiting = Some(from);
         self.outbox.list(slot(key));
+    }
+
+    /// Ends a session whose pong is late, though its timer has not fired yet: a poll must not find what its heartbeat has lost.
+    fn is_overdue(&mut self, key: SessionKey) -> bool {
+        let overdue = matches!(self.sessions[key].beat, Beat::Pong(at) if at <= self.now.at);
+        if overdue {
+            self.beat(key);
+        }
+        overdue
     }
 
     pub(super) fn post(&mut self, from: ReplyTo, sid: Sid, body: &str, first: bool) {
@@ -237,6 +249,9 @@ impl Shard {
     }
 
     fn post_session(&mut self, from: ReplyTo, key: SessionKey, body: &str) {
+        if self.is_overdue(key) {
+            return self.answer_error(from, HandshakeError::UnknownSid);
+        }
         if !matches!(self.sessions[key].transport, Transport::Polling(_)) {
             return self.answer_error(from, HandshakeError::BadRequest);
         }
@@ -509,14 +524,14 @@ impl Shard {
                 self.counts.up(Count::PingTimeouts);
                 return self.end(key, End::PingTimeout);
             }
-            Beat::Ping(_) => {
+            Beat::Ping(at) => {
                 let frame = match session.kind {
                     Kind::SocketIo | Kind::Raw => {
-                        session.beat = Beat::Pong(now + timeout);
+                        session.beat = Beat::Pong(at + timeout);
                         Frame::text(b"2")
                     }
                     Kind::Plain | Kind::Bare => {
-                        session.beat = Beat::Pong(now + timeout);
+                        session.beat = Beat::Pong(at + timeout);
                         Frame::ping()
                     }
                     // One way: a comment keeps proxies from closing it, and a dead peer shows as a failed write.
