@@ -14,7 +14,10 @@ use super::room::slot;
 use super::session::{Kind, Polling, Session, SessionKey, Transport};
 use super::transit::{Later, Transit, Traveller};
 use super::{Place, Role, Shard, Timer};
-use crate::base::id::{ConnKey, ReplyTo, ShardId, Sid};
+use crate::base::{
+    id::{ConnKey, ReplyTo, ShardId, Sid},
+    time::Instant,
+};
 use crate::wire::{auth::Admission, socket_io::Assembler};
 use smallvec::{SmallVec, smallvec};
 
@@ -188,13 +191,15 @@ impl Shard {
             address: traveller.address,
             crowded: traveller.crowded,
             last_heard: traveller.last_heard,
+            connect_by: self.now.at + self.settings.connect_timeout,
+            armed: Instant(u64::MAX),
+            told_expiring: false,
             tenant: None,
             identity: None,
             early: None,
             sockets: SmallVec::new(),
             assembler: Assembler::default(),
         });
-        self.timers.arm(self.now.at + self.settings.connect_timeout, Timer::Connect(key));
         if traveller.websocket {
             if let Some(conn) = conn {
                 self.set_role(conn, Role::Session(key));
