@@ -325,8 +325,8 @@ impl Shard {
                 }
             }
             Some(Place::Leaving(index)) => {
-                let to = self.leaving[*index].to();
-                self.handoff_opening(open, to);
+                let index = *index;
+                self.leaving[index].followed_by(open);
             }
             Some(Place::Moved(to)) => {
                 let to = *to;
