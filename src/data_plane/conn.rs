@@ -66,7 +66,7 @@ pub struct Conn {
     started: bool,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 208, "an idle connection is its entry, its task and its stream");
+const _: () = assert!(size_of::<Conn>() <= 160, "an idle connection is its entry, its task and its stream");
 
 pub enum Phase {
     /// Between requests, or inside a request's head.
