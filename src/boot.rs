@@ -118,7 +118,9 @@ pub struct Server {
 impl Server {
     /// The server of the configured profile.
     pub fn new(config: Config) -> Server {
-        Server { config, app: Arc::new(shard::default_app), raw_engine: false, demo: None }
+        let names = config.socket_io.namespaces.clone();
+        let app = move || shard::default_app(names.iter().map(|name| &**name));
+        Server { config, app: Arc::new(app), raw_engine: false, demo: None }
     }
 
     /// What the server does with events, in place of the profile. Called once on each shard's thread.

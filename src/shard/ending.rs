@@ -8,7 +8,7 @@ use super::room::slot;
 use super::session::{End, Kind, SessionKey, Transport};
 use super::socket::SocketKey;
 use super::{Place, Role, Shard, Timer};
-use crate::base::{limit, slab::Key, time::Duration};
+use crate::base::{limit, time::Duration};
 use crate::wire::{close::Close, json, socket_io};
 
 impl Shard {
@@ -104,7 +104,7 @@ impl Shard {
                         self.sids.insert(session.sid, Place::Farewell(packets.into()));
                         self.timers.arm(self.now.at + Duration::from_secs(30), Timer::Farewell(session.sid));
                         self.outbox.close(slot(key));
-                        self.out.push(Output::Release { address: session.address });
+                        self.release(session.address, session.crowded);
                         return;
                     }
                     None => {}
@@ -113,7 +113,7 @@ impl Shard {
             }
         }
         self.outbox.close(slot(key));
-        self.out.push(Output::Release { address: session.address });
+        self.release(session.address, session.crowded);
     }
 
     /// Takes a session off its tenant's and user's accounts.
@@ -216,10 +216,5 @@ impl Shard {
         tenant.publish_ids.expire(self.now.at);
         self.expire_saved(key);
         self.tend_tenant(key);
-    }
-
-    /// The slot of a session's queue, for those that have only a socket.
-    pub(super) fn slot_of(&self, socket: SocketKey) -> Option<u32> {
-        self.sockets.get(socket).map(|socket| socket.session.index())
     }
 }

@@ -21,6 +21,7 @@ use crate::wire::{
     socket_io::Assembler,
 };
 use smallvec::SmallVec;
+use std::net::IpAddr;
 
 impl Shard {
     pub(super) fn open(&mut self, mut open: Open) {
@@ -123,8 +124,18 @@ impl Shard {
     pub(super) fn refuse(&mut self, open: &Open, mut response: Response) {
         response.close = true;
         self.counts.up(Count::RefusedHandshake);
-        self.out.push(Output::Release { address: open.address });
+        // A probe belongs to a session that counts already.
+        if !matches!(open.wire, Wire::Probe(_)) {
+            self.release(open.address, open.crowded);
+        }
         self.out.push(Output::Respond { to: open.from, response });
+    }
+
+    /// A session is over that counted against its address; one over the limit never did.
+    pub(super) fn release(&mut self, address: IpAddr, crowded: bool) {
+        if !crowded {
+            self.out.push(Output::Release { address });
+        }
     }
 
     pub(super) fn answer_poll(&mut self, to: ReplyTo, body: Vec<u8>) {
@@ -278,8 +289,6 @@ impl Shard {
         match self.sids.get(&sid) {
             Some(Place::Here(key)) => {
                 let key = *key;
-                // A probe's address was counted at its session.
-                self.out.push(Output::Release { address: open.address });
                 self.out.push(Output::Upgrade { conn });
                 match &mut self.sessions[key].transport {
                     Transport::Polling(polling) if polling.probe.is_none() => {
@@ -438,7 +447,7 @@ impl Shard {
     }
 
     /// Takes a token for one packet. What is over the rate is still handled, with `rate_limited` for an answer, unless it is a flood.
-    fn paced(&mut self, key: SessionKey) -> bool {
+    pub(super) fn paced(&mut self, key: SessionKey) -> bool {
         self.counts.up(Count::PacketsIn);
         let limits = &self.settings.limits;
         let verdict = self.sessions[key].bucket.take(self.now.at, 1, limits.events_per_second, limits.events_burst);

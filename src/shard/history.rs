@@ -4,6 +4,7 @@
 //! leaves the ring only from its old end.
 
 use crate::base::time::{Duration, Instant};
+use crate::wire::auth::Admission;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -76,6 +77,13 @@ pub struct Event {
 pub struct Audience {
     pub roles: Box<[Box<str>]>,
     pub permissions: Box<[Box<str>]>,
+}
+
+impl Audience {
+    pub fn admits(&self, identity: &Admission) -> bool {
+        (self.roles.is_empty() || self.roles.iter().any(|role| identity.has_role(role)))
+            && (self.permissions.is_empty() || self.permissions.iter().any(|permission| identity.has_permission(permission)))
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -400,7 +400,8 @@ impl Shard {
             match timer {
                 Timer::Beat(key) => self.beat(key),
                 Timer::Connect(key) => {
-                    if self.sessions.get(key).is_some_and(|session| session.tenant.is_none()) {
+                    let idle = |session: &Session| session.kind == session::Kind::SocketIo && session.sockets.is_empty();
+                    if self.sessions.get(key).is_some_and(idle) {
                         self.end(key, session::End::Idle);
                     }
                 }
@@ -449,3 +450,6 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,7 +132,7 @@ impl Shard {
             let sid = leaving.traveller.sid;
             if leaving.gone {
                 self.sids.remove(&sid);
-                self.out.push(Output::Release { address: leaving.traveller.address });
+                self.release(leaving.traveller.address, leaving.traveller.crowded);
                 continue;
             }
             if let Some(place) = self.sids.get_mut(&sid) {
@@ -169,7 +169,7 @@ impl Shard {
             (true, Some(conn)) => Transport::WebSocket(conn),
             // Its connection was lost on the way.
             (true, None) => {
-                self.out.push(Output::Release { address: traveller.address });
+                self.release(traveller.address, traveller.crowded);
                 return self.forget_elsewhere(sid);
             }
             (false, conn) => Transport::Polling(Box::new(Polling {

@@ -111,6 +111,11 @@ struct Backlog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameIndex(u16);
 
+impl FrameIndex {
+    /// Stands where no frame is: nobody reads that variant.
+    pub const NONE: FrameIndex = FrameIndex(u16::MAX);
+}
+
 /// A session is over its bound, even without its ephemeral frames.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overflow;

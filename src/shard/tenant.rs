@@ -60,6 +60,15 @@ impl Tenant {
         }
     }
 
+    /// Forgets a socket that was saved until then, unless it came back meanwhile.
+    pub fn forget_saved(&mut self, pid: Sid, until: Instant) {
+        if let Some(Pid::Saved(saved)) = self.pids.get(&pid)
+            && saved.until == until
+        {
+            self.pids.remove(&pid);
+        }
+    }
+
     /// Nothing is left that a client could come back to.
     pub fn is_empty(&self) -> bool {
         self.sessions == 0 && self.rooms.is_empty() && self.pids.is_empty() && !self.publish_ids.is_filled()
@@ -115,7 +124,9 @@ pub enum Pid {
 pub struct Saved {
     pub sid: Sid,
     pub user: Rc<str>,
-    pub namespace: Box<str>,
+    pub namespace: u8,
+    /// How many of `rooms`, from the first, it is in by itself.
+    pub automatic: u8,
     /// Rooms with their filters, the automatic ones too.
     pub rooms: Vec<(Rc<str>, Option<Rc<Filter>>)>,
     /// The tenant's sequence when it connected: where it starts if it never received anything.

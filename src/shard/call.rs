@@ -1,0 +1,338 @@
+//! The HTTP API's calls, answered by the tenant's shard.
+
+use super::Shard;
+use super::app::Context;
+use super::count::Count;
+use super::history::{Audience, Entry, Epoch};
+use super::io::Output;
+use super::publish::{Draft, write_receipt};
+use super::refusal::Refusal;
+use super::socket::SocketKey;
+use super::tenant::{Status, TenantKey};
+use crate::base::{
+    id::{ReplyTo, TenantId},
+    time::UnixMs,
+};
+use crate::wire::{
+    api::{Call, Publish},
+    auth::{Admission, Reject},
+    http::Response,
+    json,
+};
+use std::io::Write;
+use std::rc::Rc;
+
+impl Shard {
+    pub(super) fn call(&mut self, from: ReplyTo, tenant: &TenantId, call: Call) {
+        let home = tenant.home(self.settings.shards);
+        if home != self.settings.shard {
+            let parcel = super::io::Parcel::Call { from, tenant: tenant.clone(), call: Box::new(call) };
+            return self.out.push(Output::Send { to: home, parcel });
+        }
+        self.counts.up(Count::CallsTotal);
+        // A tenant nobody is of has empty rooms, not an error: it may have been full a second ago.
+        let key = self.tenant_or_new(tenant);
+        let response = match call {
+            Call::Publish(events) => self.call_publish(key, &events),
+            Call::Rooms => Response::json(200, self.list_rooms(key)),
+            Call::History { room, since, limit } => {
+                let since = since.map(|(epoch, offset)| (Epoch::parse(&epoch).unwrap_or(Epoch(u64::MAX)), offset));
+                Response::json(200, self.list_history(key, &room, since, limit, false, |_| true))
+            }
+            Call::Presence { room } => Response::json(200, self.list_presence(key, &room, false)),
+            Call::User { user } => Response::json(200, self.describe_user(key, &user)),
+            Call::Kick { user } => {
+                let closed = self.kick(key, &user);
+                Response::json(200, format!("{{\"closed\":{closed}}}").into_bytes())
+            }
+            Call::Stats => Response::json(200, self.stats(key)),
+        };
+        if self.tenants.contains(key) {
+            self.tend_tenant(key);
+        }
+        self.out.push(Output::Respond { to: from, response: Response { no_store: true, ..response } });
+    }
+
+    fn call_publish(&mut self, tenant: TenantKey, events: &[Publish]) -> Response {
+        let mut body = b"[".to_vec();
+        for (nth, event) in events.iter().enumerate() {
+            let everyone = format!("tenant:{}", self.tenants[tenant].id);
+            let audience = (!event.to_roles.is_empty() || !event.to_permissions.is_empty()).then(|| {
+                Box::new(Audience {
+                    roles: event.to_roles.clone().into(),
+                    permissions: event.to_permissions.clone().into(),
+                })
+            });
+            let published = self.publish(tenant, &Draft {
+                id: event.id.as_deref(),
+                event: &event.event,
+                room: event.room.as_deref().unwrap_or(&everyone),
+                entity: event.entity.as_ref().map(|(kind, id)| (&**kind, &**id)),
+                data: &event.data,
+                ephemeral: event.ephemeral,
+                user: None,
+                audience,
+            });
+            match published {
+                Ok(receipt) => {
+                    body.extend_from_slice(if nth > 0 { b",{" } else { b"{" });
+                    write_receipt(&receipt, &mut body);
+                    body.push(b'}');
+                }
+                Err(refusal) => return refused(&refusal, nth, events.len()),
+            }
+        }
+        body.push(b']');
+        Response::json(202, body)
+    }
+
+    fn list_rooms(&self, tenant: TenantKey) -> Vec<u8> {
+        let tenant = &self.tenants[tenant];
+        let mut names: Vec<_> = tenant.rooms.iter().filter(|(_, room)| !self.rooms[**room].members.is_empty()).collect();
+        names.sort_unstable_by(|a, b| a.0.cmp(b.0));
+        let mut out = b"{\"rooms\":[".to_vec();
+        for (nth, (name, room)) in names.into_iter().enumerate() {
+            out.extend_from_slice(if nth > 0 { b",{\"room\":" } else { b"{\"room\":" });
+            json::write_string(&mut out, name);
+            let _ = write!(out, ",\"members\":{}}}", self.rooms[*room].members.len());
+        }
+        out.extend_from_slice(b"]}");
+        out
+    }
+
+    /// `{events, epoch, offset, complete}`: the newest `limit` events, or the first `limit` after a position. `complete`: nothing between
+    /// the position (or the room's beginning) and its newest event is missing from the list; `offset` is that of the last event listed.
+    pub(super) fn list_history(
+        &mut self,
+        tenant: TenantKey,
+        room: &str,
+        since: Option<(Epoch, u64)>,
+        limit: usize,
+        ok: bool,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024);
+        out.extend_from_slice(if ok { b"{\"ok\":true,\"events\":[" } else { b"{\"events\":[" });
+        let keep = self.settings.history.of(room);
+        let Some(key) = self.tenants[tenant].rooms.get(room).copied() else {
+            let complete = since.is_none();
+            let _ = write!(out, "],\"epoch\":null,\"offset\":0,\"complete\":{complete}}}");
+            return out;
+        };
+        let now = self.now.at;
+        let state = &mut self.rooms[key];
+        let (epoch, top) = (state.epoch, state.top());
+        let mut complete = true;
+        let mut last = top;
+        if let Some(history) = &mut state.history {
+            history.expire(now, keep);
+            let mut list: Vec<&Entry> = Vec::new();
+            match since.map(|(epoch, offset)| history.recover(epoch, offset)) {
+                Some(Ok(entries)) => {
+                    list.extend(entries);
+                    complete = list.len() <= limit;
+                    list.truncate(limit);
+                }
+                // Something is lost: give what there is, and say so.
+                Some(Err(_)) => {
+                    list.extend(history.entries().take(limit));
+                    complete = false;
+                }
+                None => {
+                    list.extend(history.entries().rev().take(limit));
+                    list.reverse();
+                    complete = list.first().map_or(top, |first| first.offset - 1) == 0;
+                }
+            }
+            last = list.last().map_or(last, |entry| entry.offset);
+            for (nth, entry) in list.into_iter().filter(|entry| wanted(entry)).enumerate() {
+                if nth > 0 {
+                    out.push(b',');
+                }
+                let meta = entry.event.meta.strip_suffix('}').unwrap_or("{");
+                let _ = write!(out, "{meta},\"data\":{}}}", entry.event.data);
+            }
+        } else if let Some((since, offset)) = since {
+            complete = since == epoch && offset == 0;
+        }
+        let _ = write!(out, "],\"epoch\":\"{epoch}\",\"offset\":{last},\"complete\":{complete}}}");
+        out
+    }
+
+    /// `{members: [...]}`, with `total` where the list is cut.
+    pub(super) fn list_presence(&self, tenant: TenantKey, room: &str, ok: bool) -> Vec<u8> {
+        let mut out = if ok { b"{\"ok\":true,\"members\":[".to_vec() } else { b"{\"members\":[".to_vec() };
+        let room = self.tenants[tenant].rooms.get(room);
+        let (list, count) = room.map_or_else(Default::default, |room| self.present(*room));
+        for (nth, present) in list.iter().enumerate() {
+            if nth > 0 {
+                out.push(b',');
+            }
+            present.write(&mut out);
+        }
+        out.push(b']');
+        if count > list.len() {
+            let _ = write!(out, ",\"total\":{count}");
+        }
+        out.push(b'}');
+        out
+    }
+
+    fn describe_user(&self, tenant: TenantKey, name: &str) -> Vec<u8> {
+        let mut out = b"{\"user\":".to_vec();
+        json::write_string(&mut out, name);
+        let Some(user) = self.tenants[tenant].users.get(name) else {
+            out.extend_from_slice(b",\"connections\":0,\"status\":\"offline\",\"since\":null,\"lastSeen\":null,\"rooms\":[]}");
+            return out;
+        };
+        let mut rooms = std::collections::BTreeSet::new();
+        for session in self.sessions_of(tenant, name) {
+            for socket in &self.sessions[session].sockets {
+                rooms.extend(self.sockets[*socket].seats.iter().map(|seat| &*self.rooms[seat.room].name));
+            }
+        }
+        let _ = write!(
+            out,
+            ",\"connections\":{},\"status\":\"{}\",\"since\":\"{}\",\"lastSeen\":\"{}\",\"rooms\":[",
+            user.sessions,
+            user.status.as_str(),
+            user.since.rfc3339(),
+            user.last_seen.rfc3339()
+        );
+        for (nth, room) in rooms.into_iter().enumerate() {
+            if nth > 0 {
+                out.push(b',');
+            }
+            json::write_string(&mut out, room);
+        }
+        out.extend_from_slice(b"]}");
+        out
+    }
+
+    fn stats(&self, tenant: TenantKey) -> Vec<u8> {
+        let tenant = &self.tenants[tenant];
+        format!(
+            "{{\"connections\":{},\"users\":{},\"rooms\":{},\"recoverable\":{},\"published\":{}}}",
+            tenant.sessions,
+            tenant.users.len(),
+            tenant.rooms.values().filter(|room| !self.rooms[**room].members.is_empty()).count(),
+            tenant.saved.len(),
+            tenant.sequence
+        )
+        .into_bytes()
+    }
+
+    /// A fresh token for a session: it may say anything but another tenant or user. Rooms it no longer permits are left.
+    pub(super) fn authenticate(&mut self, socket: SocketKey, token: &str) -> Result<Option<UnixMs>, Refusal> {
+        let Some(settings) = &self.settings.auth else { return Ok(None) };
+        let admission = crate::wire::auth::verify(token, &settings.keys, &settings.policy, self.now.unix)?;
+        let key = self.sockets[socket].session;
+        let before = self.sessions[key].identity.as_ref().ok_or(Refusal::Token(Reject::Missing))?;
+        if (&before.tenant, &before.user) != (&admission.tenant, &admission.user) {
+            return Err(Refusal::IdentityChanged);
+        }
+        let Admission { expires_at, .. } = admission;
+        self.sessions[key].identity = Some(Box::new(admission));
+        for socket in self.sessions[key].sockets.clone() {
+            let identity = self.identity(socket);
+            let lost: Vec<Rc<str>> = self.sockets[socket]
+                .seats
+                .iter()
+                .skip(usize::from(self.sockets[socket].automatic))
+                .map(|seat| self.rooms[seat.room].name.clone())
+                .filter(|room| !identity.may_join(room))
+                .collect();
+            for room in lost {
+                self.leave_room(socket, &room);
+            }
+        }
+        self.arm_token_timer(key);
+        Ok(expires_at)
+    }
+}
+
+fn refused(refusal: &Refusal, nth: usize, of: usize) -> Response {
+    let mut body = b"{".to_vec();
+    refusal.write_members(&mut body);
+    if of > 1 {
+        // What came before it is published: the caller repeats the rest.
+        let _ = write!(body, ",\"pointer\":\"/{nth}\"");
+    }
+    body.push(b'}');
+    match refusal {
+        Refusal::RateLimited(wait) => Response {
+            retry_after_s: Some(wait.as_millis().div_ceil(1000).max(1) as u32),
+            ..Response::json(429, body)
+        },
+        _ => Response::json(400, body),
+    }
+}
+
+/// What the default profile's events need beyond an application's means.
+impl Context<'_> {
+    pub(super) fn place(&self, room: &str) -> Option<(Epoch, u64)> {
+        let room = &self.shard.rooms[self.shard.room_key(self.socket, room)?];
+        Some((room.epoch, room.top()))
+    }
+
+    pub(super) fn check_room_name(&self, room: &str) -> Result<(), Refusal> {
+        self.shard.check_room_name(room)
+    }
+
+    pub(super) fn subscribe(&mut self, room: &str, filter: Option<Rc<super::filter::Filter>>) -> Result<(), Refusal> {
+        self.shard.join(self.socket, room, filter).map(drop)
+    }
+
+    pub(super) fn unsubscribe(&mut self, room: &str) -> bool {
+        self.shard.leave_room(self.socket, room)
+    }
+
+    pub(super) fn narrow_all(&mut self, filter: Option<Rc<super::filter::Filter>>) {
+        for seat in self.shard.sockets[self.socket].seats.clone() {
+            self.shard.narrow(self.socket, seat.room, filter.clone());
+        }
+    }
+
+    pub(super) fn replay(&mut self, room: &str, epoch: Epoch, offset: u64) -> Result<(), super::history::Gap> {
+        let Some(room) = self.shard.room_key(self.socket, room) else { return Ok(()) };
+        let missed = self.shard.since(self.socket, room, epoch, offset)?;
+        self.shard.replay(self.socket, &missed);
+        Ok(())
+    }
+
+    pub(super) fn history(&mut self, room: &str, since: Option<(Epoch, u64)>, limit: usize) -> String {
+        let tenant = self.shard.tenant_of(self.socket);
+        let identity = self.identity().clone();
+        let admits = |entry: &Entry| entry.event.audience.as_ref().is_none_or(|audience| audience.admits(&identity));
+        String::from_utf8(self.shard.list_history(tenant, room, since, limit, true, admits)).unwrap_or_default()
+    }
+
+    pub(super) fn presence(&self, room: &str) -> String {
+        String::from_utf8(self.shard.list_presence(self.shard.tenant_of(self.socket), room, true)).unwrap_or_default()
+    }
+
+    pub(super) fn set_status(&mut self, status: Status) {
+        let user = self.identity().user.clone();
+        self.shard.set_status(self.shard.tenant_of(self.socket), &user, status);
+    }
+
+    pub(super) fn set_typing(&mut self, room: &str, start: bool) {
+        let Some(room) = self.shard.room_key(self.socket, room) else { return };
+        match start {
+            true => self.shard.start_typing(room, self.socket),
+            false => self.shard.stop_typing(room, self.socket),
+        }
+    }
+
+    pub(super) fn authenticate(&mut self, token: &str) -> Result<Option<UnixMs>, Refusal> {
+        self.shard.authenticate(self.socket, token)
+    }
+
+    pub(super) fn count_refused_room(&mut self) {
+        self.shard.counts.up(Count::RefusedRoom);
+    }
+
+    pub(super) fn count_refused_publish(&mut self) {
+        self.shard.counts.up(Count::RefusedPublish);
+    }
+}

@@ -1,0 +1,37 @@
+//! `history`.
+
+use super::subscribe::Since;
+use super::{argument, open_room};
+use crate::base::limit;
+use crate::shard::app::{Args, Context};
+use crate::shard::history::Epoch;
+use crate::shard::refusal::Refusal;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+/// An epoch nobody gave out: of no history there is, since epochs have 48 bits.
+const NO_PLACE: (Epoch, u64) = (Epoch(u64::MAX), 0);
+
+#[derive(Deserialize)]
+struct Argument<'a> {
+    #[serde(borrow, default)]
+    room: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    since: Option<Since<'a>>,
+    #[serde(default)]
+    limit: Option<u64>,
+}
+
+/// What a room remembers: the newest events, or those after a position; of the tenant's own room where none is named.
+pub fn history(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+    const TAKES: &str = "history takes {room?, since?: {epoch, offset}, limit?}";
+    let argument = match args.first() {
+        None => Argument { room: None, since: None, limit: None },
+        Some(_) => argument(args, TAKES)?,
+    };
+    let room = argument.room.unwrap_or_else(|| format!("tenant:{}", socket.identity().tenant).into());
+    open_room(socket, &room)?;
+    let since = argument.since.map(|since| since.place().unwrap_or(NO_PLACE));
+    let limit = argument.limit.unwrap_or(limit::HISTORY_PAGE_MAX as u64).min(limit::HISTORY_PAGE_MAX as u64);
+    Ok(socket.history(&room, since, limit as usize))
+}

@@ -1,0 +1,185 @@
+//! `subscribe` and `unsubscribe`.
+
+use super::{argument, text, write_list};
+use crate::base::limit;
+use crate::shard::app::{Args, Context};
+use crate::shard::filter::Filter;
+use crate::shard::history::{Epoch, Gap};
+use crate::shard::refusal::Refusal;
+use crate::wire::{auth::Pattern, json};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::rc::Rc;
+
+#[derive(Deserialize)]
+pub struct Since<'a> {
+    #[serde(borrow)]
+    epoch: Cow<'a, str>,
+    offset: u64,
+}
+
+impl Since<'_> {
+    /// What nobody ever gave out is the position of a history that is lost.
+    pub fn place(&self) -> Option<(Epoch, u64)> {
+        Some((Epoch::parse(&self.epoch)?, self.offset))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Sinces<'a> {
+    /// Of each room named.
+    #[serde(borrow)]
+    All(Since<'a>),
+    /// By room.
+    Each(BTreeMap<Cow<'a, str>, Since<'a>>),
+}
+
+#[derive(Deserialize)]
+struct Entity<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Argument<'a> {
+    #[serde(borrow, default)]
+    rooms: Option<Vec<Cow<'a, str>>>,
+    #[serde(borrow, default)]
+    event_types: Option<Vec<Cow<'a, str>>>,
+    #[serde(borrow, default)]
+    entities: Option<Vec<Entity<'a>>>,
+    #[serde(borrow, default)]
+    since: Option<Sinces<'a>>,
+}
+
+impl Argument<'_> {
+    fn check(&self) -> Result<(), Refusal> {
+        let count = |count: Option<usize>| count.unwrap_or(0) <= limit::SUBSCRIBE_ITEMS_MAX;
+        let ok = count(self.rooms.as_ref().map(Vec::len))
+            && count(self.event_types.as_ref().map(Vec::len))
+            && count(self.entities.as_ref().map(Vec::len));
+        if ok { Ok(()) } else { Err(Refusal::TooManyItems) }
+    }
+
+    fn filter(&self) -> Result<Option<Rc<Filter>>, Refusal> {
+        let types = self.event_types.iter().flatten().map(|text| Pattern::parse(text));
+        let types: Result<Box<[Pattern]>, _> = types.collect();
+        let filter = Filter {
+            types: types.map_err(|_| Refusal::InvalidArgument("eventTypes are names, with * and ?"))?,
+            entities: self.entities.iter().flatten().map(|entity| (entity.kind[..].into(), entity.id[..].into())).collect(),
+        };
+        Ok((!filter.is_empty()).then(|| Rc::new(filter)))
+    }
+}
+
+const TAKES: &str = "subscribe takes {rooms?, eventTypes?, entities?: [{type, id}], since?: {epoch, offset}}";
+
+/// Joins rooms, narrows what is wanted of them (of all rooms the socket is in, where none is named), and gives what was missed since a
+/// position. What was missed is on its way before the answer.
+pub fn subscribe(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+    let argument: Argument<'_> = argument(args, TAKES)?;
+    argument.check()?;
+    let filter = argument.filter()?;
+    let mut joined: Vec<&str> = Vec::new();
+    let mut denied: Vec<(&str, &'static str)> = Vec::new();
+    for room in argument.rooms.iter().flatten() {
+        let outcome = match socket.identity().may_join(room) {
+            true => socket.subscribe(room, filter.clone()),
+            false => Err(Refusal::Forbidden),
+        };
+        match outcome {
+            Ok(()) => joined.push(room),
+            Err(refusal) => {
+                socket.count_refused_room();
+                denied.push((room, refusal.code()));
+            }
+        }
+    }
+    if argument.rooms.is_none() && filter.is_some() {
+        socket.narrow_all(filter);
+    }
+    let mut gap: Option<Gap> = None;
+    for room in &joined {
+        let since = match &argument.since {
+            Some(Sinces::All(since)) => Some(since),
+            Some(Sinces::Each(each)) => each.get(*room),
+            None => None,
+        };
+        if let Some(since) = since {
+            let missed = match since.place() {
+                Some((epoch, offset)) => socket.replay(room, epoch, offset),
+                None => Err(Gap::EpochChanged),
+            };
+            gap = gap.or(missed.err());
+        }
+    }
+    Ok(text(|out| {
+        out.extend_from_slice(b"{\"ok\":true,\"rooms\":");
+        match argument.rooms {
+            Some(_) => write_list(out, joined.iter().copied()),
+            None => write_list(out, socket.rooms()),
+        }
+        out.extend_from_slice(b",\"denied\":[");
+        for (nth, (room, code)) in denied.iter().enumerate() {
+            out.extend_from_slice(if nth > 0 { b",{\"room\":" } else { b"{\"room\":" });
+            json::write_string(out, room);
+            let _ = write!(out, ",\"code\":\"{code}\"}}");
+        }
+        out.push(b']');
+        if argument.since.is_some() && !joined.is_empty() {
+            let _ = write!(out, ",\"recovered\":{}", gap.is_none());
+            if let Some(gap) = gap {
+                let _ = write!(out, ",\"reason\":\"{}\"", gap.code());
+            }
+        }
+        if let Some((epoch, offset)) = joined.first().and_then(|room| socket.place(room)) {
+            let _ = write!(out, ",\"epoch\":\"{epoch}\",\"offset\":{offset}");
+        }
+        if joined.len() > 1 {
+            out.extend_from_slice(b",\"positions\":{");
+            let mut first = true;
+            for room in &joined {
+                let Some((epoch, offset)) = socket.place(room) else { continue };
+                if !std::mem::take(&mut first) {
+                    out.push(b',');
+                }
+                json::write_string(out, room);
+                let _ = write!(out, ":{{\"epoch\":\"{epoch}\",\"offset\":{offset}}}");
+            }
+            out.push(b'}');
+        }
+        out.push(b'}');
+    }))
+}
+
+/// Leaves the rooms named (the automatic ones are not left); with event types or entities instead, lifts the filters of all rooms.
+pub fn unsubscribe(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+    let argument: Argument<'_> = argument(args, "unsubscribe takes {rooms?, eventTypes?, entities?}")?;
+    argument.check()?;
+    let mut denied = Vec::new();
+    for room in argument.rooms.iter().flatten() {
+        if !socket.unsubscribe(room) {
+            denied.push(&**room);
+        }
+    }
+    if argument.rooms.is_none() {
+        socket.narrow_all(None);
+    }
+    Ok(text(|out| {
+        out.extend_from_slice(b"{\"ok\":true,\"rooms\":");
+        write_list(out, socket.rooms());
+        out.extend_from_slice(b",\"denied\":[");
+        for (nth, room) in denied.iter().enumerate() {
+            out.extend_from_slice(if nth > 0 { b",{\"room\":" } else { b"{\"room\":" });
+            json::write_string(out, room);
+            out.extend_from_slice(b",\"code\":\"not_member\"}");
+        }
+        out.extend_from_slice(b"]}");
+    }))
+}

@@ -1,0 +1,222 @@
+//! Publishing: one event into a room, once, in order, to every member that may have it.
+
+use super::bucket::Verdict;
+use super::count::Count;
+use super::encode::{self, Outgoing};
+use super::history::{Audience, Event, Position};
+use super::outbox::FrameIndex;
+use super::refusal::Refusal;
+use super::room::{self, RoomKey};
+use super::socket::SocketKey;
+use super::tenant::{Receipt, TenantKey};
+use super::{Shard, Timer};
+use crate::base::time::Duration;
+use crate::wire::json;
+use std::io::Write;
+use std::rc::Rc;
+use ulid::Ulid;
+
+/// An event to be published; checked by the caller: names, sizes, permissions.
+#[derive(Default)]
+pub struct Draft<'a> {
+    /// Chosen by the publisher, so that a retry within 5 minutes is the same event.
+    pub id: Option<&'a str>,
+    pub event: &'a str,
+    pub room: &'a str,
+    pub entity: Option<(&'a str, &'a str)>,
+    /// JSON, validated.
+    pub data: &'a str,
+    pub ephemeral: bool,
+    /// Who publishes it, where it is a user.
+    pub user: Option<&'a str>,
+    pub audience: Option<Box<Audience>>,
+}
+
+impl Shard {
+    pub(super) fn publish(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
+        if let Some(known) = draft.id.and_then(|id| self.tenants[tenant].publish_ids.get(id)) {
+            let receipt = known.clone();
+            self.counts.up(Count::PublishedTwice);
+            return Ok(receipt);
+        }
+        let rate = self.settings.limits.tenant_events_per_second;
+        match self.tenants[tenant].bucket.take(self.now.at, 1, rate, rate) {
+            Verdict::Granted => {}
+            Verdict::Refused(wait) => return Err(self.over_tenant_rate(wait)),
+            Verdict::Flood => return Err(self.over_tenant_rate(Duration::from_secs(1))),
+        }
+        let id: Rc<str> = match draft.id {
+            Some(id) => id.into(),
+            None => Ulid::from_parts(self.now.unix.0, self.chance.u128()).to_string().into(),
+        };
+        self.counts.up(Count::Published);
+        let mut event = Event {
+            name: draft.event.into(),
+            data: draft.data.into(),
+            meta: "".into(),
+            entity: draft.entity.map(|(kind, id)| (kind.into(), id.into())),
+            audience: draft.audience.as_ref().map(|audience| {
+                Box::new(Audience { roles: audience.roles.clone(), permissions: audience.permissions.clone() })
+            }),
+        };
+        let mut receipt = Receipt { id, place: None };
+        if draft.ephemeral {
+            if let Some(room) = self.tenants[tenant].rooms.get(draft.room).copied() {
+                self.deliver(room, &event, None, true, None);
+            }
+        } else {
+            let room = self.room_or_new(tenant, draft.room);
+            let sequence = self.tenants[tenant].sequence + 1;
+            self.tenants[tenant].sequence = sequence;
+            let position = Position { epoch: self.tenants[tenant].epoch, sequence };
+            let state = &mut self.rooms[room];
+            let (epoch, offset) = (state.epoch, state.history_mut().next_offset());
+            receipt.place = Some((epoch, offset));
+            event.meta = self.meta(draft, &receipt);
+            let event = Rc::new(event);
+            let keep = self.settings.history.of(draft.room);
+            let state = &mut self.rooms[room];
+            state.history_mut().append(self.now.at, sequence, event.clone(), keep);
+            if !state.sweeping {
+                state.sweeping = true;
+                self.timers.arm(self.now.at + keep.ttl + Duration::from_millis(10), Timer::SweepRoom(room));
+            }
+            self.deliver(room, &event, Some(position), false, None);
+        }
+        if draft.id.is_some() {
+            self.tenants[tenant].publish_ids.insert(self.now.at, receipt.clone());
+            self.tend_tenant(tenant);
+        }
+        Ok(receipt)
+    }
+
+    fn over_tenant_rate(&mut self, wait: Duration) -> Refusal {
+        self.counts.up(Count::RefusedRate);
+        Refusal::RateLimited(wait)
+    }
+
+    /// The envelope without its data.
+    fn meta(&self, draft: &Draft<'_>, receipt: &Receipt) -> Box<str> {
+        let mut out = Vec::with_capacity(160);
+        let mut text = |name: &str, value: &str| {
+            out.push(if out.is_empty() { b'{' } else { b',' });
+            out.push(b'"');
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(b"\":");
+            json::write_string(&mut out, value);
+        };
+        text("id", &receipt.id);
+        text("type", draft.event);
+        text("room", draft.room);
+        if let Some(user) = draft.user {
+            text("user", user);
+        }
+        if let Some((kind, id)) = draft.entity {
+            out.extend_from_slice(b",\"entity\":{\"type\":");
+            json::write_string(&mut out, kind);
+            out.extend_from_slice(b",\"id\":");
+            json::write_string(&mut out, id);
+            out.push(b'}');
+        }
+        let _ = write!(out, ",\"time\":\"{}\"", self.now.unix.rfc3339());
+        if let Some((epoch, offset)) = receipt.place {
+            let _ = write!(out, ",\"epoch\":\"{epoch}\",\"offset\":{offset}");
+        }
+        out.push(b'}');
+        String::from_utf8(out).unwrap_or_default().into()
+    }
+
+    /// Encodes an event once for each form its room's members read, and gives each member its own.
+    pub(super) fn deliver(&mut self, room: RoomKey, event: &Event, position: Option<Position>, ephemeral: bool, except: Option<SocketKey>) {
+        let state = &self.rooms[room];
+        if state.members.is_empty() {
+            return;
+        }
+        let outgoing = Outgoing {
+            name: &event.name,
+            args: &event.data,
+            meta: &event.meta,
+            position: position.or_else(|| self.spoil_guard(room, &event.data)),
+            ..Outgoing::default()
+        };
+        let frames = self.frames(room, &outgoing, ephemeral);
+        let Shard { rooms, outbox, sockets, sessions, .. } = self;
+        let state = &rooms[room];
+        if event.audience.is_none() && state.narrowed == 0 && except.is_none() {
+            return room::fan_out(&state.members, &frames, outbox);
+        }
+        room::fan_out_some(&state.members, &frames, outbox, |member| {
+            let socket = &sockets[member.socket];
+            let filter = || socket.seat(room).and_then(|seat| seat.filter.as_ref());
+            except != Some(member.socket)
+                && (!member.narrowed || filter().is_none_or(|filter| filter.wants(event)))
+                && event.audience.as_ref().is_none_or(|audience| {
+                    sessions[socket.session].identity.as_ref().is_some_and(|identity| audience.admits(identity))
+                })
+        });
+    }
+
+    /// Sends what is not stored to a room's members.
+    pub(super) fn emit_to(&mut self, room: RoomKey, outgoing: &Outgoing<'_>, except: Option<SocketKey>) {
+        if self.rooms[room].members.is_empty() {
+            return;
+        }
+        let outgoing = Outgoing { position: self.spoil_guard(room, outgoing.args), ..*outgoing };
+        let frames = self.frames(room, &outgoing, true);
+        let Shard { rooms, outbox, .. } = self;
+        match except {
+            None => room::fan_out(&rooms[room].members, &frames, outbox),
+            Some(except) => {
+                room::fan_out_some(&rooms[room].members, &frames, outbox, |member| member.socket != except);
+            }
+        }
+    }
+
+    /// The official client takes any string at an event's end for the position to recover from. What is not stored has none, so where it
+    /// ends in a string it is given the place it was sent at; without this, one such event would spoil the next recovery.
+    fn spoil_guard(&self, room: RoomKey, args: &str) -> Option<Position> {
+        let tenant = &self.tenants[self.rooms[room].tenant];
+        (self.settings.recovery > Duration::ZERO && args.ends_with('"'))
+            .then_some(Position { epoch: tenant.epoch, sequence: tenant.sequence })
+    }
+
+    /// One frame for each variant among a room's members, indexed by variant.
+    fn frames(&mut self, room: RoomKey, outgoing: &Outgoing<'_>, ephemeral: bool) -> smallvec::SmallVec<[FrameIndex; 8]> {
+        let Shard { rooms, outbox, app, text, settings, .. } = self;
+        let variants = &rooms[room].variants;
+        outbox.reserve(variants.len());
+        let mut frames = smallvec::SmallVec::from_elem(FrameIndex::NONE, encode::variant_count(app.names.len()));
+        for (variant, _) in variants {
+            let outgoing = match *variant {
+                // `/ws` has no use for a position; server-sent events always have, for `Last-Event-ID`.
+                encode::EVENTS => *outgoing,
+                _ if settings.recovery == Duration::ZERO => Outgoing { position: None, ..*outgoing },
+                _ => *outgoing,
+            };
+            frames[usize::from(variant.0)] = outbox.frame(outgoing.encode(*variant, &app.names, text), ephemeral);
+        }
+        frames
+    }
+
+    pub(super) fn announce_all(&mut self, announcement: &super::io::Announcement) {
+        let rooms: Vec<RoomKey> = self.tenants.iter().filter_map(|(_, tenant)| tenant_room(tenant)).collect();
+        for room in rooms {
+            let outgoing = Outgoing { name: &announcement.event, args: &announcement.data, ..Outgoing::default() };
+            self.emit_to(room, &outgoing, None);
+        }
+    }
+}
+
+/// The room all of a tenant's sockets are in.
+pub(super) fn tenant_room(tenant: &super::tenant::Tenant) -> Option<RoomKey> {
+    tenant.rooms.get(&*format!("tenant:{}", tenant.id)).copied()
+}
+
+/// `"id":..,"epoch":..,"offset":..`; an ephemeral event has no place.
+pub(super) fn write_receipt(receipt: &Receipt, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"id\":");
+    json::write_string(out, &receipt.id);
+    if let Some((epoch, offset)) = receipt.place {
+        let _ = write!(out, ",\"epoch\":\"{epoch}\",\"offset\":{offset}");
+    }
+}

@@ -1,0 +1,227 @@
+//! Coming back: a socket by its private id and the position it had read to, a room by its epoch and offset, an event stream by its last
+//! event id. Each gets exactly what it missed, or is told that it cannot.
+
+use super::encode::Outgoing;
+use super::filter::Filter;
+use super::history::{Epoch, Event, Gap, Position};
+use super::room::{RoomKey, Variant, slot};
+use super::session::{End, SessionKey};
+use super::socket::{Socket, SocketKey};
+use super::tenant::{Pid, Saved, TenantKey};
+use super::Shard;
+use crate::base::{id::Sid, limit, time::Duration};
+use crate::wire::close::Close;
+use std::rc::Rc;
+
+impl Shard {
+    /// A socket leaves its session: it may come back, or is forgotten.
+    pub(super) fn save_or_forget(&mut self, key: SocketKey, recoverable: bool) {
+        let socket = &self.sockets[key];
+        let Some(pid) = socket.pid else { return };
+        let tenant = self.tenant_of(key);
+        if !recoverable {
+            self.tenants[tenant].pids.remove(&pid);
+            return;
+        }
+        let until = self.now.at + self.settings.recovery;
+        let saved = Saved {
+            sid: socket.sid,
+            user: (*self.identity(key).user).into(),
+            namespace: socket.namespace,
+            automatic: socket.automatic,
+            rooms: socket.seats.iter().map(|seat| (self.rooms[seat.room].name.clone(), seat.filter.clone())).collect(),
+            connected_at: socket.connected_at,
+            until,
+        };
+        let tenant = &mut self.tenants[tenant];
+        tenant.pids.insert(pid, Pid::Saved(Box::new(saved)));
+        tenant.saved.push_back((until, pid));
+        if tenant.saved.len() > limit::SAVED_SESSIONS_MAX
+            && let Some((until, pid)) = tenant.saved.pop_front()
+        {
+            tenant.forget_saved(pid, until);
+        }
+    }
+
+    pub(super) fn expire_saved(&mut self, key: TenantKey) {
+        let tenant = &mut self.tenants[key];
+        while let Some((until, pid)) = tenant.saved.front().copied() {
+            if until > self.now.at {
+                break;
+            }
+            tenant.saved.pop_front();
+            tenant.forget_saved(pid, until);
+        }
+    }
+
+    /// Puts an earlier socket back, with its id, its rooms and all it missed. `None`: it is unknown, another user's, too old, or something
+    /// it missed is gone; then it is a new socket, and is told so.
+    pub(super) fn recover_socket(
+        &mut self,
+        key: SessionKey,
+        namespace: u8,
+        variant: Variant,
+        pid: &str,
+        offset: Option<&str>,
+    ) -> Option<SocketKey> {
+        let pid = Sid::parse(pid)?;
+        let tenant = self.sessions[key].tenant?;
+        let user: Rc<str> = (*self.sessions[key].identity.as_ref()?.user).into();
+        if let Some(Pid::Live(socket)) = self.tenants[tenant].pids.get(&pid) {
+            // Its old connection is dead and nobody has noticed yet, as when a phone changes its network.
+            let socket = *socket;
+            let session = self.sockets[socket].session;
+            if session == key || *self.identity(socket).user != *user {
+                return None;
+            }
+            self.replace(session);
+        }
+        let Some(Pid::Saved(saved)) = self.tenants[tenant].pids.get(&pid) else { return None };
+        if saved.until <= self.now.at || saved.user != user || saved.namespace != namespace {
+            return None;
+        }
+        let since = match offset {
+            None => saved.connected_at,
+            Some(text) => {
+                let position = Position::parse(text)?;
+                (position.epoch == self.tenants[tenant].epoch && position.sequence <= self.tenants[tenant].sequence)
+                    .then_some(position.sequence)?
+            }
+        };
+        let Some(Pid::Saved(saved)) = self.tenants[tenant].pids.remove(&pid) else { return None };
+        let missed = self.missed(tenant, key, &saved.rooms, since).ok()?;
+        let socket = self.sockets.insert(Socket {
+            session: key,
+            sid: saved.sid,
+            pid: Some(pid),
+            namespace,
+            variant,
+            automatic: saved.automatic,
+            typing: 0,
+            seats: Vec::with_capacity(saved.rooms.len()),
+            connected_at: since,
+            acks: None,
+            auth: None,
+        });
+        self.sessions[key].sockets.push(socket);
+        self.tenants[tenant].pids.insert(pid, Pid::Live(socket));
+        // What its token no longer permits, it does not get back; the automatic rooms it always gets.
+        for (nth, (name, filter)) in saved.rooms.iter().enumerate() {
+            if nth < usize::from(saved.automatic) || self.identity(socket).may_join(name) {
+                let room = self.room_or_new(tenant, name);
+                self.seat(socket, room, filter.clone());
+            }
+        }
+        self.replay(socket, &missed);
+        Some(socket)
+    }
+
+    /// Another connection of the same client takes over.
+    fn replace(&mut self, session: SessionKey) {
+        self.counts.closed(Close::Replaced);
+        self.end(session, End::Gone);
+    }
+
+    /// All events after `since` in the rooms named that this session may have, oldest first, each once.
+    fn missed(
+        &self,
+        tenant: TenantKey,
+        session: SessionKey,
+        rooms: &[(Rc<str>, Option<Rc<Filter>>)],
+        since: u64,
+    ) -> Result<Vec<(u64, Rc<Event>)>, Gap> {
+        let identity = self.sessions[session].identity.as_ref();
+        let tenant = &self.tenants[tenant];
+        let mut missed = Vec::new();
+        for (name, filter) in rooms {
+            let Some(room) = tenant.rooms.get(name) else {
+                // Forgotten since: fine, if nothing of it was missed.
+                if tenant.lost > since {
+                    return Err(Gap::Expired);
+                }
+                continue;
+            };
+            let Some(history) = &self.rooms[*room].history else { continue };
+            for entry in history.recover_sequence(since)? {
+                let wanted = filter.as_ref().is_none_or(|filter| filter.wants(&entry.event));
+                let admits = |audience: &super::history::Audience| identity.is_some_and(|identity| audience.admits(identity));
+                if wanted && entry.event.audience.as_deref().is_none_or(admits) {
+                    missed.push((entry.sequence, entry.event.clone()));
+                }
+            }
+        }
+        missed.sort_unstable_by_key(|(sequence, _)| *sequence);
+        missed.dedup_by_key(|(sequence, _)| *sequence);
+        Ok(missed)
+    }
+
+    /// Writes events of the past to a socket. They may exceed its bound: it asked for them.
+    pub(super) fn replay(&mut self, socket: SocketKey, missed: &[(u64, Rc<Event>)]) {
+        let Some(state) = self.sockets.get(socket) else { return };
+        let at = slot(state.session);
+        let epoch = self.tenants[self.tenant_of(socket)].epoch;
+        let recovery = self.settings.recovery > Duration::ZERO || state.variant == super::encode::EVENTS;
+        for (sequence, event) in missed {
+            self.outbox.grant(at, event.data.len() + event.meta.len() + 128);
+            let position = recovery.then_some(Position { epoch, sequence: *sequence });
+            let outgoing =
+                Outgoing { name: &event.name, args: &event.data, meta: &event.meta, position, ..Outgoing::default() };
+            self.send_event(socket, &outgoing, false);
+        }
+    }
+
+    /// The events of one room after an offset that this socket may have, by its filter and its token.
+    pub(super) fn since(
+        &self,
+        socket: SocketKey,
+        room: RoomKey,
+        epoch: Epoch,
+        offset: u64,
+    ) -> Result<Vec<(u64, Rc<Event>)>, Gap> {
+        let room_state = &self.rooms[room];
+        let Some(history) = &room_state.history else {
+            return match (epoch == room_state.epoch, offset) {
+                (true, 0) => Ok(Vec::new()),
+                (true, _) => Err(Gap::OffsetUnknown),
+                (false, _) => Err(Gap::EpochChanged),
+            };
+        };
+        let identity = self.identity(socket);
+        let filter = self.sockets[socket].seat(room).and_then(|seat| seat.filter.clone());
+        let wanted = |event: &Event| {
+            filter.as_ref().is_none_or(|filter| filter.wants(event))
+                && event.audience.as_ref().is_none_or(|audience| audience.admits(identity))
+        };
+        let entries = history.recover(epoch, offset)?;
+        Ok(entries.filter(|entry| wanted(&entry.event)).map(|entry| (entry.sequence, entry.event.clone())).collect())
+    }
+
+    /// `/events`: joins the rooms of the query, and goes on after `Last-Event-ID`. True if nothing is missing.
+    pub(super) fn resume_events(&mut self, socket: SocketKey, rooms: &[Box<str>], last_event_id: Option<&str>) -> bool {
+        for room in rooms.iter().take(limit::SUBSCRIBE_ITEMS_MAX) {
+            let refusal = match self.identity(socket).may_join(room) {
+                true => self.join(socket, room, None).err(),
+                false => Some(super::refusal::Refusal::Forbidden),
+            };
+            if let Some(refusal) = refusal {
+                self.counts.up(super::count::Count::RefusedRoom);
+                self.say_error(socket, refusal.code(), refusal.message());
+            }
+        }
+        let tenant = self.tenant_of(socket);
+        let Some(position) = last_event_id.and_then(Position::parse) else { return false };
+        let state = &self.tenants[tenant];
+        if position.epoch != state.epoch || position.sequence > state.sequence {
+            return false;
+        }
+        let session = self.sockets[socket].session;
+        let names: Vec<_> = self.sockets[socket].seats.iter().map(|seat| (self.rooms[seat.room].name.clone(), None)).collect();
+        match self.missed(tenant, session, &names, position.sequence) {
+            Ok(missed) => {
+                self.replay(socket, &missed);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
