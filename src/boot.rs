@@ -29,6 +29,7 @@ use crate::base::{
 };
 use crate::bridge::{Addresses, Bridge, Sender};
 use crate::config::{self, Config};
+use crate::demo::{self, DemoToken};
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement};
 use crate::wire::{
@@ -114,7 +115,7 @@ pub fn unix_now() -> UnixMs {
 pub struct Server {
     config: Config,
     app: Arc<dyn Fn() -> App + Send + Sync>,
-    raw_engine: bool,
+    open: bool,
     demo: Option<Box<[u8]>>,
 }
 
@@ -123,7 +124,7 @@ impl Server {
     pub fn new(config: Config) -> Server {
         let names = config.socket_io.namespaces.clone();
         let app = move || shard::default_app(names.iter().map(|name| &**name));
-        Server { config, app: Arc::new(app), raw_engine: false, demo: None }
+        Server { config, app: Arc::new(app), open: false, demo: None }
     }
 
     /// What the server does with events, in place of the profile. Called once on each shard's thread.
@@ -132,9 +133,9 @@ impl Server {
         self
     }
 
-    /// Serves Engine.IO without Socket.IO at `/engine.io/`, for an application that asks for it.
-    pub fn raw_engine(mut self) -> Server {
-        self.raw_engine = true;
+    /// Asks nobody for a token: everyone is of one tenant, `default`, under a name of their own. For examples and test suites.
+    pub fn open_to_all(mut self) -> Server {
+        self.open = true;
         self
     }
 
@@ -162,8 +163,11 @@ impl Server {
         let admin_addr = address_of(&admin, config.server.admin_address);
 
         let keys = config.keys()?;
-        let settings = Arc::new(plane_settings(&config, keys.clone(), self.raw_engine, self.demo)?);
-        let shard_settings = shard_settings(&config, keys)?;
+        let settings = Arc::new(plane_settings(&config, keys.clone(), &(self.app)(), self.demo)?);
+        let mut shard_settings = shard_settings(&config, keys)?;
+        if self.open {
+            shard_settings.auth = None;
+        }
         let limits = &config.limits;
         let seed = entropy::<32>()?;
         let hasher = Map::<(), ()>::default().hasher().clone();
@@ -370,13 +374,36 @@ pub fn serve(config: Config) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match Server::new(config).run() {
+    let demo = config.is_development().then(|| demo_page(&config));
+    let mut server = Server::new(config);
+    server.demo = demo.flatten();
+    match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tenantcast: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The page that shows two tenants side by side, with a token for each of its users.
+fn demo_page(config: &Config) -> Option<Box<[u8]>> {
+    let keys = config.keys().ok()?;
+    let token = |(tenant, user): (&str, &str)| {
+        let claims = Mint {
+            tenant,
+            user,
+            roles: &[],
+            permissions: &["publish".into()],
+            rooms: &[],
+            scope: &[],
+            ttl: Some(DEVELOPMENT_TOKEN_TTL),
+        };
+        let token = mint(&claims, &keys, &config.auth.policy, unix_now()).ok()?;
+        Some(DemoToken { tenant: tenant.into(), user: user.into(), token })
+    };
+    let tokens: Option<Vec<DemoToken>> = demo::USERS.into_iter().map(token).collect();
+    Some(demo::page(&tokens?).into())
 }
 
 /// The ready line, and in development mode what a person needs for a first try.
@@ -434,13 +461,14 @@ fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpLi
 fn plane_settings(
     config: &Config,
     keys: Keys,
-    raw_engine: bool,
+    app: &App,
     demo: Option<Box<[u8]>>,
 ) -> Result<data_plane::Settings, Error> {
     let limits = config.limits.clone();
     Ok(data_plane::Settings {
         socket_path: config.socket_io.path.trim_end_matches('/').into(),
-        raw_engine,
+        raw_engine: app.has_engine(),
+        raw_websocket: app.has_websocket(),
         demo,
         cors: Cors::parse(&config.server.frontend.join(","))?,
         access: Access {

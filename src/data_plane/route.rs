@@ -69,6 +69,7 @@ pub fn route(request: &Request, settings: &Settings, admin: bool) -> Route {
         "/events" => Route::MethodNotAllowed("GET"),
         "/" | "/demo" if settings.demo.is_some() => get(Route::Demo),
         _ if path.starts_with(api::PREFIX) => Route::Api,
+        _ if settings.raw_websocket && request.upgrade.is_some() => Route::Open(Wire::Bare),
         _ => Route::NotFound,
     }
 }

@@ -44,6 +44,7 @@ impl Shard {
         }
         match open.wire {
             Wire::Plain | Wire::Events => self.open_plain(open, early),
+            Wire::Bare => self.open_bare(&open),
             _ => self.open_engine(open, early),
         }
     }
@@ -80,6 +81,14 @@ impl Shard {
             // Nothing but Engine.IO is asked of it: it is admitted as it is.
             self.counts.up(Count::Sessions);
         }
+    }
+
+    fn open_bare(&mut self, open: &Open) {
+        let conn = open.from.conn;
+        let key = self.insert_session(Kind::Bare, Transport::WebSocket(conn), open);
+        self.set_role(conn, Role::Session(key));
+        self.out.push(Output::Upgrade { conn });
+        self.counts.up(Count::Sessions);
     }
 
     /// A session that is open, but admitted nowhere.
@@ -192,6 +201,9 @@ impl Shard {
     }
 
     fn poll_session(&mut self, from: ReplyTo, key: SessionKey) {
+        if self.is_overdue(key) {
+            return self.answer_error(from, HandshakeError::UnknownSid);
+        }
         let Transport::Polling(polling) = &mut self.sessions[key].transport else {
             return self.answer_error(from, HandshakeError::BadRequest);
         };
@@ -206,6 +218,15 @@ impl Shard {
         }
         polling.waiting = Some(from);
         self.outbox.list(slot(key));
+    }
+
+    /// Ends a session whose pong is late, though its timer has not fired yet: a poll must not find what its heartbeat has lost.
+    fn is_overdue(&mut self, key: SessionKey) -> bool {
+        let overdue = matches!(self.sessions[key].beat, Beat::Pong(at) if at <= self.now.at);
+        if overdue {
+            self.beat(key);
+        }
+        overdue
     }
 
     pub(super) fn post(&mut self, from: ReplyTo, sid: Sid, body: &str, first: bool) {
@@ -228,6 +249,9 @@ impl Shard {
     }
 
     fn post_session(&mut self, from: ReplyTo, key: SessionKey, body: &str) {
+        if self.is_overdue(key) {
+            return self.answer_error(from, HandshakeError::UnknownSid);
+        }
         if !matches!(self.sessions[key].transport, Transport::Polling(_)) {
             return self.answer_error(from, HandshakeError::BadRequest);
         }
@@ -408,6 +432,11 @@ impl Shard {
             (Kind::SocketIo | Kind::Raw, Message::Binary(bytes)) => self.packet(key, Packet::Binary(bytes.into())),
             (Kind::Plain, Message::Text(text)) => self.plain_text(key, text),
             (Kind::Plain, Message::Binary(_)) => self.broken(key),
+            (Kind::Bare, message) => {
+                if self.paced(key) {
+                    self.raw_message(key, message);
+                }
+            }
             (Kind::Events, _) => {}
         }
     }
@@ -471,7 +500,8 @@ impl Shard {
 
     fn raw_message(&mut self, key: SessionKey, message: Message<'_>) {
         let app = self.app.clone();
-        if let Some(handler) = &app.engine {
+        let handler = if self.sessions[key].kind == Kind::Bare { &app.websocket } else { &app.engine };
+        if let Some(handler) = handler {
             handler(&mut super::app::RawSession { shard: self, key }, message);
         }
     }
@@ -494,14 +524,14 @@ impl Shard {
                 self.counts.up(Count::PingTimeouts);
                 return self.end(key, End::PingTimeout);
             }
-            Beat::Ping(_) => {
+            Beat::Ping(at) => {
                 let frame = match session.kind {
                     Kind::SocketIo | Kind::Raw => {
-                        session.beat = Beat::Pong(now + timeout);
+                        session.beat = Beat::Pong(at + timeout);
                         Frame::text(b"2")
                     }
-                    Kind::Plain => {
-                        session.beat = Beat::Pong(now + timeout);
+                    Kind::Plain | Kind::Bare => {
+                        session.beat = Beat::Pong(at + timeout);
                         Frame::ping()
                     }
                     // One way: a comment keeps proxies from closing it, and a dead peer shows as a failed write.

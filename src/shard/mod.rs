@@ -171,6 +171,7 @@ enum Timer {
     SweepRoom(RoomKey),
     SweepTenant(TenantKey),
     Farewell(Sid),
+    Task(app::TaskKey),
 }
 
 pub struct Shard {
@@ -193,6 +194,7 @@ pub struct Shard {
     typing: Map<(RoomKey, SocketKey), Instant>,
     timers: Wheel<Timer>,
     due: Vec<Timer>,
+    tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
     outbox: Outbox,
     leaving: Vec<moving::Leaving>,
     /// Connections to write this turn.
@@ -223,6 +225,7 @@ impl Shard {
             typing: Map::with_hasher(chance.hasher()),
             timers: Wheel::default(),
             due: Vec::new(),
+            tasks: Slab::default(),
             outbox: Outbox::default(),
             leaving: Vec::new(),
             writes: Vec::new(),
@@ -410,6 +413,13 @@ impl Shard {
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
+                Timer::Task(key) => {
+                    if let Some((socket, task)) = self.tasks.remove(key)
+                        && self.sockets.contains(socket)
+                    {
+                        task(&mut app::Context::new(self, socket, None));
+                    }
+                }
                 Timer::Farewell(sid) => {
                     if let Some(Place::Farewell(_)) = self.sids.get(&sid) {
                         self.sids.remove(&sid);

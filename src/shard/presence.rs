@@ -82,7 +82,7 @@ impl Shard {
     /// Tells the tenant of one of its users. In a large tenant nobody is told: n joins would be n * n events, so clients ask there.
     fn announce_user(&mut self, tenant: TenantKey, event: &str, user: &str, status: Status) {
         let Some(room) = tenant_room(&self.tenants[tenant]) else { return };
-        if self.rooms[room].members.len() > limit::PRESENCE_ANNOUNCE_MAX {
+        if !self.app.announces_users || self.rooms[room].members.len() > limit::PRESENCE_ANNOUNCE_MAX {
             return;
         }
         let mut args = b"{\"user\":".to_vec();

@@ -53,6 +53,8 @@ pub enum Kind {
     SocketIo,
     /// Engine.IO alone.
     Raw,
+    /// WebSocket alone.
+    Bare,
     /// `/ws`
     Plain,
     /// `/events`
