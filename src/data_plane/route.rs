@@ -140,7 +140,10 @@ mod tests {
             ("GET /socket.io?EIO=4&transport=polling&t=abc", Route::Open(Wire::Polling)),
             ("GET /socket.io/x?EIO=4&transport=polling", Route::Open(Wire::Polling)),
             ("GET /socket.io/?EIO=4&transport=websocket +upgrade", Route::Open(Wire::WebSocket)),
-            ("GET /socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA +upgrade", Route::Open(Wire::Probe(sid))),
+            (
+                "GET /socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA +upgrade",
+                Route::Open(Wire::Probe(sid)),
+            ),
             ("GET /socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", Route::Poll(sid)),
             ("GET /socket.io/?EIO=4&transport=polling&sid=", Route::Open(Wire::Polling)),
             ("POST /socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", Route::Post(sid)),
