@@ -29,16 +29,20 @@ use crate::base::{
 };
 use crate::bridge::{Addresses, Bridge, Sender};
 use crate::config::{self, Config};
+use crate::demo::{self, DemoToken};
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement};
 use crate::wire::{
     api::{Access, Bounds},
-    auth::{Mint, Policy, Keys, mint},
+    auth::{Keys, Mint, Policy, mint},
     http::{Cors, cors::BadOrigin},
     json,
 };
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use signal_hook::{consts::{SIGINT, SIGTERM}, iterator::Signals};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
 use std::{
     cell::Cell,
     io::{self, Write},
@@ -111,7 +115,7 @@ pub fn unix_now() -> UnixMs {
 pub struct Server {
     config: Config,
     app: Arc<dyn Fn() -> App + Send + Sync>,
-    raw_engine: bool,
+    open: bool,
     demo: Option<Box<[u8]>>,
 }
 
@@ -120,7 +124,7 @@ impl Server {
     pub fn new(config: Config) -> Server {
         let names = config.socket_io.namespaces.clone();
         let app = move || shard::default_app(names.iter().map(|name| &**name));
-        Server { config, app: Arc::new(app), raw_engine: false, demo: None }
+        Server { config, app: Arc::new(app), open: false, demo: None }
     }
 
     /// What the server does with events, in place of the profile. Called once on each shard's thread.
@@ -129,9 +133,9 @@ impl Server {
         self
     }
 
-    /// Serves Engine.IO without Socket.IO at `/engine.io/`, for an application that asks for it.
-    pub fn raw_engine(mut self) -> Server {
-        self.raw_engine = true;
+    /// Asks nobody for a token: everyone is of one tenant, `default`, under a name of their own. For examples and test suites.
+    pub fn open_to_all(mut self) -> Server {
+        self.open = true;
         self
     }
 
@@ -159,12 +163,16 @@ impl Server {
         let admin_addr = address_of(&admin, config.server.admin_address);
 
         let keys = config.keys()?;
-        let settings = Arc::new(plane_settings(&config, keys.clone(), self.raw_engine, self.demo)?);
-        let shard_settings = shard_settings(&config, keys)?;
+        let settings = Arc::new(plane_settings(&config, keys.clone(), &(self.app)(), self.demo)?);
+        let mut shard_settings = shard_settings(&config, keys)?;
+        if self.open {
+            shard_settings.auth = None;
+        }
         let limits = &config.limits;
         let seed = entropy::<32>()?;
         let hasher = Map::<(), ()>::default().hasher().clone();
-        let addresses = Addresses::new(limits.connections_per_address, limits.handshakes_per_second_per_address, hasher);
+        let addresses =
+            Addresses::new(limits.connections_per_address, limits.handshakes_per_second_per_address, hasher);
         let bridge = Arc::new(Bridge::new(shards, count::ROW, addresses));
         let clock: Arc<dyn Clock + Send + Sync> = Arc::new(SystemClock::new());
 
@@ -323,7 +331,9 @@ impl Handle {
     }
 
     fn tell_all(&self, control: &Control) -> Result<(), LaneFull> {
-        (0..self.bridge.shards()).try_for_each(|shard| self.tell(ShardId(shard), control.clone()))
+        // All are told, also where one does not listen.
+        let told = (0..self.bridge.shards()).map(|shard| self.tell(ShardId(shard), control.clone()));
+        told.fold(Ok(()), |all, one| all.and(one))
     }
 
     fn tell(&self, shard: ShardId, control: Control) -> Result<(), LaneFull> {
@@ -364,13 +374,36 @@ pub fn serve(config: Config) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match Server::new(config).run() {
+    let demo = config.is_development().then(|| demo_page(&config));
+    let mut server = Server::new(config);
+    server.demo = demo.flatten();
+    match server.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("tenantcast: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// The page that shows two tenants side by side, with a token for each of its users.
+fn demo_page(config: &Config) -> Option<Box<[u8]>> {
+    let keys = config.keys().ok()?;
+    let token = |(tenant, user): (&str, &str)| {
+        let claims = Mint {
+            tenant,
+            user,
+            roles: &[],
+            permissions: &["publish".into()],
+            rooms: &[],
+            scope: &[],
+            ttl: Some(DEVELOPMENT_TOKEN_TTL),
+        };
+        let token = mint(&claims, &keys, &config.auth.policy, unix_now()).ok()?;
+        Some(DemoToken { tenant: tenant.into(), user: user.into(), token })
+    };
+    let tokens: Option<Vec<DemoToken>> = demo::USERS.into_iter().map(token).collect();
+    Some(demo::page(&tokens?).into())
 }
 
 /// The ready line, and in development mode what a person needs for a first try.
@@ -428,13 +461,14 @@ fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpLi
 fn plane_settings(
     config: &Config,
     keys: Keys,
-    raw_engine: bool,
+    app: &App,
     demo: Option<Box<[u8]>>,
 ) -> Result<data_plane::Settings, Error> {
     let limits = config.limits.clone();
     Ok(data_plane::Settings {
         socket_path: config.socket_io.path.trim_end_matches('/').into(),
-        raw_engine,
+        raw_engine: app.has_engine(),
+        raw_websocket: app.has_websocket(),
         demo,
         cors: Cors::parse(&config.server.frontend.join(","))?,
         access: Access {
@@ -489,7 +523,8 @@ fn cpus() -> Result<Vec<usize>, Error> {
         return Err(Error::Affinity(io::Error::last_os_error()));
     }
     // SAFETY: only reads the set; the index is below its size.
-    let cpus: Vec<usize> = (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect();
+    let cpus: Vec<usize> =
+        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect();
     if cpus.is_empty() { Err(Error::Affinity(io::ErrorKind::NotFound.into())) } else { Ok(cpus) }
 }
 
@@ -522,4 +557,90 @@ fn abort_on_shard_panic() {
             }
         }));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Env, Sources};
+    use std::{io::Read, net::TcpStream};
+
+    fn config(more: &[(&str, &str)]) -> Config {
+        let given =
+            [("HOST", "127.0.0.1"), ("PORT", "0"), ("ADMIN_PORT", "0"), ("SHARDS", "2"), ("API_KEYS", "all,t=one")];
+        let given = given.iter().chain(more).chain(&[("JWT_SECRET", "a-shared-secret-of-the-tests-32-b")]);
+        let env = Env::new(given.map(|&(name, value)| (name.into(), value.into())));
+        Config::load(&Sources { file: None, flags: Vec::new(), env }).unwrap()
+    }
+
+    fn ask(address: SocketAddr, path: &str, lines: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{lines}\r\n").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn a_server_starts_answers_and_drains() {
+        let server = Server::new(config(&[])).demo(b"<!doctype html>".as_slice()).spawn().unwrap();
+        // Enough connections for both shards to get some.
+        for _ in 0..16 {
+            assert!(
+                ask(server.addr(), "/health/websocket", "")
+                    .contains("\"service\":\"websocket\",\"connectedClients\":0")
+            );
+        }
+        for (path, status) in [
+            ("/demo", "200 OK"),
+            ("/nowhere", "404 Not Found"),
+            ("/metrics", "404 Not Found"),
+            ("/ws", "426 Upgrade Required"),
+        ] {
+            assert!(ask(server.addr(), path, "").starts_with(&format!("HTTP/1.1 {status}\r\n")), "{path}");
+        }
+        for (bearer, status) in [("all", "200 OK"), ("one", "401 Unauthorized"), ("none", "401 Unauthorized")] {
+            let answer = ask(server.admin_addr(), "/metrics", &format!("Authorization: Bearer {bearer}\r\n"));
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{bearer}");
+            assert_eq!(answer.contains("\ntenantcast_connections_accepted_total{shard=\"1\"} "), bearer == "all");
+        }
+        let second = Server::new(config(&[("PORT", &server.addr().port().to_string())])).spawn();
+        assert!(matches!(second, Err(Error::Listen { .. })), "an address is served once");
+        assert_eq!(server.announce("news", "{"), Err(AnnounceError::NotJson));
+        server.announce("news", "{}").unwrap();
+
+        // A request that is half there when the drain begins is still answered, and its connection ends.
+        let mut half = TcpStream::connect(server.addr()).unwrap();
+        half.write_all(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /health/ready").unwrap();
+        let mut first = [0; 12];
+        half.read_exact(&mut first).unwrap();
+        let addr = server.addr();
+        server.drain();
+        half.write_all(b" HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut rest = String::new();
+        half.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("HTTP/1.1 503 ") && rest.contains("draining"), "{rest}");
+        drop(half);
+        assert_eq!(server.wait().unwrap(), Ended::Drained);
+        assert!(TcpStream::connect(addr).is_err());
+    }
+
+    #[test]
+    fn a_server_stops_at_once() {
+        let server = Server::new(config(&[])).spawn().unwrap();
+        let open = TcpStream::connect(server.addr()).unwrap();
+        server.stop();
+        assert_eq!(server.wait().unwrap(), Ended::Stopped);
+        drop(open);
+    }
+
+    #[test]
+    fn the_clock_runs_and_processors_are_known() {
+        let clock = SystemClock::new();
+        let (a, b) = (clock.now(), clock.now());
+        assert!(b.at >= a.at && a.unix.seconds() > 1_700_000_000);
+        assert!(!cpus().unwrap().is_empty());
+    }
 }

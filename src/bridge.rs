@@ -54,12 +54,9 @@ impl<T> Bridge<T> {
     /// `numbers` is the length of a row of [`Gauges`].
     pub fn new(shards: u8, numbers: usize, addresses: Addresses) -> Bridge<T> {
         let senders = usize::from(shards) + 1;
-        let receiver = || Receiver { lanes: (0..senders).map(|_| OnceLock::new()).collect(), waker: AtomicWaker::new() };
-        Bridge {
-            receivers: (0..shards).map(|_| receiver()).collect(),
-            gauges: Gauges::new(shards, numbers),
-            addresses,
-        }
+        let receiver =
+            || Receiver { lanes: (0..senders).map(|_| OnceLock::new()).collect(), waker: AtomicWaker::new() };
+        Bridge { receivers: (0..shards).map(|_| receiver()).collect(), gauges: Gauges::new(shards, numbers), addresses }
     }
 
     pub fn shards(&self) -> u8 {

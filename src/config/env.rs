@@ -19,6 +19,7 @@ pub const PREFIX: &str = "TENANTCAST_";
 pub const CONFIG: &str = "TENANTCAST_CONFIG";
 
 /// The variables of a process, read once.
+#[derive(Default)]
 pub struct Env(Vec<(String, OsString)>);
 
 impl Env {

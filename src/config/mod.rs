@@ -49,6 +49,7 @@ delivery        named: emit(type, data, meta)
 ";
 
 /// What a configuration is made from, besides its file.
+#[derive(Default)]
 pub struct Sources {
     /// `--config`; without it [`CONFIG`] of the environment.
     pub file: Option<PathBuf>,

@@ -2,8 +2,8 @@
 
 use super::{
     Settings,
-    count::{self, Count},
     conn::World,
+    count::{self, Count},
     route::Health,
 };
 use crate::shard::count::Counts;
@@ -18,9 +18,13 @@ pub fn health(kind: Health, world: &World) -> Response {
     let mut response = match kind {
         Health::Live => json(200, "{\"status\":\"ok\"}".into()),
         Health::Ready => json(if draining { 503 } else { 200 }, format!("{{\"status\":\"{status}\"}}")),
-        Health::Process => {
-            json(200, format!("{{\"status\":\"{status}\",\"service\":\"tenantcast\",\"version\":\"{}\"}}", env!("CARGO_PKG_VERSION")))
-        }
+        Health::Process => json(
+            200,
+            format!(
+                "{{\"status\":\"{status}\",\"service\":\"tenantcast\",\"version\":\"{}\"}}",
+                env!("CARGO_PKG_VERSION")
+            ),
+        ),
         Health::WebSocket => {
             let gauges = &world.bridge.gauges;
             json(

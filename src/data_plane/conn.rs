@@ -13,7 +13,12 @@
 //! Invariants: one request at a time, the next is decoded when the answer has left; what waits undecoded is bounded by [`UNREAD_MAX`] or by
 //! the message being read; control frames owed are bounded by [`CONTROL_MAX`]; an idle connection owns no buffer.
 
-use super::{MeshMessage, Settings, count::{Count, PlaneCounts}, inbox::Inbox, request::{self, Exchange, Step}};
+use super::{
+    MeshMessage, Settings,
+    count::{Count, PlaneCounts},
+    inbox::Inbox,
+    request::{self, Exchange, Step},
+};
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId},
     limit::{CLOSE_LINGER, HEAD_BYTES_MAX, KEEP_ALIVE_IDLE},
@@ -66,7 +71,7 @@ pub struct Conn {
     started: bool,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 208, "an idle connection is its entry, its task and its stream");
+const _: () = assert!(size_of::<Conn>() <= 160, "an idle connection is its entry, its task and its stream");
 
 pub enum Phase {
     /// Between requests, or inside a request's head.
@@ -200,7 +205,8 @@ impl Conn {
                         Ok(Some((request, used))) => {
                             at += used;
                             counts.up(Count::Requests);
-                            let (exchange, step) = request::begin(request, self.address, self.admin, self.reply_to(key, world), world);
+                            let (exchange, step) =
+                                request::begin(request, self.address, self.admin, self.reply_to(key, world), world);
                             self.exchange = Some(Box::new(exchange));
                             self.step(step, world, inbox, counts);
                         }
@@ -348,6 +354,7 @@ impl Conn {
     pub fn finish(&mut self, rest: &[u8], number: u16, text: &str, now: Instant) {
         self.out.extend_from_slice(rest);
         if matches!(self.phase, Phase::WebSocket(_)) {
+            self.append_control();
             websocket::encode_close(number, text, &mut self.out);
         }
         self.close(now);
@@ -356,6 +363,7 @@ impl Conn {
     /// The peer has ended the WebSocket, or broken it: a close frame answers, where one may stand.
     fn hang_up(&mut self, key: ConnKey, cause: Hangup, code: u16, text: &str, world: &World, inbox: &mut Inbox) {
         if !self.inside_frame {
+            self.append_control();
             websocket::encode_close(code, text, &mut self.out);
         }
         inbox.push(Input::Hangup { conn: key, cause });
@@ -379,7 +387,8 @@ impl Conn {
             _ => false,
         };
         if request {
-            let response = Response { close: true, ..Response::error_json(408, "request_timeout", "the request took too long") };
+            let response =
+                Response { close: true, ..Response::error_json(408, "request_timeout", "the request took too long") };
             self.answer(&response, world);
         }
         !request
@@ -458,3 +467,7 @@ impl Conn {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "conn_tests.rs"]
+mod tests;

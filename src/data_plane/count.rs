@@ -21,7 +21,6 @@ counts! {
     Accepted "connections_accepted_total";
     AcceptErrors "accept_errors_total";
     RefusedRate "refused_connections_rate_total";
-    RefusedDraining "refused_connections_draining_total";
     Requests "http_requests_total";
     RequestsBroken "http_requests_broken_total";
     DeadlinesMissed "http_deadlines_missed_total";

@@ -6,9 +6,7 @@
 //! [`BYTES_MAX`] bytes and what one more read of each arena's last writer holds. All of it is taken in one turn: a connection that moves
 //! away at a turn's end has nothing left here.
 
-use crate::base::{
-    id::{ConnKey, ReplyTo, Sid},
-};
+use crate::base::id::{ConnKey, ReplyTo, Sid};
 use crate::shard::io::{Input, Message};
 
 /// Entries after which connections wait for the next turn: at 1 us each a turn stays within a few milliseconds.
@@ -27,9 +25,19 @@ pub struct Inbox {
 
 enum Entry {
     /// The end of its text in the arena; it begins where the one before ends.
-    Text { conn: ConnKey, end: usize },
-    Binary { conn: ConnKey, end: usize },
-    Post { from: ReplyTo, sid: Sid, end: usize },
+    Text {
+        conn: ConnKey,
+        end: usize,
+    },
+    Binary {
+        conn: ConnKey,
+        end: usize,
+    },
+    Post {
+        from: ReplyTo,
+        sid: Sid,
+        end: usize,
+    },
     Input(Input<'static>),
 }
 
@@ -91,10 +99,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{
-        id::{ShardId},
-        slab::Key,
-    };
+    use crate::base::{id::ShardId, slab::Key};
     use crate::shard::io::Hangup;
 
     #[test]

@@ -22,10 +22,16 @@ use std::collections::VecDeque;
 /// A message from one shard, or from main, to another shard.
 pub enum MeshMessage {
     /// A session moves, with its connections.
-    Handoff { transit: Box<Transit>, conns: Box<SmallVec<[Moved; 2]>> },
+    Handoff {
+        transit: Box<Transit>,
+        conns: Box<SmallVec<[Moved; 2]>>,
+    },
     Parcel(Parcel),
     /// The answer to a request whose connection is there.
-    Reply { conn: ConnKey, response: Box<Response> },
+    Reply {
+        conn: ConnKey,
+        response: Box<Response>,
+    },
     Control(Control),
 }
 
@@ -36,7 +42,10 @@ const _: () = assert!(size_of::<MeshMessage>() <= 64, "a lane holds thousands of
 pub enum Control {
     Announce(Announcement),
     /// Stop accepting, close every session within `spread`, and end when they are gone or after `timeout`.
-    Drain { spread: Duration, timeout: Duration },
+    Drain {
+        spread: Duration,
+        timeout: Duration,
+    },
     /// End now.
     Stop,
 }
@@ -63,12 +72,7 @@ impl Mesh {
     }
 
     /// Sends, or keeps for later, or gives the message back when too much is kept already. Receivers wake at [`wake`](Self::wake).
-    pub fn send(
-        &mut self,
-        bridge: &Bridge<MeshMessage>,
-        to: ShardId,
-        message: MeshMessage,
-    ) -> Result<(), MeshMessage> {
+    pub fn send(&mut self, bridge: &Bridge<MeshMessage>, to: ShardId, message: MeshMessage) -> Result<(), MeshMessage> {
         let spill = &mut self.spill[to.index()];
         let message = if spill.is_empty() {
             match bridge.try_send(Sender::Shard(self.shard), to, message) {
@@ -131,7 +135,11 @@ impl Mesh {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{chance::Chance, id::{NodeId, Sid}, limit::MESH_LANE_MAX};
+    use crate::base::{
+        chance::Chance,
+        id::{NodeId, Sid},
+        limit::MESH_LANE_MAX,
+    };
     use crate::bridge::Addresses;
 
     #[test]
@@ -140,9 +148,8 @@ mod tests {
         let bridge = Bridge::new(2, 1, Addresses::new(0, 0, hasher));
         let mut mesh = Mesh::new(ShardId(0), 2);
         let mut chance = Chance::new([1; 32]);
-        let sids: Vec<Sid> = (0..MESH_LANE_MAX + MESH_SPILL_MAX)
-            .map(|_| Sid::new(NodeId(0), ShardId(0), &mut chance))
-            .collect();
+        let sids: Vec<Sid> =
+            (0..MESH_LANE_MAX + MESH_SPILL_MAX).map(|_| Sid::new(NodeId(0), ShardId(0), &mut chance)).collect();
         let forget = |sid| MeshMessage::Parcel(Parcel::Forget { sid });
         for &sid in &sids {
             assert!(mesh.send(&bridge, ShardId(1), forget(sid)).is_ok());

@@ -57,6 +57,8 @@ pub struct Settings {
     pub socket_path: Box<str>,
     /// Whether `/engine.io/` is served: Engine.IO without Socket.IO.
     pub raw_engine: bool,
+    /// Whether any other path takes WebSockets with no protocol in them.
+    pub raw_websocket: bool,
     /// HTML at `/` and `/demo`; 404 without.
     pub demo: Option<Box<[u8]>>,
     pub cors: Cors,
@@ -77,6 +79,7 @@ impl Settings {
             limits: Limits::default(),
             socket_path: "/socket.io".into(),
             raw_engine: false,
+            raw_websocket: false,
             demo: None,
             cors: Cors::Off,
             access: Default::default(),

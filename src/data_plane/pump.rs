@@ -341,7 +341,8 @@ impl Pump {
         if self.mesh.spilled() > 0 {
             rest = RETRY_EVERY;
         }
-        let deadlines = [self.shard.next_deadline(), self.plane.state.borrow().deadlines.next_deadline(), self.drain_until];
+        let deadlines =
+            [self.shard.next_deadline(), self.plane.state.borrow().deadlines.next_deadline(), self.drain_until];
         for at in deadlines.into_iter().flatten() {
             rest = rest.min(at.since(now.at));
         }

@@ -46,7 +46,11 @@ pub enum Step {
     /// A body, or more of it, is to come.
     More,
     Ask(Input<'static>),
-    Post { from: ReplyTo, sid: Sid, body: String },
+    Post {
+        from: ReplyTo,
+        sid: Sid,
+        body: String,
+    },
     Answer(Response),
     /// In Engine.IO's words, over an upgrade.
     Refuse(HandshakeError),
@@ -73,9 +77,7 @@ pub fn begin(request: Request, address: IpAddr, admin: bool, from: ReplyTo, worl
             // The Node server takes only text from revision 4 clients.
             Step::Answer(closing(Response::empty(400)))
         }
-        Route::Post(sid) => {
-            exchange.expect(&request, settings.limits.frame_bytes, Goal::Post(sid), from, world)
-        }
+        Route::Post(sid) => exchange.expect(&request, settings.limits.frame_bytes, Goal::Post(sid), from, world),
         Route::Api => {
             exchange.expect(&request.clone(), settings.limits.http_body_bytes, Goal::Api(request), from, world)
         }

@@ -69,6 +69,7 @@ pub fn route(request: &Request, settings: &Settings, admin: bool) -> Route {
         "/events" => Route::MethodNotAllowed("GET"),
         "/" | "/demo" if settings.demo.is_some() => get(Route::Demo),
         _ if path.starts_with(api::PREFIX) => Route::Api,
+        _ if settings.raw_websocket && request.upgrade.is_some() => Route::Open(Wire::Bare),
         _ => Route::NotFound,
     }
 }
@@ -139,7 +140,10 @@ mod tests {
             ("GET /socket.io?EIO=4&transport=polling&t=abc", Route::Open(Wire::Polling)),
             ("GET /socket.io/x?EIO=4&transport=polling", Route::Open(Wire::Polling)),
             ("GET /socket.io/?EIO=4&transport=websocket +upgrade", Route::Open(Wire::WebSocket)),
-            ("GET /socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA +upgrade", Route::Open(Wire::Probe(sid))),
+            (
+                "GET /socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA +upgrade",
+                Route::Open(Wire::Probe(sid)),
+            ),
             ("GET /socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", Route::Poll(sid)),
             ("GET /socket.io/?EIO=4&transport=polling&sid=", Route::Open(Wire::Polling)),
             ("POST /socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", Route::Post(sid)),

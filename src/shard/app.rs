@@ -19,11 +19,14 @@ use super::encode::Outgoing;
 use super::io::Message;
 use super::publish::Draft;
 use super::refusal::Refusal;
-use super::session::SessionKey;
+use super::session::{Kind, SessionKey};
 use super::socket::SocketKey;
 use super::tenant::Receipt;
-use super::{Shard, room};
-use crate::base::{id::Sid, slab::Key, time::Now};
+use super::{Shard, Timer};
+use crate::base::{
+    id::Sid,
+    time::{Duration, Now},
+};
 use crate::wire::auth::Admission;
 use crate::wire::{close::Close, json};
 use std::collections::BTreeMap;
@@ -32,6 +35,8 @@ pub type Handler = Box<dyn Fn(&mut Context<'_>, Args<'_>)>;
 pub type Hook = Box<dyn Fn(&mut Context<'_>)>;
 /// What is done with a client's acknowledgement.
 pub type OnAck = Box<dyn FnOnce(&mut Context<'_>, Args<'_>)>;
+/// What is done later.
+pub type Task = Box<dyn FnOnce(&mut Context<'_>)>;
 pub type RawHandler = Box<dyn Fn(&mut RawSession<'_>, Message<'_>)>;
 
 #[derive(Default)]
@@ -39,6 +44,8 @@ pub struct App {
     pub(super) names: Vec<Box<str>>,
     pub(super) namespaces: Vec<Namespace>,
     pub(super) engine: Option<RawHandler>,
+    pub(super) websocket: Option<RawHandler>,
+    pub(super) announces_users: bool,
 }
 
 #[derive(Default)]
@@ -72,8 +79,24 @@ impl App {
         self
     }
 
+    /// Serves WebSocket messages without any protocol in them, at every path that is nothing else.
+    pub fn websocket(mut self, handler: impl Fn(&mut RawSession<'_>, Message<'_>) + 'static) -> App {
+        self.websocket = Some(Box::new(handler));
+        self
+    }
+
+    /// Tells a tenant's sockets of its users' coming and going: `user:online`, `user:offline`, `user:status`.
+    pub fn announce_users(mut self) -> App {
+        self.announces_users = true;
+        self
+    }
+
     pub fn has_engine(&self) -> bool {
         self.engine.is_some()
+    }
+
+    pub fn has_websocket(&self) -> bool {
+        self.websocket.is_some()
     }
 }
 
@@ -152,6 +175,11 @@ impl<'a> Args<'a> {
         self.attachments
     }
 }
+
+crate::key!(
+    /// A task of the application that waits for its time.
+    TaskKey
+);
 
 /// A socket, as a handler has it.
 pub struct Context<'a> {
@@ -263,6 +291,12 @@ impl<'a> Context<'a> {
         self.shard.publish(tenant, draft)
     }
 
+    /// Does something after a while (8 ms late at most), if this socket is still there then.
+    pub fn after(&mut self, wait: Duration, task: impl FnOnce(&mut Context<'_>) + 'static) {
+        let key = self.shard.tasks.insert((self.socket, Box::new(task)));
+        self.shard.timers.arm(self.shard.now.at + wait, Timer::Task(key));
+    }
+
     /// Leaves the namespace; the client does not come back by itself.
     pub fn disconnect(&mut self) {
         self.shard.disconnect_socket(self.socket);
@@ -275,7 +309,7 @@ impl<'a> Context<'a> {
     }
 }
 
-/// An Engine.IO session without Socket.IO.
+/// An Engine.IO session without Socket.IO, or a WebSocket with nothing in it.
 pub struct RawSession<'a> {
     pub(super) shard: &'a mut Shard,
     pub(super) key: SessionKey,
@@ -283,7 +317,9 @@ pub struct RawSession<'a> {
 
 impl RawSession<'_> {
     pub fn send(&mut self, message: Message<'_>) {
+        let bare = self.shard.sessions[self.key].kind == Kind::Bare;
         match message {
+            Message::Text(text) if bare => self.shard.send_text(self.key, text.as_bytes(), false),
             Message::Text(text) => {
                 let mut packet = Vec::with_capacity(text.len() + 1);
                 packet.push(b'4');
@@ -293,7 +329,6 @@ impl RawSession<'_> {
             Message::Binary(bytes) => self.shard.send_binary(self.key, bytes),
             Message::Pong => {}
         }
-        debug_assert_eq!(room::slot(self.key), self.key.index());
     }
 }
 

@@ -32,7 +32,7 @@ impl Shard {
                     let index = self.outbox.frame(Frame::raw(text.as_bytes()), false);
                     self.outbox.push(slot(key), index);
                 }
-                Kind::Raw | Kind::Plain => {}
+                Kind::Raw | Kind::Bare | Kind::Plain => {}
             }
         }
         self.end(key, End::Close(close));
@@ -85,7 +85,8 @@ impl Shard {
                 }
             }
             Transport::Polling(polling) => {
-                let told = matches!(end, End::Close(_));
+                // Who broke the protocol is not waited for.
+                let told = matches!(end, End::Close(close) if close != Close::ProtocolError);
                 if let Some(conn) = polling.probe {
                     self.set_role(conn, Role::None);
                     self.out.push(Output::Close { conn, rest: Vec::new(), number, text });
@@ -119,7 +120,7 @@ impl Shard {
     /// Takes a session off its tenant's and user's accounts.
     fn discharge(&mut self, key: SessionKey) {
         let session = &mut self.sessions[key];
-        if session.kind == Kind::Raw {
+        if matches!(session.kind, Kind::Raw | Kind::Bare) {
             self.counts.down(Count::Sessions);
             return;
         }

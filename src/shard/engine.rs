@@ -1,5 +1,4 @@
-//! Engine.IO: how a session is opened, how its bytes come in and go out over both transports, the upgrade between them, the heartbeat.
-//! (Engine.IO protocol, revision 4; refusals as the Node server's.)
+//! Engine.IO: how a session is opened, how its bytes come in and go out over both transports, the upgrade between them. (Engine.IO protocol, revision 4; refusals as the Node server's.)
 
 use super::bucket::{Bucket, Verdict};
 use super::count::Count;
@@ -44,6 +43,7 @@ impl Shard {
         }
         match open.wire {
             Wire::Plain | Wire::Events => self.open_plain(open, early),
+            Wire::Bare => self.open_bare(&open),
             _ => self.open_engine(open, early),
         }
     }
@@ -58,7 +58,6 @@ impl Shard {
         let key = self.insert_session(kind, transport, &open);
         self.sessions[key].early = early.map(Box::new);
         let sid = self.sessions[key].sid;
-        self.timers.arm(self.now.at + self.settings.connect_timeout, Timer::Connect(key));
         let mut packet = Vec::with_capacity(128);
         engine_io::Handshake {
             sid: &sid.to_string(),
@@ -82,6 +81,14 @@ impl Shard {
         }
     }
 
+    fn open_bare(&mut self, open: &Open) {
+        let conn = open.from.conn;
+        let key = self.insert_session(Kind::Bare, Transport::WebSocket(conn), open);
+        self.set_role(conn, Role::Session(key));
+        self.out.push(Output::Upgrade { conn });
+        self.counts.up(Count::Sessions);
+    }
+
     /// A session that is open, but admitted nowhere.
     pub(super) fn insert_session(&mut self, kind: Kind, transport: Transport, open: &Open) -> SessionKey {
         let sid = Sid::new(self.settings.node, self.settings.shard, &mut self.chance);
@@ -95,6 +102,9 @@ impl Shard {
             address: open.address,
             crowded: open.crowded,
             last_heard: self.now.at,
+            connect_by: self.now.at + self.settings.connect_timeout,
+            armed: Instant(u64::MAX),
+            told_expiring: false,
             tenant: None,
             identity: None,
             early: None,
@@ -106,10 +116,9 @@ impl Shard {
     }
 
     pub(super) fn add_session(&mut self, session: Session) -> SessionKey {
-        let at = session.beat.at();
         let key = self.sessions.insert(session);
         self.outbox.open(slot(key));
-        self.timers.arm(at, Timer::Beat(key));
+        self.arm_deadline(key);
         key
     }
 
@@ -192,6 +201,9 @@ impl Shard {
     }
 
     fn poll_session(&mut self, from: ReplyTo, key: SessionKey) {
+        if self.is_overdue(key) {
+            return self.answer_error(from, HandshakeError::UnknownSid);
+        }
         let Transport::Polling(polling) = &mut self.sessions[key].transport else {
             return self.answer_error(from, HandshakeError::BadRequest);
         };
@@ -206,6 +218,15 @@ impl Shard {
         }
         polling.waiting = Some(from);
         self.outbox.list(slot(key));
+    }
+
+    /// Ends a session whose pong is late, though its timer has not fired yet: a poll must not find what its heartbeat has lost.
+    fn is_overdue(&mut self, key: SessionKey) -> bool {
+        let overdue = matches!(self.sessions[key].beat, Beat::Pong(at) if at <= self.now.at);
+        if overdue {
+            self.beat(key);
+        }
+        overdue
     }
 
     pub(super) fn post(&mut self, from: ReplyTo, sid: Sid, body: &str, first: bool) {
@@ -228,6 +249,9 @@ impl Shard {
     }
 
     fn post_session(&mut self, from: ReplyTo, key: SessionKey, body: &str) {
+        if self.is_overdue(key) {
+            return self.answer_error(from, HandshakeError::UnknownSid);
+        }
         if !matches!(self.sessions[key].transport, Transport::Polling(_)) {
             return self.answer_error(from, HandshakeError::BadRequest);
         }
@@ -301,8 +325,8 @@ impl Shard {
                 }
             }
             Some(Place::Leaving(index)) => {
-                let to = self.leaving[*index].to();
-                self.handoff_opening(open, to);
+                let index = *index;
+                self.leaving[index].followed_by(open);
             }
             Some(Place::Moved(to)) => {
                 let to = *to;
@@ -408,6 +432,11 @@ impl Shard {
             (Kind::SocketIo | Kind::Raw, Message::Binary(bytes)) => self.packet(key, Packet::Binary(bytes.into())),
             (Kind::Plain, Message::Text(text)) => self.plain_text(key, text),
             (Kind::Plain, Message::Binary(_)) => self.broken(key),
+            (Kind::Bare, message) => {
+                if self.paced(key) {
+                    self.raw_message(key, message);
+                }
+            }
             (Kind::Events, _) => {}
         }
     }
@@ -471,49 +500,9 @@ impl Shard {
 
     fn raw_message(&mut self, key: SessionKey, message: Message<'_>) {
         let app = self.app.clone();
-        if let Some(handler) = &app.engine {
+        let handler = if self.sessions[key].kind == Kind::Bare { &app.websocket } else { &app.engine };
+        if let Some(handler) = handler {
             handler(&mut super::app::RawSession { shard: self, key }, message);
         }
-    }
-
-    // The heartbeat.
-
-    fn pong(&mut self, key: SessionKey) {
-        let session = &mut self.sessions[key];
-        session.beat = Beat::Ping(self.now.at + self.settings.ping_interval);
-    }
-
-    pub(super) fn beat(&mut self, key: SessionKey) {
-        let now: Instant = self.now.at;
-        let (interval, timeout) = (self.settings.ping_interval, self.settings.ping_timeout);
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        match session.beat {
-            // A pong has moved it on since the timer was armed.
-            beat if beat.at() > now => {}
-            Beat::Pong(_) => {
-                self.counts.up(Count::PingTimeouts);
-                return self.end(key, End::PingTimeout);
-            }
-            Beat::Ping(_) => {
-                let frame = match session.kind {
-                    Kind::SocketIo | Kind::Raw => {
-                        session.beat = Beat::Pong(now + timeout);
-                        Frame::text(b"2")
-                    }
-                    Kind::Plain => {
-                        session.beat = Beat::Pong(now + timeout);
-                        Frame::ping()
-                    }
-                    // One way: a comment keeps proxies from closing it, and a dead peer shows as a failed write.
-                    Kind::Events => {
-                        session.beat = Beat::Ping(now + interval);
-                        Frame::raw(b": ping\n\n")
-                    }
-                };
-                let index = self.outbox.frame(frame, false);
-                self.outbox.push(slot(key), index);
-            }
-        }
-        self.timers.arm(self.sessions[key].beat.at(), Timer::Beat(key));
     }
 }

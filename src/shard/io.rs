@@ -81,6 +81,9 @@ pub enum Wire {
     RawPolling,
     /// As `RawPolling`, over WebSocket.
     RawWebSocket,
+    /// Any other path: WebSocket messages and nothing else, where the application has asked for it
+    /// ([`App::websocket`](super::app::App::websocket)).
+    Bare,
 }
 
 /// A request for a session, as its head had it.

@@ -9,6 +9,7 @@ pub mod app;
 mod bucket;
 mod call;
 pub mod count;
+mod deadline;
 mod default;
 mod encode;
 mod ending;
@@ -160,17 +161,15 @@ enum Place {
 /// What a timer is for. Its owner may be gone when it fires.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    Beat(SessionKey),
-    /// The session has to have joined a namespace.
-    Connect(SessionKey),
+    /// One of a session's deadlines.
+    Session(SessionKey),
     /// The WebSocket that probes has to have taken over.
     Upgrade(SessionKey, ConnKey),
-    /// The token is about to expire, or has.
-    Token(SessionKey),
     Typing(RoomKey, SocketKey),
     SweepRoom(RoomKey),
     SweepTenant(TenantKey),
     Farewell(Sid),
+    Task(app::TaskKey),
 }
 
 pub struct Shard {
@@ -193,6 +192,7 @@ pub struct Shard {
     typing: Map<(RoomKey, SocketKey), Instant>,
     timers: Wheel<Timer>,
     due: Vec<Timer>,
+    tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
     outbox: Outbox,
     leaving: Vec<moving::Leaving>,
     /// Connections to write this turn.
@@ -223,6 +223,7 @@ impl Shard {
             typing: Map::with_hasher(chance.hasher()),
             timers: Wheel::default(),
             due: Vec::new(),
+            tasks: Slab::default(),
             outbox: Outbox::default(),
             leaving: Vec::new(),
             writes: Vec::new(),
@@ -398,18 +399,18 @@ impl Shard {
         self.timers.expire(self.now.at, |timer| due.push(timer));
         for timer in due.drain(..) {
             match timer {
-                Timer::Beat(key) => self.beat(key),
-                Timer::Connect(key) => {
-                    let idle = |session: &Session| session.kind == session::Kind::SocketIo && session.sockets.is_empty();
-                    if self.sessions.get(key).is_some_and(idle) {
-                        self.end(key, session::End::Idle);
-                    }
-                }
+                Timer::Session(key) => self.look(key),
                 Timer::Upgrade(key, conn) => self.upgrade_timeout(key, conn),
-                Timer::Token(key) => self.token_timer(key),
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
+                Timer::Task(key) => {
+                    if let Some((socket, task)) = self.tasks.remove(key)
+                        && self.sockets.contains(socket)
+                    {
+                        task(&mut app::Context::new(self, socket, None));
+                    }
+                }
                 Timer::Farewell(sid) => {
                     if let Some(Place::Farewell(_)) = self.sids.get(&sid) {
                         self.sids.remove(&sid);

@@ -15,7 +15,7 @@ use std::io::Write;
 
 /// The default profile in each of the namespaces named.
 pub fn app<'a>(namespaces: impl IntoIterator<Item = &'a str>) -> App {
-    namespaces.into_iter().fold(App::new(), |app, name| app.namespace(name, events))
+    namespaces.into_iter().fold(App::new().announce_users(), |app, name| app.namespace(name, events))
 }
 
 fn events(namespace: &mut Namespace) {
