@@ -229,6 +229,7 @@ impl Pump {
                     self.refuse(state, parcel);
                 }
             }
+            Output::Refused { address, code } => tracing::debug!(%address, code, "refused or closed"),
             Output::Release { address } => self.plane.bridge.addresses.release(address),
         }
     }

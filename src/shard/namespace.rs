@@ -159,6 +159,12 @@ impl Shard {
     }
 
     fn connect_refused(&mut self, key: SessionKey, namespace: &str, refusal: &Refusal) {
+        match refusal {
+            Refusal::Token(reject) => self.counts.refused(reject.close()),
+            Refusal::TooManyConnections => self.counts.refused(Close::TooManyConnections),
+            _ => self.counts.refused(Close::Forbidden),
+        }
+        self.out.push(Output::Refused { address: self.sessions[key].address, code: refusal.code() });
         let mut data = b"{".to_vec();
         refusal.write_members(&mut data);
         data.push(b'}');
@@ -490,13 +496,17 @@ impl Shard {
             }
             Err(close) if websocket => {
                 // A browser shows its program nothing of a refused upgrade, but the close frame it does.
-                self.counts.closed(close);
+                self.counts.refused(close);
                 self.counts.up(Count::RefusedHandshake);
+                self.out.push(Output::Refused { address: open.address, code: close.row().code });
                 self.release(open.address, open.crowded);
                 self.out.push(Output::Upgrade { conn });
                 self.out.push(Output::Close { conn, rest: Vec::new(), number: close.row().number, text: close.row().json });
             }
-            Err(close) => self.refuse(&open, Response::json(401, close.row().json.as_bytes())),
+            Err(close) => {
+                self.counts.refused(close);
+                self.refuse(&open, Response::json(401, close.row().json.as_bytes()));
+            }
         }
     }
 

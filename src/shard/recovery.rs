@@ -88,7 +88,15 @@ impl Shard {
                     .then_some(position.sequence)?
             }
         };
-        let Some(Pid::Saved(saved)) = self.tenants[tenant].pids.remove(&pid) else { return None };
+        let Some(Pid::Saved(mut saved)) = self.tenants[tenant].pids.remove(&pid) else { return None };
+        // What its token no longer permits, it does not get back; the automatic rooms, which come first, it always gets.
+        let identity = self.sessions[key].identity.as_ref()?;
+        let automatic = usize::from(saved.automatic);
+        let mut nth = 0;
+        saved.rooms.retain(|(name, _)| {
+            nth += 1;
+            nth <= automatic || identity.may_join(name)
+        });
         let missed = self.missed(tenant, key, &saved.rooms, since).ok()?;
         let socket = self.sockets.insert(Socket {
             session: key,
@@ -105,12 +113,9 @@ impl Shard {
         });
         self.sessions[key].sockets.push(socket);
         self.tenants[tenant].pids.insert(pid, Pid::Live(socket));
-        // What its token no longer permits, it does not get back; the automatic rooms it always gets.
-        for (nth, (name, filter)) in saved.rooms.iter().enumerate() {
-            if nth < usize::from(saved.automatic) || self.identity(socket).may_join(name) {
-                let room = self.room_or_new(tenant, name);
-                self.seat(socket, room, filter.clone());
-            }
+        for (name, filter) in &saved.rooms {
+            let room = self.room_or_new(tenant, name);
+            self.seat(socket, room, filter.clone());
         }
         self.replay(socket, &missed);
         Some(socket)
