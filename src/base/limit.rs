@@ -85,7 +85,7 @@ pub const PUBLISH_BATCH_MAX: usize = 100;
 /// Members one `presence` answer lists.
 pub const PRESENCE_MEMBERS_MAX: usize = 1000;
 /// Joins and leaves of users are announced to a tenant up to this many sockets; in a larger one clients ask with `presence`.
-pub const PRESENCE_ANNOUNCE_MAX: usize = 256;
+pub const PRESENCE_ANNOUNCE_MAX: usize = 100;
 /// Event ids of publishers a tenant remembers; beyond, the oldest are forgotten before their time.
 pub const PUBLISH_IDS_MAX: usize = 100_000;
 /// How long a publisher's event id is remembered.

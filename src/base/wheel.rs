@@ -7,7 +7,7 @@
 //! level 3   64 slots of 35 min   37 h
 //! ```
 //!
-//! Invariant: a timer never fires early, and at most one tick (8 ms) late.
+//! Invariant: a timer never fires early (one of more than 198 days fires then), and at most one tick (8 ms) late.
 
 use super::time::{Duration, Instant};
 
@@ -15,9 +15,12 @@ const LEVELS: usize = 4;
 const SLOTS: u64 = 64;
 /// Microseconds of one tick.
 const TICK: u64 = 8_000;
+/// Ticks a timer may lie ahead: 198 days.
+const AHEAD_MAX: u64 = 1 << 31;
 
 struct Entry<T> {
-    tick: u64,
+    /// The low half of its tick: with the wheel's own it tells which one is meant, up to [`AHEAD_MAX`].
+    tick: u32,
     value: T,
 }
 
@@ -57,15 +60,17 @@ impl<T> Wheel<T> {
     pub fn arm(&mut self, at: Instant, value: T) {
         self.count += 1;
         let tick = at.0.div_ceil(TICK).max(self.done + 1);
-        self.place(Entry { tick, value });
+        // What is farther fires early, after 198 days; whoever armed it looks at its deadline and arms it again.
+        self.place(Entry { tick: tick.min(self.done + AHEAD_MAX) as u32, value });
     }
 
     fn place(&mut self, entry: Entry<T>) {
-        let distance = entry.tick - self.done;
+        let distance = u64::from(entry.tick.wrapping_sub(self.done as u32));
+        let tick = self.done + distance;
         let level = (0..LEVELS - 1).find(|&level| distance < SLOTS.pow(level as u32 + 1)).unwrap_or(LEVELS - 1);
         let width = SLOTS.pow(level as u32);
         let farthest = self.done + width * (SLOTS - 1);
-        let slot = (entry.tick.min(farthest) / width % SLOTS) as usize;
+        let slot = (tick.min(farthest) / width % SLOTS) as usize;
         self.levels[level].filled |= 1 << slot;
         self.levels[level].slots[slot].push(entry);
     }
@@ -117,7 +122,7 @@ impl<T> Wheel<T> {
             let mut entries = std::mem::take(&mut self.levels[0].slots[slot]);
             self.count -= entries.len();
             for entry in entries.drain(..) {
-                debug_assert_eq!(entry.tick, next);
+                debug_assert_eq!(entry.tick, next as u32);
                 due(entry.value);
             }
             if entries.capacity() <= 1024 {
@@ -140,7 +145,9 @@ mod tests {
     fn timers_fire_once_and_in_time() {
         let mut chance = Chance::new([3; 32]);
         let mut wheel = Wheel::default();
-        let mut now = Instant(0);
+        // Past the point where 32 bits of ticks are full.
+        let mut now = Instant((1 << 32) * TICK - 2_000_000_000);
+        wheel.expire(now, |_: u64| unreachable!("nothing is armed"));
         let mut open = std::collections::BTreeMap::new();
         let mut id = 0u64;
         for step in 0..20_000u64 {

@@ -246,7 +246,8 @@ impl Shard {
                 self.leave_room(socket, &room);
             }
         }
-        self.arm_token_timer(key);
+        self.sessions[key].told_expiring = false;
+        self.arm_deadline(key);
         Ok(expires_at)
     }
 }

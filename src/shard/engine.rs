@@ -1,5 +1,4 @@
-//! Engine.IO: how a session is opened, how its bytes come in and go out over both transports, the upgrade between them, the heartbeat.
-//! (Engine.IO protocol, revision 4; refusals as the Node server's.)
+//! Engine.IO: how a session is opened, how its bytes come in and go out over both transports, the upgrade between them. (Engine.IO protocol, revision 4; refusals as the Node server's.)
 
 use super::bucket::{Bucket, Verdict};
 use super::count::Count;
@@ -59,7 +58,6 @@ impl Shard {
         let key = self.insert_session(kind, transport, &open);
         self.sessions[key].early = early.map(Box::new);
         let sid = self.sessions[key].sid;
-        self.timers.arm(self.now.at + self.settings.connect_timeout, Timer::Connect(key));
         let mut packet = Vec::with_capacity(128);
         engine_io::Handshake {
             sid: &sid.to_string(),
@@ -104,6 +102,9 @@ impl Shard {
             address: open.address,
             crowded: open.crowded,
             last_heard: self.now.at,
+            connect_by: self.now.at + self.settings.connect_timeout,
+            armed: Instant(u64::MAX),
+            told_expiring: false,
             tenant: None,
             identity: None,
             early: None,
@@ -115,10 +116,9 @@ impl Shard {
     }
 
     pub(super) fn add_session(&mut self, session: Session) -> SessionKey {
-        let at = session.beat.at();
         let key = self.sessions.insert(session);
         self.outbox.open(slot(key));
-        self.timers.arm(at, Timer::Beat(key));
+        self.arm_deadline(key);
         key
     }
 
@@ -325,8 +325,8 @@ impl Shard {
                 }
             }
             Some(Place::Leaving(index)) => {
-                let to = self.leaving[*index].to();
-                self.handoff_opening(open, to);
+                let index = *index;
+                self.leaving[index].followed_by(open);
             }
             Some(Place::Moved(to)) => {
                 let to = *to;
@@ -504,46 +504,5 @@ impl Shard {
         if let Some(handler) = handler {
             handler(&mut super::app::RawSession { shard: self, key }, message);
         }
-    }
-
-    // The heartbeat.
-
-    fn pong(&mut self, key: SessionKey) {
-        let session = &mut self.sessions[key];
-        session.beat = Beat::Ping(self.now.at + self.settings.ping_interval);
-    }
-
-    pub(super) fn beat(&mut self, key: SessionKey) {
-        let now: Instant = self.now.at;
-        let (interval, timeout) = (self.settings.ping_interval, self.settings.ping_timeout);
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        match session.beat {
-            // A pong has moved it on since the timer was armed.
-            beat if beat.at() > now => {}
-            Beat::Pong(_) => {
-                self.counts.up(Count::PingTimeouts);
-                return self.end(key, End::PingTimeout);
-            }
-            Beat::Ping(at) => {
-                let frame = match session.kind {
-                    Kind::SocketIo | Kind::Raw => {
-                        session.beat = Beat::Pong(at + timeout);
-                        Frame::text(b"2")
-                    }
-                    Kind::Plain | Kind::Bare => {
-                        session.beat = Beat::Pong(at + timeout);
-                        Frame::ping()
-                    }
-                    // One way: a comment keeps proxies from closing it, and a dead peer shows as a failed write.
-                    Kind::Events => {
-                        session.beat = Beat::Ping(now + interval);
-                        Frame::raw(b": ping\n\n")
-                    }
-                };
-                let index = self.outbox.frame(frame, false);
-                self.outbox.push(slot(key), index);
-            }
-        }
-        self.timers.arm(self.sessions[key].beat.at(), Timer::Beat(key));
     }
 }

@@ -9,6 +9,7 @@ pub mod app;
 mod bucket;
 mod call;
 pub mod count;
+mod deadline;
 mod default;
 mod encode;
 mod ending;
@@ -160,13 +161,10 @@ enum Place {
 /// What a timer is for. Its owner may be gone when it fires.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    Beat(SessionKey),
-    /// The session has to have joined a namespace.
-    Connect(SessionKey),
+    /// One of a session's deadlines.
+    Session(SessionKey),
     /// The WebSocket that probes has to have taken over.
     Upgrade(SessionKey, ConnKey),
-    /// The token is about to expire, or has.
-    Token(SessionKey),
     Typing(RoomKey, SocketKey),
     SweepRoom(RoomKey),
     SweepTenant(TenantKey),
@@ -401,15 +399,8 @@ impl Shard {
         self.timers.expire(self.now.at, |timer| due.push(timer));
         for timer in due.drain(..) {
             match timer {
-                Timer::Beat(key) => self.beat(key),
-                Timer::Connect(key) => {
-                    let idle = |session: &Session| session.kind == session::Kind::SocketIo && session.sockets.is_empty();
-                    if self.sessions.get(key).is_some_and(idle) {
-                        self.end(key, session::End::Idle);
-                    }
-                }
+                Timer::Session(key) => self.look(key),
                 Timer::Upgrade(key, conn) => self.upgrade_timeout(key, conn),
-                Timer::Token(key) => self.token_timer(key),
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),

@@ -14,7 +14,10 @@ use super::room::slot;
 use super::session::{Kind, Polling, Session, SessionKey, Transport};
 use super::transit::{Later, Transit, Traveller};
 use super::{Place, Role, Shard, Timer};
-use crate::base::id::{ConnKey, ReplyTo, ShardId, Sid};
+use crate::base::{
+    id::{ConnKey, ReplyTo, ShardId, Sid},
+    time::Instant,
+};
 use crate::wire::{auth::Admission, socket_io::Assembler};
 use smallvec::{SmallVec, smallvec};
 
@@ -25,11 +28,13 @@ pub struct Leaving {
     conns: SmallVec<[ConnKey; 2]>,
     /// Its only connection is gone: nobody is left to move.
     gone: bool,
+    /// WebSockets that want to probe it: they go after it, or they would be there first and find nothing.
+    followers: Vec<Open>,
 }
 
 impl Leaving {
-    pub fn to(&self) -> ShardId {
-        self.to
+    pub fn followed_by(&mut self, open: Open) {
+        self.followers.push(open);
     }
 
     pub fn later(&mut self, later: Later) {
@@ -123,7 +128,7 @@ impl Shard {
         }
         self.outbox.close(slot(key));
         self.counts.up(Count::SessionsMovedOut);
-        self.leaving.push(Leaving { to, traveller, conns, gone: false });
+        self.leaving.push(Leaving { to, traveller, conns, gone: false, followers: Vec::new() });
     }
 
     /// The turn ends: sessions that leave go.
@@ -132,6 +137,7 @@ impl Shard {
             let sid = leaving.traveller.sid;
             if leaving.gone {
                 self.sids.remove(&sid);
+                debug_assert!(leaving.followers.is_empty(), "only a WebSocket session has one connection, and nobody probes it");
                 self.release(leaving.traveller.address, leaving.traveller.crowded);
                 continue;
             }
@@ -148,6 +154,9 @@ impl Shard {
                 transit: Box::new(Transit::Session(Box::new(leaving.traveller))),
                 conns: leaving.conns,
             });
+            for open in leaving.followers {
+                self.handoff_opening(open, leaving.to);
+            }
         }
     }
 
@@ -188,13 +197,15 @@ impl Shard {
             address: traveller.address,
             crowded: traveller.crowded,
             last_heard: traveller.last_heard,
+            connect_by: self.now.at + self.settings.connect_timeout,
+            armed: Instant(u64::MAX),
+            told_expiring: false,
             tenant: None,
             identity: None,
             early: None,
             sockets: SmallVec::new(),
             assembler: Assembler::default(),
         });
-        self.timers.arm(self.now.at + self.settings.connect_timeout, Timer::Connect(key));
         if traveller.websocket {
             if let Some(conn) = conn {
                 self.set_role(conn, Role::Session(key));

@@ -14,7 +14,7 @@ use super::room::{Member, Room, RoomKey, Variant, slot};
 use super::session::{Kind, SessionKey, Transport};
 use super::socket::{Acks, Seat, Socket, SocketKey};
 use super::tenant::{Pid, Tenant, TenantKey};
-use super::{Role, Shard, Timer};
+use super::{Role, Shard};
 use crate::base::{
     id::{Sid, TenantId},
     limit,
@@ -84,7 +84,8 @@ impl Shard {
     /// A session that left its last namespace has to join one again in time, as a new one has.
     fn idle_if_empty(&mut self, key: SessionKey) {
         if self.sessions.get(key).is_some_and(|session| session.sockets.is_empty()) {
-            self.timers.arm(self.now.at + self.settings.connect_timeout, Timer::Connect(key));
+            self.sessions[key].connect_by = self.now.at + self.settings.connect_timeout;
+            self.arm_deadline(key);
         }
     }
 
@@ -192,7 +193,7 @@ impl Shard {
         session.early = None;
         let user = admission.user.clone();
         session.identity = Some(admission);
-        self.arm_token_timer(key);
+        self.arm_deadline(key);
         self.user_joined(tenant, &user);
         Ok(())
     }

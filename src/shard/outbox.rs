@@ -269,7 +269,7 @@ impl Outbox {
             return;
         }
         let backlog = queue.backlog.get_or_insert_default();
-        for index in queue.turn.drain(..) {
+        for index in std::mem::take(&mut queue.turn) {
             let waiting = self.frames[usize::from(index)].clone();
             backlog.bytes += waiting.frame.bytes.len();
             backlog.frames.push_back(waiting);
@@ -319,7 +319,8 @@ impl Outbox {
         if queue.backlog.is_none() {
             let all: usize = queue.turn.iter().map(|index| self.frames[usize::from(*index)].frame.bytes.len()).sum();
             if taken >= all {
-                queue.turn.clear();
+                // A list that had to go to the heap in a busy turn does not stay there: an idle session has nothing on it.
+                queue.turn = SmallVec::new();
                 return;
             }
             self.absorb(slot);

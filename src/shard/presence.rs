@@ -6,9 +6,7 @@ use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::session::SessionKey;
 use super::tenant::{Status, TenantKey, User};
-use super::Timer;
-use super::session::End;
-use crate::base::{limit, time::{Duration, Instant, UnixMs}};
+use crate::base::{limit, time::{Instant, UnixMs}};
 use crate::wire::{close::Close, json};
 use std::io::Write;
 use std::rc::Rc;
@@ -144,32 +142,5 @@ impl Shard {
             self.close(*session, Close::Kicked);
         }
         sessions.len()
-    }
-
-    // A token's end.
-
-    pub(super) fn arm_token_timer(&mut self, key: SessionKey) {
-        let Some(expires_at) = self.sessions[key].identity.as_ref().and_then(|identity| identity.expires_at) else { return };
-        let left = Duration::from_millis(expires_at.0.saturating_sub(self.now.unix.0));
-        self.timers.arm(self.now.at + left.saturating_sub(limit::TOKEN_EXPIRING_NOTICE), Timer::Token(key));
-    }
-
-    /// A token is about to expire, has expired, or was replaced since this timer was armed.
-    pub(super) fn token_timer(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.get(key) else { return };
-        let Some(expires_at) = session.identity.as_ref().and_then(|identity| identity.expires_at) else { return };
-        let left = Duration::from_millis(expires_at.0.saturating_sub(self.now.unix.0));
-        if left.is_zero() {
-            return self.close(key, Close::TokenExpired);
-        }
-        if left > limit::TOKEN_EXPIRING_NOTICE {
-            return self.arm_token_timer(key);
-        }
-        let args = format!("{{\"expiresAt\":\"{}\",\"inMs\":{}}}", expires_at.rfc3339(), left.as_millis());
-        for socket in session.sockets.clone() {
-            self.send_event(socket, &Outgoing { name: "session:expiring", args: &args, ..Outgoing::default() }, false);
-        }
-        self.timers.arm(self.now.at + left, Timer::Token(key));
-        debug_assert!(!End::Close(Close::TokenExpired).recoverable());
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants: before `admitted` a session has no tenant, no socket and gets nothing but its handshake; tenant and user never change
-//! afterwards; one timer (the heartbeat) is armed for every session at all times.
+//! afterwards.
 
 use super::bucket::Bucket;
 use super::socket::SocketKey;
@@ -39,6 +39,12 @@ pub struct Session {
     /// Over its address's limit: CONNECT is refused.
     pub crowded: bool,
     pub last_heard: Instant,
+    /// It has to have joined a namespace by then.
+    pub connect_by: Instant,
+    /// When its timer fires.
+    pub armed: Instant,
+    /// It was told that its token is about to expire.
+    pub told_expiring: bool,
     pub tenant: Option<TenantKey>,
     pub identity: Option<Box<Admission>>,
     /// What the token of the request's head said, until CONNECT.
@@ -79,7 +85,7 @@ pub struct Polling {
     pub probed: bool,
 }
 
-/// The heartbeat. Its timer is armed for the time in it; where the time has moved on, the timer is armed again.
+/// The heartbeat: what is next, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Beat {
     /// A ping goes out then.
