@@ -127,6 +127,8 @@ pub struct Outbox {
     queues: Vec<Queue>,
     /// Slots with something to write, in the order they got it.
     dirty: Vec<u32>,
+    /// Slots taken from that list this turn: whatever of theirs is not written by its end has to be kept.
+    taken: Vec<u32>,
     /// The bytes of the last write that had to be put together, and the frames they are of: neighbours in a room mostly have the same list.
     joined: Vec<u8>,
     joined_of: SmallVec<[u16; 8]>,
@@ -154,12 +156,19 @@ impl Outbox {
 
     /// 65,535 frames in one turn: move every list into its backlog and begin a new table.
     fn make_room(&mut self) {
-        for slot in std::mem::take(&mut self.dirty) {
-            self.absorb(slot);
-            self.dirty.push(slot);
-        }
+        self.absorb_all();
         self.frames.clear();
         self.joined_of.clear();
+    }
+
+    /// Moves every list of this turn into its backlog: the frames it names are about to go.
+    fn absorb_all(&mut self) {
+        for position in 0..self.dirty.len() {
+            self.absorb(self.dirty[position]);
+        }
+        for position in 0..self.taken.len() {
+            self.absorb(self.taken[position]);
+        }
     }
 
     /// Gives a frame of this turn to a session. The one line a delivery costs.
@@ -232,6 +241,7 @@ impl Outbox {
         for slot in &dirty {
             self.queues[*slot as usize].listed = false;
         }
+        self.taken.extend_from_slice(&dirty);
         dirty
     }
 
@@ -402,9 +412,8 @@ impl Outbox {
 
     /// Ends the turn, after every write: indices given out are void. Queues whose connection was not written keep theirs as a backlog.
     pub fn end_turn(&mut self) {
-        for position in 0..self.dirty.len() {
-            self.absorb(self.dirty[position]);
-        }
+        self.absorb_all();
+        self.taken.clear();
         self.frames.clear();
         self.joined_of.clear();
         if self.joined.capacity() > 4 * WRITE_BYTES_MAX {
@@ -496,6 +505,17 @@ mod tests {
         }
         assert_eq!(outbox.take_counts(), (3, 1));
         assert!(outbox.take_begun(0).is_empty(), "nothing was begun");
+    }
+
+    /// A connection that is not written in a turn (it is gone, and the shard hears of it in the next) keeps what it had.
+    #[test]
+    fn what_is_not_written_outlives_its_turn() {
+        let mut outbox = outbox(1);
+        let index = outbox.frame(Frame::text(b"a"), false);
+        outbox.push(0, index);
+        assert_eq!(outbox.take_dirty(), [0]);
+        outbox.end_turn();
+        assert_eq!(outbox.take_bytes(0), b"\x81\x01a");
     }
 
     #[test]
