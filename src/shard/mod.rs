@@ -385,6 +385,26 @@ impl Shard {
         self.sessions.is_empty() && self.leaving.is_empty()
     }
 
+    /// What the shard holds, by name: all zero once everybody has left and time has passed.
+    pub fn census(&self) -> [(&'static str, usize); 9] {
+        [
+            ("sessions", self.sessions.len()),
+            ("sockets", self.sockets.len()),
+            ("tenants", self.tenants.len() + self.tenant_keys.len()),
+            ("rooms", self.rooms.len()),
+            ("session ids", self.sids.len()),
+            ("typing", self.typing.len()),
+            ("leaving", self.leaving.len()),
+            ("timers", self.timers.len()),
+            ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
+        ]
+    }
+
+    /// The most bytes that wait for one session beyond the history it asked for: at most `limits.outbox_bytes` between turns.
+    pub fn backlog_bytes_max(&self) -> usize {
+        self.outbox.excess_max()
+    }
+
     fn count(&mut self) {
         let (delivered, dropped) = self.outbox.take_counts();
         self.counts.add(Count::Delivered, delivered);

@@ -221,6 +221,17 @@ impl Outbox {
         self.queues[slot as usize].backlog.as_ref().map_or(0, |backlog| backlog.bytes - backlog.sent)
     }
 
+    /// Bytes waiting over all sessions.
+    pub fn bytes(&self) -> usize {
+        (0..self.queues.len() as u32).map(|slot| self.backlog_bytes(slot)).sum()
+    }
+
+    /// The most bytes that wait for one session, those granted to a replay not counted.
+    pub fn excess_max(&self) -> usize {
+        let backlogs = self.queues.iter().filter_map(|queue| queue.backlog.as_ref());
+        backlogs.map(|backlog| (backlog.bytes - backlog.sent).saturating_sub(backlog.granted)).max().unwrap_or(0)
+    }
+
     /// Whether the connection has said that it takes nothing now.
     pub fn is_full(&self, slot: u32) -> bool {
         self.queues[slot as usize].backlog.as_ref().is_some_and(|backlog| backlog.full)
