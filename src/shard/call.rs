@@ -232,6 +232,7 @@ impl Shard {
             return Err(Refusal::IdentityChanged);
         }
         let Admission { expires_at, .. } = admission;
+        let renewed = before.expires_at != expires_at;
         self.sessions[key].identity = Some(Box::new(admission));
         for socket in self.sessions[key].sockets.clone() {
             let identity = self.identity(socket);
@@ -246,7 +247,9 @@ impl Shard {
                 self.leave_room(socket, &room);
             }
         }
-        self.arm_token_timer(key);
+        if renewed {
+            self.arm_token_timer(key);
+        }
         Ok(expires_at)
     }
 }

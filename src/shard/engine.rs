@@ -184,6 +184,7 @@ impl Shard {
             Some(Place::Moved(to)) => self.out.push(Output::Send { to: *to, parcel: Parcel::Poll { from, sid } }),
             Some(Place::Farewell(_)) => {
                 if let Some(Place::Farewell(packets)) = self.sids.remove(&sid) {
+                    self.forget_elsewhere(sid);
                     self.answer_poll(from, packets.into_vec());
                 }
             }
@@ -309,10 +310,8 @@ impl Shard {
                     _ => self.out.push(Output::Close { conn, rest: Vec::new(), number: 1000, text: "" }),
                 }
             }
-            Some(Place::Leaving(index)) => {
-                let to = self.leaving[*index].to();
-                self.handoff_opening(open, to);
-            }
+            // It follows its session, which goes at the end of the turn.
+            Some(Place::Leaving(index)) => self.leaving[*index].openings.push(open),
             Some(Place::Moved(to)) => {
                 let to = *to;
                 self.handoff_opening(open, to);

@@ -37,7 +37,7 @@ use crate::base::{
     id::{ConnKey, NodeId, ShardId, Sid, TenantId},
     limit::Limits,
     slab::{Key, Slab},
-    time::{Duration, Instant, Now},
+    time::{Duration, Instant, Now, UnixMs},
     wheel::Wheel,
 };
 use crate::wire::{
@@ -165,8 +165,8 @@ enum Timer {
     Connect(SessionKey),
     /// The WebSocket that probes has to have taken over.
     Upgrade(SessionKey, ConnKey),
-    /// The token is about to expire, or has.
-    Token(SessionKey),
+    /// The token that expires then is about to, or has.
+    Token(SessionKey, UnixMs),
     Typing(RoomKey, SocketKey),
     SweepRoom(RoomKey),
     SweepTenant(TenantKey),
@@ -262,7 +262,9 @@ impl Shard {
             Parcel::Call { from, tenant, call } => self.call(from, &tenant, *call),
             Parcel::Abandon { from, sid } => self.abandon(from, sid),
             Parcel::Forget { sid } => {
-                if let Some(Place::Moved(_)) = self.sids.get(&sid) {
+                if let Some(Place::Moved(to)) = self.sids.get(&sid) {
+                    // Where a refused CONNECT was followed by another tenant's, the way has more than one step.
+                    self.out.push(Output::Send { to: *to, parcel: Parcel::Forget { sid } });
                     self.sids.remove(&sid);
                 }
             }
@@ -426,13 +428,14 @@ impl Shard {
                     }
                 }
                 Timer::Upgrade(key, conn) => self.upgrade_timeout(key, conn),
-                Timer::Token(key) => self.token_timer(key),
+                Timer::Token(key, expires_at) => self.token_timer(key, expires_at),
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
                 Timer::Farewell(sid) => {
                     if let Some(Place::Farewell(_)) = self.sids.get(&sid) {
                         self.sids.remove(&sid);
+                        self.forget_elsewhere(sid);
                     }
                 }
             }

@@ -25,13 +25,11 @@ pub struct Leaving {
     conns: SmallVec<[ConnKey; 2]>,
     /// Its only connection is gone: nobody is left to move.
     gone: bool,
+    /// Probes that came for it since.
+    pub openings: Vec<Open>,
 }
 
 impl Leaving {
-    pub fn to(&self) -> ShardId {
-        self.to
-    }
-
     pub fn later(&mut self, later: Later) {
         self.traveller.later.push(later);
     }
@@ -123,7 +121,7 @@ impl Shard {
         }
         self.outbox.close(slot(key));
         self.counts.up(Count::SessionsMovedOut);
-        self.leaving.push(Leaving { to, traveller, conns, gone: false });
+        self.leaving.push(Leaving { to, traveller, conns, gone: false, openings: Vec::new() });
     }
 
     /// The turn ends: sessions that leave go.
@@ -148,6 +146,9 @@ impl Shard {
                 transit: Box::new(Transit::Session(Box::new(leaving.traveller))),
                 conns: leaving.conns,
             });
+            for open in leaving.openings {
+                self.handoff_opening(open, leaving.to);
+            }
         }
     }
 
@@ -200,8 +201,7 @@ impl Shard {
                 self.set_role(conn, Role::Session(key));
             }
             if !traveller.unsent.is_empty() {
-                let index = self.outbox.frame(Frame::raw(&traveller.unsent), false);
-                self.outbox.push(slot(key), index);
+                self.outbox.resume(slot(key), &traveller.unsent);
             }
         } else {
             self.sids.insert(sid, Place::Here(key));

@@ -154,9 +154,9 @@ impl Outbox {
 
     /// 65,535 frames in one turn: move every list into its backlog and begin a new table.
     fn make_room(&mut self) {
-        for slot in std::mem::take(&mut self.dirty) {
+        // Not only the listed ones: in the middle of the writes others have lists, too.
+        for slot in 0..self.queues.len() as u32 {
             self.absorb(slot);
-            self.dirty.push(slot);
         }
         self.frames.clear();
         self.joined_of.clear();
@@ -181,6 +181,17 @@ impl Outbox {
         }
         let listed = self.queues[slot as usize].listed;
         self.queues[slot as usize] = Queue { listed, ..Queue::default() };
+    }
+
+    /// Puts bytes in front that another shard could not write: they may begin in the middle of a frame, so they are one that was begun.
+    pub fn resume(&mut self, slot: u32, unsent: &[u8]) {
+        let bytes: Box<[u8]> = [b"\0", unsent].concat().into();
+        let backlog = self.queues[slot as usize].backlog.get_or_insert_default();
+        debug_assert!(backlog.frames.is_empty(), "a session that has just arrived");
+        backlog.bytes = bytes.len();
+        backlog.sent = 1;
+        backlog.frames.push_back(Waiting { frame: Rc::new(Frame { bytes, header: 0, binary: false }), ephemeral: false });
+        self.list(slot);
     }
 
     /// Forgets what waits for a session.

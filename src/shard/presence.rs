@@ -151,13 +151,17 @@ impl Shard {
     pub(super) fn arm_token_timer(&mut self, key: SessionKey) {
         let Some(expires_at) = self.sessions[key].identity.as_ref().and_then(|identity| identity.expires_at) else { return };
         let left = Duration::from_millis(expires_at.0.saturating_sub(self.now.unix.0));
-        self.timers.arm(self.now.at + left.saturating_sub(limit::TOKEN_EXPIRING_NOTICE), Timer::Token(key));
+        self.timers.arm(self.now.at + left.saturating_sub(limit::TOKEN_EXPIRING_NOTICE), Timer::Token(key, expires_at));
     }
 
     /// A token is about to expire, has expired, or was replaced since this timer was armed.
-    pub(super) fn token_timer(&mut self, key: SessionKey) {
+    pub(super) fn token_timer(&mut self, key: SessionKey, of: UnixMs) {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(expires_at) = session.identity.as_ref().and_then(|identity| identity.expires_at) else { return };
+        if expires_at != of {
+            // A fresh token has its own timer: one that was replaced must not run beside it.
+            return;
+        }
         let left = Duration::from_millis(expires_at.0.saturating_sub(self.now.unix.0));
         if left.is_zero() {
             return self.close(key, Close::TokenExpired);
@@ -169,7 +173,7 @@ impl Shard {
         for socket in session.sockets.clone() {
             self.send_event(socket, &Outgoing { name: "session:expiring", args: &args, ..Outgoing::default() }, false);
         }
-        self.timers.arm(self.now.at + left, Timer::Token(key));
+        self.timers.arm(self.now.at + left, Timer::Token(key, expires_at));
         debug_assert!(!End::Close(Close::TokenExpired).recoverable());
     }
 }

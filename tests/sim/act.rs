@@ -172,7 +172,7 @@ impl World {
                 self.emit(c, event, &json!({ "room": room }), Request::Other);
             }
             Act::Garbage => {
-                let texts = ["", "4", "42", "42[", "42[\"publish\"", "4252-[\"x\"]", "40", "{}", "\u{1e}", "9", "42[\"nope\",1]", "bx", "42/nowhere,[\"a\"]", "45"];
+                let texts = ["", "4", "42", "42[", "42[\"publish\"", "4252-[\"x\"]", "{}", "\u{1e}", "9", "42[\"nope\",1]", "bx", "42/nowhere,[\"a\"]", "45"];
                 let text = texts[self.acting.below(texts.len() as u64) as usize].to_owned();
                 self.say(c, text);
             }

@@ -247,6 +247,10 @@ impl World {
         let Some(seat) = client.rooms.get_mut(&spot.room) else { return };
         let before = seat.at.replace((spot.epoch.clone(), spot.offset));
         let Some((epoch, offset)) = before.filter(|_| seat.certain || replaying) else { return };
+        if epoch != spot.epoch && offset == 0 {
+            // Nothing was ever published there: the room was forgotten with its last member, and nothing with it.
+            return;
+        }
         if epoch != spot.epoch {
             return self.fail(format!("{who} was at {epoch} {offset}, and is at {spot:?}"));
         }
@@ -308,6 +312,8 @@ impl World {
                     last = offset;
                 }
             }
+            // The same expiry again is another token's.
+            Request::Renew if ok => self.clients[c].expiring = None,
             _ => {}
         }
     }

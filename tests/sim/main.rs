@@ -86,7 +86,7 @@ fn run(swarm: Swarm, tamper: Option<Tamper>) -> Outcome {
         world.drain();
     }
     world.everybody_leaves();
-    world.run(Duration::from_secs(1700));
+    world.run(Duration::from_secs(4200));
     if world.violation.is_none() {
         world.check_empty();
     }
