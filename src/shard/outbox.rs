@@ -192,6 +192,17 @@ impl Outbox {
         self.queues[slot as usize] = Queue { listed, ..Queue::default() };
     }
 
+    /// Puts bytes in front that another shard could not write: they may begin in the middle of a frame, so they are one that was begun.
+    pub fn resume(&mut self, slot: u32, unsent: &[u8]) {
+        let bytes: Box<[u8]> = [b"\0", unsent].concat().into();
+        let backlog = self.queues[slot as usize].backlog.get_or_insert_default();
+        debug_assert!(backlog.frames.is_empty(), "a session that has just arrived");
+        backlog.bytes = bytes.len();
+        backlog.sent = 1;
+        backlog.frames.push_back(Waiting { frame: Rc::new(Frame { bytes, header: 0, binary: false }), ephemeral: false });
+        self.list(slot);
+    }
+
     /// Forgets what waits for a session.
     pub fn close(&mut self, slot: u32) {
         self.open(slot);
@@ -228,6 +239,17 @@ impl Outbox {
     /// Bytes waiting from earlier turns.
     pub fn backlog_bytes(&self, slot: u32) -> usize {
         self.queues[slot as usize].backlog.as_ref().map_or(0, |backlog| backlog.bytes - backlog.sent)
+    }
+
+    /// Bytes waiting over all sessions.
+    pub fn bytes(&self) -> usize {
+        (0..self.queues.len() as u32).map(|slot| self.backlog_bytes(slot)).sum()
+    }
+
+    /// The most bytes that wait for one session, those granted to a replay not counted.
+    pub fn excess_max(&self) -> usize {
+        let backlogs = self.queues.iter().filter_map(|queue| queue.backlog.as_ref());
+        backlogs.map(|backlog| (backlog.bytes - backlog.sent).saturating_sub(backlog.granted)).max().unwrap_or(0)
     }
 
     /// Whether the connection has said that it takes nothing now.
