@@ -107,7 +107,7 @@ async fn next(plane: &Plane, listener: &TcpListener, admin: bool) -> Option<io::
         }
         let mut state = plane.state.borrow_mut();
         // What the kernel has queued is taken before the listener closes and resets it.
-        if state.draining && !admin {
+        if state.ending || state.draining && !admin {
             return Poll::Ready(None);
         }
         if !state.acceptors.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -140,7 +140,7 @@ fn admit(plane: &Rc<Plane>, stream: TcpStream, admin: bool) {
 }
 
 /// Lets other tasks run once.
-async fn yield_once() {
+pub async fn yield_once() {
     let mut yielded = false;
     poll_fn(|cx| {
         if std::mem::replace(&mut yielded, true) {

@@ -16,6 +16,8 @@ counts! {
     Connections "connections";
     /// Gauge: 1 while this shard drains.
     Draining "draining";
+    /// Gauge: 1 while this shard drains and has nobody left.
+    Drained "drained";
     /// Gauge: messages that wait for room in a lane.
     MeshSpilled "mesh_spilled";
     Accepted "connections_accepted_total";

@@ -14,8 +14,10 @@
 //! preempt timer fires between a look at the rings and the first task) and only another event, such as this timer, gets it going.
 
 use super::{
-    Plane, State, answer,
-    count::Count,
+    Plane, State,
+    accept::yield_once,
+    answer,
+    count::{Count, in_row},
     handoff::Moved,
     inbox::Inbox,
     mesh::{Control, Mesh, MeshMessage},
@@ -97,6 +99,7 @@ pub async fn run(plane: Rc<Plane>, shard: Shard) -> Ended {
             socket::spawn(pump.plane.clone(), stream, key);
         }
         if let Some(ended) = pump.ended {
+            pump.end().await;
             return ended;
         }
         timer.reset(pump.rest(now));
@@ -229,6 +232,7 @@ impl Pump {
                     self.refuse(state, parcel);
                 }
             }
+            Output::Refused { address, code } => tracing::debug!(%address, code, "refused or closed"),
             Output::Release { address } => self.plane.bridge.addresses.release(address),
         }
     }
@@ -320,11 +324,34 @@ impl Pump {
 
     fn look_at_drain(&mut self, state: &mut State, now: Now) {
         let Some(until) = self.drain_until else { return };
-        if self.shard.is_empty() && self.mesh.spilled() == 0 && state.conns.iter().all(|(_, conn)| conn.admin) {
+        let drained =
+            self.shard.is_empty() && self.mesh.spilled() == 0 && state.conns.iter().all(|(_, conn)| conn.admin);
+        state.counts.set(Count::Drained, usize::from(drained));
+        // Others may still want something of this shard: all end together. The admin port tells how far they are.
+        let others = self.plane.bridge.gauges.sum(in_row(Count::Drained));
+        if drained && others == u64::from(self.plane.bridge.shards()) {
             self.ended = self.ended.or(Some(Ended::Drained));
         } else if now.at >= until {
             self.ended = self.ended.or(Some(Ended::TimedOut));
         }
+    }
+
+    /// Closes everything: tasks and acceptors end by themselves, so that nothing of them stays behind in an embedding program.
+    async fn end(&self) {
+        {
+            let mut state = self.plane.state.borrow_mut();
+            state.ending = true;
+            let keys: Vec<ConnKey> = state.conns.keys().collect();
+            for key in keys {
+                state.remove(key);
+            }
+            for acceptor in std::mem::take(&mut state.acceptors) {
+                acceptor.wake();
+            }
+        }
+        // They are woken before us.
+        yield_once().await;
+        yield_once().await;
     }
 
     fn publish(&mut self, state: &mut State) {
@@ -336,7 +363,7 @@ impl Pump {
 
     /// How long there is nothing to do.
     fn rest(&self, now: Now) -> Duration {
-        let busy = now.at.since(self.busy) < BUSY_FOR;
+        let busy = now.at.since(self.busy) < BUSY_FOR || self.drain_until.is_some();
         let mut rest = if busy { TICK_BUSY } else { TICK_IDLE };
         if self.mesh.spilled() > 0 {
             rest = RETRY_EVERY;

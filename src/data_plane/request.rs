@@ -38,7 +38,7 @@ struct Body {
 
 enum Goal {
     Post(Sid),
-    Api(Request),
+    Api(Box<Request>),
 }
 
 /// What follows from what was read.
@@ -78,9 +78,13 @@ pub fn begin(request: Request, address: IpAddr, admin: bool, from: ReplyTo, worl
             Step::Answer(closing(Response::empty(400)))
         }
         Route::Post(sid) => exchange.expect(&request, settings.limits.frame_bytes, Goal::Post(sid), from, world),
-        Route::Api => {
-            exchange.expect(&request.clone(), settings.limits.http_body_bytes, Goal::Api(request), from, world)
-        }
+        Route::Api => exchange.expect(
+            &request.clone(),
+            settings.limits.http_body_bytes,
+            Goal::Api(Box::new(request)),
+            from,
+            world,
+        ),
         Route::Refuse(error) if request.upgrade.is_some() => Step::Refuse(error),
         Route::Refuse(error) => {
             tracing::debug!(%address, reason = %error, "refused: no Engine.IO handshake");

@@ -232,6 +232,7 @@ impl Shard {
             return Err(Refusal::IdentityChanged);
         }
         let Admission { expires_at, .. } = admission;
+        let renewed = before.expires_at != expires_at;
         self.sessions[key].identity = Some(Box::new(admission));
         for socket in self.sessions[key].sockets.clone() {
             let identity = self.identity(socket);
@@ -246,8 +247,10 @@ impl Shard {
                 self.leave_room(socket, &room);
             }
         }
-        self.sessions[key].told_expiring = false;
-        self.arm_deadline(key);
+        if renewed {
+            self.sessions[key].told_expiring = false;
+            self.arm_deadline(key);
+        }
         Ok(expires_at)
     }
 }

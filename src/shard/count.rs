@@ -39,22 +39,23 @@ counts! {
     AckDropped "acks_dropped_total";
 }
 
-/// Counters by [`Count`], and sessions closed by row of the close table.
+/// Counters by [`Count`], and sessions closed and handshakes refused by row of the close table.
 #[derive(Clone, Debug)]
 pub struct Counts {
     values: [u64; NAMES.len()],
     closed: [u64; Close::ALL.len()],
+    refused: [u64; Close::ALL.len()],
 }
 
 impl Default for Counts {
     fn default() -> Counts {
-        Counts { values: [0; NAMES.len()], closed: [0; Close::ALL.len()] }
+        Counts { values: [0; NAMES.len()], closed: [0; Close::ALL.len()], refused: [0; Close::ALL.len()] }
     }
 }
 
 impl Counts {
     /// How many numbers [`values`](Self::values) yields.
-    pub const LEN: usize = NAMES.len() + Close::ALL.len();
+    pub const LEN: usize = NAMES.len() + 2 * Close::ALL.len();
 
     pub fn up(&mut self, count: Count) {
         self.values[count as usize] += 1;
@@ -77,19 +78,25 @@ impl Counts {
         self.closed[close as usize] += 1;
     }
 
+    /// A handshake was refused for a reason of the table.
+    pub fn refused(&mut self, close: Close) {
+        self.refused[close as usize] += 1;
+    }
+
     pub fn get(&self, count: Count) -> u64 {
         self.values[count as usize]
     }
 
     /// All numbers, in the order of [`names`](Self::names).
     pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
-        self.values.iter().chain(&self.closed).copied()
+        self.values.iter().chain(&self.closed).chain(&self.refused).copied()
     }
 
     /// Metric names without prefix, with the close code as a label for the closes.
     pub fn names() -> impl Iterator<Item = (&'static str, Option<&'static str>)> {
-        let closes = Close::ALL.iter().map(|close| ("sessions_closed_total", Some(close.row().code)));
-        NAMES.iter().map(|name| (*name, None)).chain(closes)
+        let by_code = |name| Close::ALL.iter().map(move |close| (name, Some(close.row().code)));
+        let names = NAMES.iter().map(|name| (*name, None));
+        names.chain(by_code("sessions_closed_total")).chain(by_code("handshakes_refused_total"))
     }
 
     /// Where [`Count::Sessions`] stands in [`values`](Self::values).

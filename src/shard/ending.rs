@@ -16,6 +16,7 @@ impl Shard {
     pub(super) fn close(&mut self, key: SessionKey, close: Close) {
         let Some(session) = self.sessions.get(key) else { return };
         self.counts.closed(close);
+        self.out.push(Output::Refused { address: session.address, code: close.row().code });
         // Whoever does not read would not read this either.
         if close != Close::SlowConsumer {
             match session.kind {

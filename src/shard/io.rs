@@ -120,6 +120,8 @@ pub enum Output {
     Handoff { to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]> },
     /// Pass a parcel to another shard. When the mesh is full: a parcel that waits for an answer is answered 503, others wait in the spill.
     Send { to: ShardId, parcel: Parcel },
+    /// For the log: somebody was refused or closed, by code; never with a token or a text of theirs.
+    Refused { address: IpAddr, code: &'static str },
     /// The session that counted against this address is over.
     Release { address: IpAddr },
 }

@@ -263,7 +263,9 @@ impl Shard {
             Parcel::Call { from, tenant, call } => self.call(from, &tenant, *call),
             Parcel::Abandon { from, sid } => self.abandon(from, sid),
             Parcel::Forget { sid } => {
-                if let Some(Place::Moved(_)) = self.sids.get(&sid) {
+                if let Some(Place::Moved(to)) = self.sids.get(&sid) {
+                    // Where a refused CONNECT was followed by another tenant's, the way has more than one step.
+                    self.out.push(Output::Send { to: *to, parcel: Parcel::Forget { sid } });
                     self.sids.remove(&sid);
                 }
             }
@@ -386,6 +388,26 @@ impl Shard {
         self.sessions.is_empty() && self.leaving.is_empty()
     }
 
+    /// What the shard holds, by name: all zero once everybody has left and time has passed.
+    pub fn census(&self) -> [(&'static str, usize); 9] {
+        [
+            ("sessions", self.sessions.len()),
+            ("sockets", self.sockets.len()),
+            ("tenants", self.tenants.len() + self.tenant_keys.len()),
+            ("rooms", self.rooms.len()),
+            ("session ids", self.sids.len()),
+            ("typing", self.typing.len()),
+            ("leaving", self.leaving.len()),
+            ("timers", self.timers.len()),
+            ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
+        ]
+    }
+
+    /// The most bytes that wait for one session beyond the history it asked for: at most `limits.outbox_bytes` between turns.
+    pub fn backlog_bytes_max(&self) -> usize {
+        self.outbox.excess_max()
+    }
+
     fn count(&mut self) {
         let (delivered, dropped) = self.outbox.take_counts();
         self.counts.add(Count::Delivered, delivered);
@@ -414,6 +436,7 @@ impl Shard {
                 Timer::Farewell(sid) => {
                     if let Some(Place::Farewell(_)) = self.sids.get(&sid) {
                         self.sids.remove(&sid);
+                        self.forget_elsewhere(sid);
                     }
                 }
             }

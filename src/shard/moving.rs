@@ -211,8 +211,7 @@ impl Shard {
                 self.set_role(conn, Role::Session(key));
             }
             if !traveller.unsent.is_empty() {
-                let index = self.outbox.frame(Frame::raw(&traveller.unsent), false);
-                self.outbox.push(slot(key), index);
+                self.outbox.resume(slot(key), &traveller.unsent);
             }
         } else {
             self.sids.insert(sid, Place::Here(key));

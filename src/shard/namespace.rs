@@ -5,7 +5,7 @@ use super::app::{Args, Context, OnAck};
 use super::count::Count;
 use super::encode::{self, Outgoing};
 use super::filter::Filter;
-use super::history::Epoch;
+use super::history::{Epoch, Position};
 use super::io::{Open, Output, Wire};
 use super::moving::Connecting;
 use super::outbox::Frame;
@@ -159,6 +159,12 @@ impl Shard {
     }
 
     fn connect_refused(&mut self, key: SessionKey, namespace: &str, refusal: &Refusal) {
+        match refusal {
+            Refusal::Token(reject) => self.counts.refused(reject.close()),
+            Refusal::TooManyConnections => self.counts.refused(Close::TooManyConnections),
+            _ => self.counts.refused(Close::Forbidden),
+        }
+        self.out.push(Output::Refused { address: self.sessions[key].address, code: refusal.code() });
         let mut data = b"{".to_vec();
         refusal.write_members(&mut data);
         data.push(b'}');
@@ -380,7 +386,7 @@ impl Shard {
         }
         let name: Rc<str> = name.into();
         let epoch = Epoch(self.chance.u64() >> 16);
-        let key = self.rooms.insert(Room::new(tenant, name.clone(), epoch, self.now.at));
+        let key = self.rooms.insert(Room::new(tenant, name.clone(), epoch, self.tenants[tenant].lost, self.now.at));
         self.tenants[tenant].rooms.insert(name, key);
         key
     }
@@ -421,7 +427,8 @@ impl Shard {
         let state = &mut self.sockets[socket];
         assert_eq!(Some(room.tenant), self.sessions[state.session].tenant, "a room and its members are of one tenant");
         let index = room.add(Member { socket, slot: slot(state.session), variant: state.variant, narrowed: filter.is_some() });
-        state.seats.push(Seat { room: key, index, filter });
+        let joined_at = self.tenants[room.tenant].sequence;
+        state.seats.push(Seat { room: key, index, joined_at, filter });
     }
 
     pub(super) fn narrow(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {
@@ -490,13 +497,17 @@ impl Shard {
             }
             Err(close) if websocket => {
                 // A browser shows its program nothing of a refused upgrade, but the close frame it does.
-                self.counts.closed(close);
+                self.counts.refused(close);
                 self.counts.up(Count::RefusedHandshake);
+                self.out.push(Output::Refused { address: open.address, code: close.row().code });
                 self.release(open.address, open.crowded);
                 self.out.push(Output::Upgrade { conn });
                 self.out.push(Output::Close { conn, rest: Vec::new(), number: close.row().number, text: close.row().json });
             }
-            Err(close) => self.refuse(&open, Response::json(401, close.row().json.as_bytes())),
+            Err(close) => {
+                self.counts.refused(close);
+                self.refuse(&open, Response::json(401, close.row().json.as_bytes()));
+            }
         }
     }
 
@@ -511,6 +522,8 @@ impl Shard {
             }
             self.set_role(conn, Role::None);
             self.end(key, super::session::End::Broken);
+            // Its end has released its address already.
+            let open = Open { crowded: true, ..open };
             return self.refuse(&open, Response::json(429, Close::TooManyConnections.row().json.as_bytes()));
         }
         self.set_role(conn, Role::Session(key));
@@ -526,6 +539,13 @@ impl Shard {
             _ => false,
         };
         self.greet(socket, recovered);
+        if open.wire == Wire::Events {
+            // A reader that never gets an event has a place to come back to, too; and one that was not given what it missed does not
+            // come back with a place before that.
+            let position = Position { epoch: self.tenants[self.tenant_of(socket)].epoch, sequence: self.tenants[self.tenant_of(socket)].sequence };
+            let index = self.outbox.frame(Frame::raw(format!("id: {position}\n\n").as_bytes()), false);
+            self.outbox.push(slot(key), index);
+        }
     }
 
     /// `{"event":"subscribe","data":{...},"id":1}`, or `{"ack":1,"data":...}`.

@@ -127,6 +127,8 @@ pub struct Outbox {
     queues: Vec<Queue>,
     /// Slots with something to write, in the order they got it.
     dirty: Vec<u32>,
+    /// Slots taken from that list this turn: whatever of theirs is not written by its end has to be kept.
+    taken: Vec<u32>,
     /// The bytes of the last write that had to be put together, and the frames they are of: neighbours in a room mostly have the same list.
     joined: Vec<u8>,
     joined_of: SmallVec<[u16; 8]>,
@@ -154,12 +156,19 @@ impl Outbox {
 
     /// 65,535 frames in one turn: move every list into its backlog and begin a new table.
     fn make_room(&mut self) {
-        for slot in std::mem::take(&mut self.dirty) {
-            self.absorb(slot);
-            self.dirty.push(slot);
-        }
+        self.absorb_all();
         self.frames.clear();
         self.joined_of.clear();
+    }
+
+    /// Moves every list of this turn into its backlog: the frames it names are about to go.
+    fn absorb_all(&mut self) {
+        for position in 0..self.dirty.len() {
+            self.absorb(self.dirty[position]);
+        }
+        for position in 0..self.taken.len() {
+            self.absorb(self.taken[position]);
+        }
     }
 
     /// Gives a frame of this turn to a session. The one line a delivery costs.
@@ -181,6 +190,17 @@ impl Outbox {
         }
         let listed = self.queues[slot as usize].listed;
         self.queues[slot as usize] = Queue { listed, ..Queue::default() };
+    }
+
+    /// Puts bytes in front that another shard could not write: they may begin in the middle of a frame, so they are one that was begun.
+    pub fn resume(&mut self, slot: u32, unsent: &[u8]) {
+        let bytes: Box<[u8]> = [b"\0", unsent].concat().into();
+        let backlog = self.queues[slot as usize].backlog.get_or_insert_default();
+        debug_assert!(backlog.frames.is_empty(), "a session that has just arrived");
+        backlog.bytes = bytes.len();
+        backlog.sent = 1;
+        backlog.frames.push_back(Waiting { frame: Rc::new(Frame { bytes, header: 0, binary: false }), ephemeral: false });
+        self.list(slot);
     }
 
     /// Forgets what waits for a session.
@@ -221,6 +241,17 @@ impl Outbox {
         self.queues[slot as usize].backlog.as_ref().map_or(0, |backlog| backlog.bytes - backlog.sent)
     }
 
+    /// Bytes waiting over all sessions.
+    pub fn bytes(&self) -> usize {
+        (0..self.queues.len() as u32).map(|slot| self.backlog_bytes(slot)).sum()
+    }
+
+    /// The most bytes that wait for one session, those granted to a replay not counted.
+    pub fn excess_max(&self) -> usize {
+        let backlogs = self.queues.iter().filter_map(|queue| queue.backlog.as_ref());
+        backlogs.map(|backlog| (backlog.bytes - backlog.sent).saturating_sub(backlog.granted)).max().unwrap_or(0)
+    }
+
     /// Whether the connection has said that it takes nothing now.
     pub fn is_full(&self, slot: u32) -> bool {
         self.queues[slot as usize].backlog.as_ref().is_some_and(|backlog| backlog.full)
@@ -232,6 +263,7 @@ impl Outbox {
         for slot in &dirty {
             self.queues[*slot as usize].listed = false;
         }
+        self.taken.extend_from_slice(&dirty);
         dirty
     }
 
@@ -402,9 +434,8 @@ impl Outbox {
 
     /// Ends the turn, after every write: indices given out are void. Queues whose connection was not written keep theirs as a backlog.
     pub fn end_turn(&mut self) {
-        for position in 0..self.dirty.len() {
-            self.absorb(self.dirty[position]);
-        }
+        self.absorb_all();
+        self.taken.clear();
         self.frames.clear();
         self.joined_of.clear();
         if self.joined.capacity() > 4 * WRITE_BYTES_MAX {
@@ -496,6 +527,17 @@ mod tests {
         }
         assert_eq!(outbox.take_counts(), (3, 1));
         assert!(outbox.take_begun(0).is_empty(), "nothing was begun");
+    }
+
+    /// A connection that is not written in a turn (it is gone, and the shard hears of it in the next) keeps what it had.
+    #[test]
+    fn what_is_not_written_outlives_its_turn() {
+        let mut outbox = outbox(1);
+        let index = outbox.frame(Frame::text(b"a"), false);
+        outbox.push(0, index);
+        assert_eq!(outbox.take_dirty(), [0]);
+        outbox.end_turn();
+        assert_eq!(outbox.take_bytes(0), b"\x81\x01a");
     }
 
     #[test]

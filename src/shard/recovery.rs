@@ -2,12 +2,11 @@
 //! event id. Each gets exactly what it missed, or is told that it cannot.
 
 use super::encode::Outgoing;
-use super::filter::Filter;
 use super::history::{Epoch, Event, Gap, Position};
 use super::room::{RoomKey, Variant, slot};
 use super::session::{End, SessionKey};
-use super::socket::{Socket, SocketKey};
-use super::tenant::{Pid, Saved, TenantKey};
+use super::socket::{Seat, Socket, SocketKey};
+use super::tenant::{Pid, Saved, SavedSeat, TenantKey};
 use super::Shard;
 use crate::base::{id::Sid, limit, time::Duration};
 use crate::wire::close::Close;
@@ -29,7 +28,7 @@ impl Shard {
             user: (*self.identity(key).user).into(),
             namespace: socket.namespace,
             automatic: socket.automatic,
-            rooms: socket.seats.iter().map(|seat| (self.rooms[seat.room].name.clone(), seat.filter.clone())).collect(),
+            rooms: self.saved_seats(key),
             connected_at: socket.connected_at,
             until,
         };
@@ -41,6 +40,15 @@ impl Shard {
         {
             tenant.forget_saved(pid, until);
         }
+    }
+
+    fn saved_seats(&self, key: SocketKey) -> Vec<SavedSeat> {
+        let save = |seat: &Seat| SavedSeat {
+            room: self.rooms[seat.room].name.clone(),
+            filter: seat.filter.clone(),
+            joined_at: seat.joined_at,
+        };
+        self.sockets[key].seats.iter().map(save).collect()
     }
 
     pub(super) fn expire_saved(&mut self, key: TenantKey) {
@@ -85,10 +93,19 @@ impl Shard {
             Some(text) => {
                 let position = Position::parse(text)?;
                 (position.epoch == self.tenants[tenant].epoch && position.sequence <= self.tenants[tenant].sequence)
-                    .then_some(position.sequence)?
+                    // Of an earlier life, if nothing came in the last one: that one was told what it had missed.
+                    .then_some(position.sequence.max(saved.connected_at))?
             }
         };
-        let Some(Pid::Saved(saved)) = self.tenants[tenant].pids.remove(&pid) else { return None };
+        let Some(Pid::Saved(mut saved)) = self.tenants[tenant].pids.remove(&pid) else { return None };
+        // What its token no longer permits, it does not get back; the automatic rooms, which come first, it always gets.
+        let identity = self.sessions[key].identity.as_ref()?;
+        let automatic = usize::from(saved.automatic);
+        let mut nth = 0;
+        saved.rooms.retain(|seat| {
+            nth += 1;
+            nth <= automatic || identity.may_join(&seat.room)
+        });
         let missed = self.missed(tenant, key, &saved.rooms, since).ok()?;
         let socket = self.sockets.insert(Socket {
             session: key,
@@ -105,11 +122,11 @@ impl Shard {
         });
         self.sessions[key].sockets.push(socket);
         self.tenants[tenant].pids.insert(pid, Pid::Live(socket));
-        // What its token no longer permits, it does not get back; the automatic rooms it always gets.
-        for (nth, (name, filter)) in saved.rooms.iter().enumerate() {
-            if nth < usize::from(saved.automatic) || self.identity(socket).may_join(name) {
-                let room = self.room_or_new(tenant, name);
-                self.seat(socket, room, filter.clone());
+        for saved_seat in &saved.rooms {
+            let room = self.room_or_new(tenant, &saved_seat.room);
+            self.seat(socket, room, saved_seat.filter.clone());
+            if let Some(seat) = self.sockets[socket].seat_mut(room) {
+                seat.joined_at = saved_seat.joined_at;
             }
         }
         self.replay(socket, &missed);
@@ -127,13 +144,14 @@ impl Shard {
         &self,
         tenant: TenantKey,
         session: SessionKey,
-        rooms: &[(Rc<str>, Option<Rc<Filter>>)],
+        rooms: &[SavedSeat],
         since: u64,
     ) -> Result<Vec<(u64, Rc<Event>)>, Gap> {
         let identity = self.sessions[session].identity.as_ref();
         let tenant = &self.tenants[tenant];
         let mut missed = Vec::new();
-        for (name, filter) in rooms {
+        for SavedSeat { room: name, filter, joined_at } in rooms {
+            let since = since.max(*joined_at);
             let Some(room) = tenant.rooms.get(name) else {
                 // Forgotten since: fine, if nothing of it was missed.
                 if tenant.lost > since {
@@ -141,6 +159,9 @@ impl Shard {
                 }
                 continue;
             };
+            if self.rooms[*room].lost > since {
+                return Err(Gap::Expired);
+            }
             let Some(history) = &self.rooms[*room].history else { continue };
             for entry in history.recover_sequence(since)? {
                 let wanted = filter.as_ref().is_none_or(|filter| filter.wants(&entry.event));
@@ -193,7 +214,10 @@ impl Shard {
                 && event.audience.as_ref().is_none_or(|audience| audience.admits(identity))
         };
         let entries = history.recover(epoch, offset)?;
-        Ok(entries.filter(|entry| wanted(&entry.event)).map(|entry| (entry.sequence, entry.event.clone())).collect())
+        // All of them at the place the socket has read to: with their own, a socket cut off after them would come back to a place before
+        // what it had already, and get that twice. One cut off among them has no answer to its request, and asks again.
+        let here = self.tenants[room_state.tenant].sequence;
+        Ok(entries.filter(|entry| wanted(&entry.event)).map(|entry| (here, entry.event.clone())).collect())
     }
 
     /// `/events`: joins the rooms of the query, and goes on after `Last-Event-ID`. True if nothing is missing.
@@ -215,8 +239,9 @@ impl Shard {
             return false;
         }
         let session = self.sockets[socket].session;
-        let names: Vec<_> = self.sockets[socket].seats.iter().map(|seat| (self.rooms[seat.room].name.clone(), None)).collect();
-        match self.missed(tenant, session, &names, position.sequence) {
+        // What it reads is in its request's head: it was in these rooms when it had that position, too.
+        let seats: Vec<_> = self.saved_seats(socket).into_iter().map(|seat| SavedSeat { joined_at: 0, ..seat }).collect();
+        match self.missed(tenant, session, &seats, position.sequence) {
             Ok(missed) => {
                 self.replay(socket, &missed);
                 true

@@ -32,6 +32,8 @@ pub struct Room {
     pub tenant: TenantKey,
     pub name: Rc<str>,
     pub epoch: Epoch,
+    /// Sequence up to which events of an earlier room of this name may be lost.
+    pub lost: u64,
     pub members: Vec<Member>,
     /// Members with a filter.
     pub narrowed: u32,
@@ -45,11 +47,12 @@ pub struct Room {
 }
 
 impl Room {
-    pub fn new(tenant: TenantKey, name: Rc<str>, epoch: Epoch, now: Instant) -> Room {
+    pub fn new(tenant: TenantKey, name: Rc<str>, epoch: Epoch, lost: u64, now: Instant) -> Room {
         Room {
             tenant,
             name,
             epoch,
+            lost,
             members: Vec::new(),
             narrowed: 0,
             variants: SmallVec::new(),

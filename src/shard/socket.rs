@@ -37,6 +37,8 @@ pub struct Seat {
     pub room: RoomKey,
     /// Its place in the room's members.
     pub index: u32,
+    /// The tenant's sequence when it joined: nothing up to there was missed, whatever position it comes back with.
+    pub joined_at: u64,
     pub filter: Option<Rc<Filter>>,
 }
 

@@ -120,6 +120,13 @@ pub enum Pid {
     Saved(Box<Saved>),
 }
 
+/// A room that a disconnected socket was in.
+pub struct SavedSeat {
+    pub room: Rc<str>,
+    pub filter: Option<Rc<Filter>>,
+    pub joined_at: u64,
+}
+
 /// A disconnected socket that may come back.
 pub struct Saved {
     pub sid: Sid,
@@ -127,8 +134,8 @@ pub struct Saved {
     pub namespace: u8,
     /// How many of `rooms`, from the first, it is in by itself.
     pub automatic: u8,
-    /// Rooms with their filters, the automatic ones too.
-    pub rooms: Vec<(Rc<str>, Option<Rc<Filter>>)>,
+    /// Its rooms, the automatic ones too.
+    pub rooms: Vec<SavedSeat>,
     /// The tenant's sequence when it connected: where it starts if it never received anything.
     pub connected_at: u64,
     pub until: Instant,

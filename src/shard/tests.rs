@@ -80,7 +80,7 @@ impl Rig {
                     self.read(conn, &rest);
                     self.closed.push((conn, number));
                 }
-                Output::Upgrade { .. } | Output::Stream { .. } | Output::Release { .. } => {}
+                Output::Upgrade { .. } | Output::Stream { .. } | Output::Release { .. } | Output::Refused { .. } => {}
                 Output::Handoff { .. } | Output::Send { .. } => panic!("one shard has nobody to send to"),
             }
         }

@@ -47,6 +47,17 @@ pub struct Traveller {
     pub later: Vec<Later>,
 }
 
+impl Traveller {
+    /// Who waits for an answer from the session: told 503 where it cannot be moved.
+    pub fn waits(&self) -> impl Iterator<Item = ReplyTo> {
+        let later = self.later.iter().filter_map(|later| match later {
+            Later::Poll(from) | Later::Post(from, _) => Some(*from),
+            Later::Text(_) | Later::Binary(_) | Later::Pong | Later::ProbeText(_) | Later::Abandon(_) => None,
+        });
+        self.waiting.into_iter().chain(later)
+    }
+}
+
 #[derive(Debug)]
 pub enum Later {
     Text(Box<str>),

@@ -1,0 +1,78 @@
+//! Deliberate faults between shard and client: proof that the checker can fail.
+
+use crate::act::TYPES;
+use crate::parse::Packet;
+use crate::world::World;
+
+#[derive(Clone, Debug)]
+pub enum Tamper {
+    Drop,
+    Duplicate,
+    Swap,
+    OtherTenant,
+    BeforeToken,
+    StrangeAck,
+    /// Of a swap: the event that waits to come second.
+    Swapping(usize, Packet),
+}
+
+pub enum Verdict {
+    Pass(Vec<(usize, Packet)>),
+    Swallow,
+}
+
+impl World {
+    pub fn tampered(&mut self, c: usize, packet: Packet) -> Verdict {
+        let pass = |packet| Verdict::Pass(vec![(c, packet)]);
+        let Some(tamper) = self.tamper.clone() else { return pass(packet) };
+        if let (Tamper::BeforeToken, Packet::Open(_)) = (&tamper, &packet) {
+            let event = Packet::Event { nsp: self.clients[c].nsp.into(), name: "user:online".into(), args: Vec::new() };
+            self.tamper = None;
+            return Verdict::Pass(vec![(c, event), (c, packet)]);
+        }
+        let room = |packet: &Packet| match packet {
+            Packet::Event { name, args, .. } if TYPES.contains(&name.as_str()) => args.get(1).map(|meta| meta["room"].clone()),
+            _ => None,
+        };
+        // Only what the client already holds a place for can be missed.
+        let known = room(&packet).and_then(|room| room.as_str().map(str::to_owned)).is_some_and(|room| {
+            room != "aud" && room != "f0" && self.clients[c].rooms.get(&room).is_some_and(|seat| seat.certain && seat.at.is_some())
+        });
+        if !known || !self.clients[c].live {
+            return pass(packet);
+        }
+        match tamper {
+            Tamper::Swapping(other, first) if other == c && room(&first) == room(&packet) => {
+                self.tamper = None;
+                return Verdict::Pass(vec![(c, packet), (c, first)]);
+            }
+            Tamper::Swapping(..) | Tamper::BeforeToken => return pass(packet),
+            _ => self.tamper = None,
+        }
+        match tamper {
+            Tamper::Drop => Verdict::Swallow,
+            Tamper::Duplicate => Verdict::Pass(vec![(c, packet.clone()), (c, packet)]),
+            Tamper::Swap => {
+                self.tamper = Some(Tamper::Swapping(c, packet));
+                Verdict::Swallow
+            }
+            Tamper::StrangeAck => {
+                let ack = Packet::Ack { nsp: self.clients[c].nsp.into(), id: 1 << 40, args: Vec::new() };
+                Verdict::Pass(vec![(c, packet), (c, ack)])
+            }
+            _ => {
+                let tenant = self.clients[c].tenant;
+                let other = self.clients.iter().position(|client| client.live && client.tenant != tenant);
+                let Some(other) = other else {
+                    self.tamper = Some(Tamper::OtherTenant);
+                    return pass(packet);
+                };
+                let stray = match packet.clone() {
+                    Packet::Event { name, args, .. } => Packet::Event { nsp: self.clients[other].nsp.into(), name, args },
+                    packet => packet,
+                };
+                Verdict::Pass(vec![(c, packet), (other, stray)])
+            }
+        }
+    }
+}
