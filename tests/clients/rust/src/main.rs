@@ -94,5 +94,8 @@ fn refused(url: &str, token: &str, transport: TransportType) {
         Ok(_) => errors.recv_timeout(SOON).expect("an error"),
         Err(error) => format!("{error:?}"),
     };
-    assert!(error.contains("token_invalid") || error.contains("ConnectError") || error.contains("signature"), "{error}");
+    assert!(
+        error.contains("token_invalid") || error.contains("ConnectError") || error.contains("signature"),
+        "{error}"
+    );
 }
