@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { ACME_KEY, API_KEY, Client, SECRET, Server, mint, now, sign } from "./harness.mjs";
+import { ACME_KEY, API_KEY, Client, SECRET, SOON, Server, freePort, mint, now, sign, within } from "./harness.mjs";
 
 let server;
 before(async () => (server = await Server.start()));
@@ -204,4 +204,27 @@ test("health", async (t) => {
 
 test("what is not there is not there", async () => {
   for (const path of ["/", "/metrics", "/admin", "/nothing", "/api/v1", "/socket.iox/"]) assert.equal((await server.fetch(path)).status, 404, path);
+});
+
+test("the admin port: health for all, metrics with a key for every tenant", async (t) => {
+  const port = await freePort();
+  const watched = await Server.start({ env: { ADMIN_PORT: String(port) } });
+  t.after(() => watched.stop());
+  const admin = (path, key) => within(SOON, fetch(`http://127.0.0.1:${port}${path}`, { headers: key ? { authorization: `Bearer ${key}` } : {} }), path);
+  for (const path of ["/health", "/health/live", "/health/ready", "/health/websocket"]) assert.equal((await admin(path)).status, 200, path);
+  for (const key of [undefined, ACME_KEY, "wrong", mint("acme", "ana")]) assert.equal((await admin("/metrics", key)).status, 401, key);
+  assert.equal((await admin("/socket.io/?EIO=4&transport=polling")).status, 404, "no way in for clients");
+  const ana = await Client.join(t, watched, "acme", "ana");
+  const refused = new Client(t, watched.url, { auth: { token: "x" } });
+  await refused.refusal();
+  // Gauges are written at the end of a turn: an answer of the same shard comes after it.
+  await ana.ask("presence", { room: "r" });
+  await watched.api("GET", "acme", "stats");
+  const response = await admin("/metrics", API_KEY);
+  assert.deepEqual([response.status, /^text\/plain/.test(response.headers.get("content-type"))], [200, true]);
+  const text = await response.text();
+  const sum = (name) => [...text.matchAll(new RegExp(`^tenantcast_${name}\\{[^}]*\\} (\\d+)$`, "gm"))].reduce((all, [, number]) => all + Number(number), 0);
+  assert.equal(sum("sessions"), 1, text.slice(0, 2000));
+  assert.ok(text.split("\n").every((line) => /^(# (TYPE|HELP) .*|tenantcast_\w+(\{.*\})? [\d.e+-]+|)$/.test(line)), "Prometheus' text format");
+  assert.doesNotMatch(text, /acme|ana/, "names of tenants and users are no labels");
 });

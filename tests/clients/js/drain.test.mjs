@@ -39,6 +39,23 @@ for (const name of ["SIGTERM", "SIGINT"]) {
   });
 }
 
+test("a polling session whose next poll is still to come is told at it", async (t) => {
+  const server = await Server.start();
+  t.after(() => server.stop());
+  const observer = await Client.join(t, server, "acme", "observer", { reconnection: false });
+  const poll = (sid) => `/socket.io/?EIO=4&transport=polling${sid ? `&sid=${sid}` : ""}`;
+  const { sid } = JSON.parse((await server.fetch(poll())).text.slice(1));
+  await server.fetch(poll(sid), { method: "POST", body: `40${JSON.stringify({ token: mint("acme", "ana") })}` });
+  await observer.next("user:online", ({ user }) => user === "ana");
+  server.signal("SIGTERM");
+  await observer.next("server:draining");
+  const { status, text } = await server.fetch(poll(sid));
+  assert.equal(status, 200);
+  assert.match(text, /42\["server:draining",\{"reconnectAfterMs":\d+\}\]/);
+  assert.match(text, /(^|\x1e)1$/, "and that is all");
+  assert.deepEqual(await within(SOON, server.exited, "the end of the process"), { code: 0, signal: null });
+});
+
 test("the same signal again ends at once", async (t) => {
   const server = await Server.start({ config: "[drain]\ntimeout_ms = 60000\n" });
   t.after(() => server.stop());
