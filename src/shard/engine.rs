@@ -462,7 +462,9 @@ impl Shard {
                 }
             }
             Packet::Binary(bytes) => {
-                if self.paced(key) {
+                // An attachment is part of an event that was counted.
+                self.over_rate = None;
+                if self.sessions[key].assembler.is_waiting() || self.paced(key) {
                     match self.sessions[key].kind {
                         Kind::Raw => self.raw_message(key, Message::Binary(&bytes)),
                         _ => self.socket_io_binary(key, bytes),
