@@ -275,7 +275,11 @@ impl World {
 
     fn http(&mut self, c: usize) -> usize {
         let reuse = self.acting.below(3) > 0;
-        let idle = self.clients[c].poll.as_mut().filter(|_| reuse).and_then(|poll| poll.idle.pop());
+        let conns = &self.conns;
+        let idle = self.clients[c].poll.as_mut().filter(|_| reuse).and_then(|poll| {
+            poll.idle.retain(|conn| !conns[*conn].dead);
+            poll.idle.pop()
+        });
         idle.unwrap_or_else(|| self.dial(c))
     }
 
