@@ -93,6 +93,8 @@ impl Shard {
     /// The peer has answered a ping.
     pub(super) fn pong(&mut self, key: SessionKey) {
         self.sessions[key].beat = Beat::Ping(self.now.at + self.settings.ping_interval);
+        // Nearer than what is armed only where the timeout is longer than the interval.
+        self.arm_deadline(key);
     }
 
     /// Does what the heartbeat is due to. False if it ended the session.

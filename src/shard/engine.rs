@@ -286,7 +286,7 @@ impl Shard {
     }
 
     /// A long-polling request's connection is gone.
-    pub(super) fn abandon(&mut self, from: ReplyTo, sid: Sid) {
+    pub(super) fn abandon(&mut self, from: ReplyTo, sid: Sid, first: bool) {
         match self.sids.get_mut(&sid) {
             Some(Place::Here(key)) => {
                 let key = *key;
@@ -299,8 +299,9 @@ impl Shard {
             }
             Some(Place::Leaving(index)) => self.leaving[*index].later(super::transit::Later::Abandon(from)),
             Some(Place::Moved(to)) => self.out.push(Output::Send { to: *to, parcel: Parcel::Abandon { from, sid } }),
-            Some(Place::Farewell(_)) | None => {
-                if let Some(to) = self.elsewhere(sid, from.shard == self.settings.shard) {
+            Some(Place::Farewell(_)) => {}
+            None => {
+                if let Some(to) = self.elsewhere(sid, first) {
                     self.out.push(Output::Send { to, parcel: Parcel::Abandon { from, sid } });
                 }
             }
@@ -413,7 +414,7 @@ impl Shard {
                     polling.probed = false;
                 }
             }
-            Role::Request(sid) => self.abandon(ReplyTo { shard: self.settings.shard, conn }, sid),
+            Role::Request(sid) => self.abandon(ReplyTo { shard: self.settings.shard, conn }, sid, true),
             Role::Leaving(index, nth) => self.leaving[index].hangup(nth),
         }
     }
@@ -462,7 +463,9 @@ impl Shard {
                 }
             }
             Packet::Binary(bytes) => {
-                if self.paced(key) {
+                // An attachment is part of an event that was counted.
+                self.over_rate = None;
+                if self.sessions[key].assembler.is_waiting() || self.paced(key) {
                     match self.sessions[key].kind {
                         Kind::Raw => self.raw_message(key, Message::Binary(&bytes)),
                         _ => self.socket_io_binary(key, bytes),

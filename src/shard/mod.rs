@@ -261,7 +261,7 @@ impl Shard {
             Parcel::Poll { from, sid } => self.poll(from, sid, false),
             Parcel::Post { from, sid, body } => self.post(from, sid, &body, false),
             Parcel::Call { from, tenant, call } => self.call(from, &tenant, *call),
-            Parcel::Abandon { from, sid } => self.abandon(from, sid),
+            Parcel::Abandon { from, sid } => self.abandon(from, sid, false),
             Parcel::Forget { sid } => {
                 if let Some(Place::Moved(to)) = self.sids.get(&sid) {
                     // Where a refused CONNECT was followed by another tenant's, the way has more than one step.

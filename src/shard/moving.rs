@@ -256,7 +256,7 @@ impl Shard {
             Later::Pong => self.message_on(conn, Message::Pong),
             Later::Poll(from) => self.poll(from, sid, false),
             Later::Post(from, body) => self.post(from, sid, &body, false),
-            Later::Abandon(from) => self.abandon(from, sid),
+            Later::Abandon(from) => self.abandon(from, sid, false),
         }
     }
 

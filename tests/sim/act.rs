@@ -58,7 +58,7 @@ impl World {
     /// Asks again for what was never answered.
     pub fn catch_up(&mut self, c: usize) {
         let client = &self.clients[c];
-        let unsure: Vec<String> = client.rooms.iter().filter(|(room, seat)| !seat.certain && !room.contains(":u") && !room.starts_with("tenant:")).map(|(room, _)| room.clone()).collect();
+        let unsure: Vec<String> = client.rooms.iter().filter(|(room, seat)| !seat.certain && !crate::client::is_automatic(room)).map(|(room, _)| room.clone()).collect();
         if client.pending.is_empty() {
             for room in unsure {
                 self.subscribe(c, room, None);
@@ -126,6 +126,10 @@ impl World {
             here
         });
         let act = chosen.map_or(Act::Publish, |(act, _)| *act);
+        let reads_only = self.clients[c].kind == Some(crate::client::Kind::Events);
+        if reads_only && !matches!(act, Act::Leave | Act::ApiPublish | Act::ApiKick | Act::ApiAsk) {
+            return;
+        }
         let (tenant, user) = (self.clients[c].tenant, self.clients[c].user.clone());
         match act {
             Act::Publish | Act::PublishUnnamed | Act::PublishEphemeral => {

@@ -15,6 +15,7 @@ use tenantcast::wire::api::Call;
 impl World {
     /// A packet on its way to a client; the harness may get at it first.
     pub fn packet(&mut self, c: usize, packet: Packet) {
+        self.show(c, "hears", &packet);
         match self.tampered(c, packet) {
             Verdict::Pass(packets) => packets.into_iter().for_each(|(c, packet)| self.understand(c, packet)),
             Verdict::Swallow => {}
@@ -176,7 +177,8 @@ impl World {
             .rooms
             .iter_mut()
             .filter(|(_, seat)| !seat.certain)
-            .map(|(room, seat)| (room.clone(), seat.at.clone()))
+            // Where the session goes on, it may be in the room already.
+            .map(|(room, seat)| (room.clone(), seat.at.clone().filter(|_| told != Some(true))))
             .collect();
         if client.kind == Some(Kind::Events) {
             for seat in client.rooms.values_mut().filter(|seat| !seat.certain) {
@@ -210,7 +212,7 @@ impl World {
             return self.fail(format!("{who} gets {name} of {}, which it is not in", draft.room));
         };
         if draft.event != name || !self.model.admits(nonce, seat.filter.filter(|_| seat.certain), self.clients[c].role) {
-            return self.fail(format!("{who} gets {name} {nonce}, which is not for it"));
+            return self.fail(format!("{who} gets {name} {nonce}, which is not for it: {draft:?}, {seat:?}"));
         }
         let meta = args.get(1).filter(|meta| meta.is_object());
         let Some(meta) = meta else {
@@ -373,7 +375,14 @@ impl World {
                     *expected.entry(client.user.clone()).or_default() += 1;
                 }
                 if there != expected {
-                    return self.fail(format!("in {room} of {tenant} are {expected:?}, presence says {there:?}"));
+                    let missing: Vec<_> = self
+                        .clients
+                        .iter()
+                        .filter(|client| client.live && client.tenant == tenant && client.rooms.contains_key(&room))
+                        .filter(|client| there.get(&client.user) != expected.get(&client.user))
+                        .map(|client| format!("{} {:?} {:?}", client.name, client.kind, client.main))
+                        .collect();
+                    return self.fail(format!("presence in {room} of {tenant} differs for {missing:?}: {there:?}"));
                 }
                 let (Some(epoch), Some(offset)) = (history["epoch"].as_str(), history["offset"].as_u64()) else { continue };
                 for c in 0..self.clients.len() {

@@ -96,6 +96,11 @@ pub struct Client {
     pub refused: u32,
 }
 
+/// Nobody asks for these.
+pub fn is_automatic(room: &str) -> bool {
+    room.starts_with("tenant:") || room.starts_with("user:")
+}
+
 impl World {
     pub fn token(&mut self, c: usize, good: bool) -> String {
         let client = &self.clients[c];
@@ -108,7 +113,8 @@ impl World {
             user: &user,
             roles: &[client.role.to_owned()],
             permissions: &["publish".to_owned()],
-            ttl: Some(Duration::from_secs(self.swarm.token_s)),
+            // When all is calm nobody is to be found between two sessions.
+            ttl: Some(Duration::from_secs(if self.calm { 7200 } else { self.swarm.token_s })),
             ..Mint::default()
         };
         mint(&claims, &self.keys, &self.policy, self.now.unix).expect("a shared secret signs")
@@ -133,7 +139,7 @@ impl World {
         let client = &mut self.clients[c];
         client.admitted = matches!(kind, Kind::Plain | Kind::Events) && !hostile;
         if kind == Kind::Events {
-            rooms = client.rooms.keys().filter(|room| !room.contains(':')).map(|room| room.as_str().into()).collect();
+            rooms = client.rooms.keys().filter(|room| !is_automatic(room)).map(|room| room.as_str().into()).collect();
             last = client.last.as_deref().map(Into::into);
         }
         match kind {
@@ -143,6 +149,14 @@ impl World {
         self.send(conn, Up::Open(wire, token, rooms, last));
         // A client gives up on a connection that never comes about.
         self.wake_client(c, 20_000);
+    }
+
+    /// With `SIM_CLIENT=n` what this client says and hears is printed.
+    pub fn show(&self, c: usize, what: &str, text: &dyn std::fmt::Debug) {
+        if self.shown == Some(c) {
+            let text: String = format!("{text:?}").chars().take(400).collect();
+            eprintln!("{:?} {} {what} {text}", Duration::from_micros(self.now.at.0), self.clients[c].name);
+        }
     }
 
     /// Lets go of every connection.
@@ -161,6 +175,7 @@ impl World {
 
     /// The session is over: what was asked stays unanswered, and the client comes back.
     pub fn lost(&mut self, c: usize) {
+        self.show(c, "is cut off", &self.clients[c].last);
         self.leave_transport(c);
         let client = &mut self.clients[c];
         client.epoch += 1;
@@ -174,7 +189,7 @@ impl World {
             }
         }
         if !client.gone {
-            let after = if self.calm { 100 } else { self.acting.below(6000) };
+            let after = if self.calm { 1000 } else { self.acting.below(6000) };
             self.wake_client(c, after);
         }
     }
@@ -260,7 +275,11 @@ impl World {
 
     fn http(&mut self, c: usize) -> usize {
         let reuse = self.acting.below(3) > 0;
-        let idle = self.clients[c].poll.as_mut().filter(|_| reuse).and_then(|poll| poll.idle.pop());
+        let conns = &self.conns;
+        let idle = self.clients[c].poll.as_mut().filter(|_| reuse).and_then(|poll| {
+            poll.idle.retain(|conn| !conns[*conn].dead);
+            poll.idle.pop()
+        });
         idle.unwrap_or_else(|| self.dial(c))
     }
 
@@ -379,6 +398,7 @@ impl World {
 
     /// One Engine.IO packet, or a text of `/ws`.
     pub fn say(&mut self, c: usize, text: String) {
+        self.show(c, "says", &text);
         if let Some(conn) = self.clients[c].main {
             return self.send(conn, Up::Text(text));
         }

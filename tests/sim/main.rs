@@ -86,7 +86,7 @@ fn run(swarm: Swarm, tamper: Option<Tamper>) -> Outcome {
         world.drain();
     }
     world.everybody_leaves();
-    world.run(Duration::from_secs(4200));
+    world.run(Duration::from_secs(8000));
     if world.violation.is_none() {
         world.check_empty();
     }
@@ -121,6 +121,9 @@ fn seeds() {
             model.slow,
         ];
         total.iter_mut().zip(numbers).for_each(|(total, number)| *total += number);
+        if outcome.world.steps > 3_000_000 {
+            eprintln!("seed {seed}: {} steps", outcome.world.steps);
+        }
         if let Some(what) = outcome.violation {
             let what = &what[..what.floor_char_boundary(1500)];
             failures.push(format!("seed {seed}, {what}\n  {swarm:?}\n  again: SIM_SEED={seed} cargo test --test sim -- seeds\n"));
