@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import WebSocket from "ws";
 import { Client, SECRET, SOON, Server, Wire, mint, now, sign, within } from "./harness.mjs";
 
 let server;
@@ -65,6 +66,32 @@ test("every client upgrades, wherever its session began and its tenant lives", a
     client.socket.disconnect();
   }
   assert.deepEqual(outcomes.filter((outcome) => outcome !== "upgraded"), []);
+});
+
+test("an upgrade that races its session's move is answered", async () => {
+  // CONNECT moves a session to its tenant's shard; the probe is on its way on another connection at that moment.
+  const poll = (sid) => `/socket.io/?EIO=4&transport=polling${sid ? `&sid=${sid}` : ""}`;
+  const race = async (n) => {
+    const { sid } = JSON.parse((await server.fetch(poll())).text.slice(1));
+    const probe = new WebSocket(server.url.replace("http", "ws") + poll(sid).replace("polling", "websocket"));
+    const answered = new Promise((resolve) => {
+      probe.on("open", () => probe.send("2probe"));
+      probe.on("message", (data) => resolve(data.toString()));
+      probe.on("error", (error) => resolve(error.message));
+    });
+    const body = `40${JSON.stringify({ token: mint(`race-${n}`, "ana") })}`;
+    const [posted, polled] = await Promise.all([server.fetch(poll(sid), { method: "POST", body }), server.fetch(poll(sid))]);
+    assert.deepEqual([posted.status, polled.status], [200, 200]);
+    const outcome = await within(3000, answered, "an answer").catch((error) => error.message);
+    probe.terminate();
+    return outcome;
+  };
+  const outcomes = {};
+  for (let n = 0; n < 400; n++) {
+    const outcome = await race(n);
+    outcomes[outcome] = (outcomes[outcome] ?? 0) + 1;
+  }
+  assert.deepEqual(outcomes, { "3probe": 400 });
 });
 
 test("polling cannot go on beside its own WebSocket", async (t) => {
