@@ -60,7 +60,7 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::Tcp
     Ok(listeners)
 }
 
-/// Accepts until the shard drains; the admin port until it ends.
+/// Accepts until the drained node has nobody left who might come for a last answer; the admin port until it ends.
 pub fn spawn(plane: Rc<Plane>, listener: std::net::TcpListener, admin: bool) {
     glommio::spawn_local(accept_all(plane, listener, admin)).detach();
 }
@@ -98,7 +98,7 @@ async fn accept_all(plane: Rc<Plane>, listener: std::net::TcpListener, admin: bo
     }
 }
 
-/// Waits for a connection; none when the shard drains.
+/// Waits for a connection; none when its port is closed.
 async fn next(plane: &Plane, listener: &TcpListener, admin: bool) -> Option<io::Result<TcpStream>> {
     let mut accept = pin!(listener.shared_accept());
     poll_fn(|cx| {
@@ -107,7 +107,7 @@ async fn next(plane: &Plane, listener: &TcpListener, admin: bool) -> Option<io::
         }
         let mut state = plane.state.borrow_mut();
         // What the kernel has queued is taken before the listener closes and resets it.
-        if state.ending || state.draining && !admin {
+        if state.ending || state.closed && !admin {
             return Poll::Ready(None);
         }
         if !state.acceptors.iter().any(|waker| waker.will_wake(cx.waker())) {

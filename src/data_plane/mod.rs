@@ -144,6 +144,8 @@ struct State {
     deadlines: Wheel<ConnKey>,
     counts: PlaneCounts,
     draining: bool,
+    /// The public port accepts nobody any more.
+    closed: bool,
     /// The shard's run is over.
     ending: bool,
     /// Accepting tasks, to be told that it is over.

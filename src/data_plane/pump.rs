@@ -29,6 +29,7 @@ use crate::base::{
 };
 use crate::shard::{
     Shard,
+    count::Count as ShardCount,
     io::{Hangup, Input, Open, Output, Parcel, Wire},
     transit::Transit,
 };
@@ -311,9 +312,6 @@ impl Pump {
         }
         self.drain_until = Some(now.at + timeout);
         state.draining = true;
-        for acceptor in std::mem::take(&mut state.acceptors) {
-            acceptor.wake();
-        }
         let idle: Vec<ConnKey> =
             state.conns.iter().filter(|(_, conn)| conn.is_idle() && !conn.admin).map(|(key, _)| key).collect();
         for key in idle {
@@ -324,12 +322,21 @@ impl Pump {
 
     fn look_at_drain(&mut self, state: &mut State, now: Now) {
         let Some(until) = self.drain_until else { return };
-        let drained =
-            self.shard.is_empty() && self.mesh.spilled() == 0 && state.conns.iter().all(|(_, conn)| conn.admin);
+        // A long-polling client between two requests comes with a new connection, to any shard, to hear that it is over. New sessions are
+        // refused meanwhile.
+        let sum = |number| self.plane.bridge.gauges.sum(number);
+        let all = u64::from(self.plane.bridge.shards());
+        if !state.closed && sum(in_row(Count::Draining)) == all && sum(ShardCount::Farewells as usize) == 0 {
+            state.closed = true;
+            for acceptor in std::mem::take(&mut state.acceptors) {
+                acceptor.wake();
+            }
+        }
+        let drained = state.closed
+            && self.shard.is_empty() && self.mesh.spilled() == 0 && state.conns.iter().all(|(_, conn)| conn.admin);
         state.counts.set(Count::Drained, usize::from(drained));
         // Others may still want something of this shard: all end together. The admin port tells how far they are.
-        let others = self.plane.bridge.gauges.sum(in_row(Count::Drained));
-        if drained && others == u64::from(self.plane.bridge.shards()) {
+        if drained && sum(in_row(Count::Drained)) == all {
             self.ended = self.ended.or(Some(Ended::Drained));
         } else if now.at >= until {
             self.ended = self.ended.or(Some(Ended::TimedOut));

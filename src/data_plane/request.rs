@@ -160,8 +160,9 @@ fn open(request: Request, wire: Wire, address: IpAddr, from: ReplyTo, exchange: 
     let query = request.query();
     let upgrade = request.upgrade.as_ref();
     exchange.accept = upgrade.map(|upgrade| upgrade.accept);
-    let offered = upgrade.and_then(|upgrade| upgrade.protocols.as_deref()).and_then(offered_token);
-    if offered.is_some() {
+    let protocols = upgrade.and_then(|upgrade| upgrade.protocols.as_deref());
+    let offered = protocols.and_then(offered_token);
+    if protocols.is_some_and(|protocols| protocols.split(',').any(|name| name.trim() == "bearer")) {
         // Browsers drop a connection whose answer names none of the protocols they offered.
         exchange.protocol = Some("bearer");
     }

@@ -18,6 +18,8 @@ counts! {
     Tenants "tenants";
     /// Gauge.
     Rooms "rooms";
+    /// Gauge: long-polling sessions that are closed and have not fetched their last packets.
+    Farewells "farewells";
     SessionsOpened "sessions_opened_total";
     SessionsMovedIn "sessions_moved_in_total";
     SessionsMovedOut "sessions_moved_out_total";

@@ -104,6 +104,7 @@ impl Shard {
                     Some(to) => self.answer_poll(to, packets),
                     None if told => {
                         self.sids.insert(session.sid, Place::Farewell(packets.into()));
+                        self.counts.add(Count::Farewells, 1);
                         self.timers.arm(self.now.at + Duration::from_secs(30), Timer::Farewell(session.sid));
                         self.outbox.close(slot(key));
                         self.release(session.address, session.crowded);

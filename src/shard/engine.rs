@@ -184,6 +184,7 @@ impl Shard {
             Some(Place::Moved(to)) => self.out.push(Output::Send { to: *to, parcel: Parcel::Poll { from, sid } }),
             Some(Place::Farewell(_)) => {
                 if let Some(Place::Farewell(packets)) = self.sids.remove(&sid) {
+                    self.counts.down(Count::Farewells);
                     self.forget_elsewhere(sid);
                     self.answer_poll(from, packets.into_vec());
                 }

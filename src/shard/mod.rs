@@ -385,7 +385,7 @@ impl Shard {
 
     /// Nobody is left: a drained shard may stop.
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty() && self.leaving.is_empty()
+        self.sessions.is_empty() && self.leaving.is_empty() && self.counts.get(Count::Farewells) == 0
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
@@ -436,6 +436,7 @@ impl Shard {
                 Timer::Farewell(sid) => {
                     if let Some(Place::Farewell(_)) = self.sids.get(&sid) {
                         self.sids.remove(&sid);
+                        self.counts.down(Count::Farewells);
                         self.forget_elsewhere(sid);
                     }
                 }
