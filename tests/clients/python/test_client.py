@@ -42,6 +42,7 @@ class Clients(unittest.TestCase):
             "PORT": "0",
             "ADMIN_PORT": "0",
             "SHARDS": "2",
+            "TENANTCAST_DRAIN__TIMEOUT_MS": "3000",
             "JWT_SECRET": SECRET,
         }
         cls.server = subprocess.Popen([BIN, "serve"], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
