@@ -127,6 +127,8 @@ pub struct Outbox {
     queues: Vec<Queue>,
     /// Slots with something to write, in the order they got it.
     dirty: Vec<u32>,
+    /// Slots that were listed in this turn.
+    taken: Vec<u32>,
     /// The bytes of the last write that had to be put together, and the frames they are of: neighbours in a room mostly have the same list.
     joined: Vec<u8>,
     joined_of: SmallVec<[u16; 8]>,
@@ -243,6 +245,10 @@ impl Outbox {
         backlogs.map(|backlog| (backlog.bytes - backlog.sent).saturating_sub(backlog.granted)).max().unwrap_or(0)
     }
 
+    pub fn has_backlog(&self, slot: u32) -> bool {
+        self.queues[slot as usize].backlog.is_some()
+    }
+
     /// Whether the connection has said that it takes nothing now.
     pub fn is_full(&self, slot: u32) -> bool {
         self.queues[slot as usize].backlog.as_ref().is_some_and(|backlog| backlog.full)
@@ -254,6 +260,7 @@ impl Outbox {
         for slot in &dirty {
             self.queues[*slot as usize].listed = false;
         }
+        self.taken.extend_from_slice(&dirty);
         dirty
     }
 
@@ -425,6 +432,10 @@ impl Outbox {
     pub fn end_turn(&mut self) {
         for position in 0..self.dirty.len() {
             self.absorb(self.dirty[position]);
+        }
+        // Who was to be written and was not: a connection may be blocked by bytes that are not the shard's.
+        while let Some(slot) = self.taken.pop() {
+            self.absorb(slot);
         }
         self.frames.clear();
         self.joined_of.clear();
