@@ -17,10 +17,11 @@ struct Rig {
     chance: Chance,
     shards: Vec<Shard>,
     now: Now,
+    opened: u32,
     outputs: Vec<(usize, Output)>,
     tokens: Vec<String>,
     sids: Vec<Sid>,
-    parted: Vec<(Box<Transit>, SmallVec<[ConnKey; 2]>)>,
+    parted: Vec<(ShardId, Box<Transit>, SmallVec<[ConnKey; 2]>)>,
 }
 
 impl Rig {
@@ -51,11 +52,12 @@ impl Rig {
                 Shard::new(settings, default_app(["/", "/chat"]), [seed ^ n; 32])
             })
             .collect();
-        Rig { chance: Chance::new([seed; 32]), shards, now, outputs: Vec::new(), tokens, sids: Vec::new(), parted: Vec::new() }
+        Rig { chance: Chance::new([seed; 32]), shards, now, opened: 0, outputs: Vec::new(), tokens, sids: Vec::new(), parted: Vec::new() }
     }
 
     fn conn(&mut self) -> ConnKey {
-        ConnKey::new(self.chance.below(40) as u32, self.chance.below(3) as u32)
+        let newest = self.opened.saturating_sub(self.chance.below(40) as u32);
+        ConnKey::new(newest, u32::from(self.chance.below(20) == 0))
     }
 
     fn sid(&mut self) -> Sid {
@@ -91,7 +93,10 @@ impl Rig {
         }
     }
 
-    fn open(&mut self, conn: ConnKey, shard: usize) -> Open {
+    /// A request on a connection of its own: a data plane hands no key out twice.
+    fn open(&mut self, shard: usize) -> Open {
+        self.opened += 1;
+        let conn = ConnKey::new(self.opened, 0);
         let sid = self.sid();
         let wires = [Wire::Polling, Wire::WebSocket, Wire::Probe(sid), Wire::Plain, Wire::Events, Wire::RawPolling, Wire::RawWebSocket, Wire::Bare];
         let wire = wires[self.chance.below(8) as usize];
@@ -110,13 +115,15 @@ impl Rig {
     }
 
     fn input(&mut self) {
-        let shard = self.chance.below(2) as usize;
+        let mut shard = self.chance.below(2) as usize;
         let conn = self.conn();
-        let from = ReplyTo { shard: ShardId(self.chance.below(2) as u8), conn };
+        // A request comes on a connection that is nothing else.
+        self.opened += 1;
+        let from = ReplyTo { shard: ShardId(self.chance.below(2) as u8), conn: ConnKey::new(self.opened, 0) };
         let (sid, text) = (self.sid(), self.text());
         let (now, mut outputs) = (self.now, Vec::new());
         let binary = text.clone().into_bytes();
-        let open = Box::new(self.open(conn, shard));
+        let mut open = Box::new(self.open(shard));
         let tenant = TenantId::parse(["t0", "t1", "t2", "nobody"][self.chance.below(4) as usize]).unwrap();
         let room = || "r".into();
         let call = match self.chance.below(7) {
@@ -140,7 +147,10 @@ impl Rig {
             12 => Input::Hangup { conn, cause: Hangup::Broken },
             13 => Input::Writable { conn },
             14 => Input::Parcel(match self.chance.below(6) {
-                0 => Parcel::Open(open),
+                0 => {
+                    open.wire = Wire::Polling;
+                    Parcel::Open(open)
+                }
                 1 => Parcel::Poll { from, sid },
                 2 => Parcel::Post { from, sid, body: text.as_str().into() },
                 3 => Parcel::Call { from, tenant, call },
@@ -148,8 +158,9 @@ impl Rig {
                 _ => Parcel::Forget { sid },
             }),
             _ => match self.parted.pop() {
-                // A session lands somewhere, with or without its connections.
-                Some((transit, conns)) => {
+                // With or without its connections.
+                Some((to, transit, conns)) => {
+                    shard = to.index();
                     let whole = matches!(*transit, Transit::Opening(_)) || self.chance.below(2) == 0;
                     Input::Arrive { transit, conns: if whole { conns } else { SmallVec::new() } }
                 }
@@ -184,7 +195,7 @@ impl Rig {
                     let sid = body.strip_prefix("0{\"sid\":\"").and_then(|rest| rest.get(..20)).and_then(Sid::parse);
                     self.sids.extend(sid);
                 }
-                Output::Handoff { transit, conns, .. } => self.parted.push((transit, conns)),
+                Output::Handoff { to, transit, conns } => self.parted.push((to, transit, conns)),
                 Output::Send { to, parcel } => {
                     assert_ne!(to.index(), from, "nobody sends parcels to itself");
                     let mut outputs = Vec::new();
@@ -224,10 +235,10 @@ fn a_shard_survives_anything_and_forgets_it() {
         }
         rig.turn(0);
         rig.turn(1);
-        for (index, generation) in (0..40).flat_map(|index| (0..3).map(move |generation| (index, generation))) {
+        for index in 0..=rig.opened {
             for shard in 0..2 {
                 let (now, mut outputs) = (rig.now, Vec::new());
-                let conn = ConnKey::new(index, generation);
+                let conn = ConnKey::new(index, 0);
                 rig.shards[shard].handle(now, Input::Hangup { conn, cause: Hangup::Closed }, &mut outputs);
                 rig.settle(shard, outputs);
             }
