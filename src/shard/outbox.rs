@@ -252,6 +252,10 @@ impl Outbox {
         backlogs.map(|backlog| (backlog.bytes - backlog.sent).saturating_sub(backlog.granted)).max().unwrap_or(0)
     }
 
+    pub fn has_backlog(&self, slot: u32) -> bool {
+        self.queues[slot as usize].backlog.is_some()
+    }
+
     /// Whether the connection has said that it takes nothing now.
     pub fn is_full(&self, slot: u32) -> bool {
         self.queues[slot as usize].backlog.as_ref().is_some_and(|backlog| backlog.full)

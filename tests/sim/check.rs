@@ -173,10 +173,19 @@ impl World {
             seat.at = None;
         }
         seat.certain = true;
+        // It may have been asked for between CONNECT and this greeting.
+        let asked: Vec<String> = client
+            .pending
+            .values()
+            .filter_map(|request| match request {
+                Request::Subscribe { room, .. } => Some(room.clone()),
+                _ => None,
+            })
+            .collect();
         let again: Vec<(String, Option<(String, u64)>)> = client
             .rooms
             .iter_mut()
-            .filter(|(_, seat)| !seat.certain)
+            .filter(|(room, seat)| !seat.certain && !asked.contains(*room))
             // Where the session goes on, it may be in the room already.
             .map(|(room, seat)| (room.clone(), seat.at.clone().filter(|_| told != Some(true))))
             .collect();
@@ -249,10 +258,6 @@ impl World {
         let Some(seat) = client.rooms.get_mut(&spot.room) else { return };
         let before = seat.at.replace((spot.epoch.clone(), spot.offset));
         let Some((epoch, offset)) = before.filter(|_| seat.certain || replaying) else { return };
-        if epoch != spot.epoch && offset == 0 {
-            // Nothing was ever published there: the room was forgotten with its last member, and nothing with it.
-            return;
-        }
         if epoch != spot.epoch {
             return self.fail(format!("{who} was at {epoch} {offset}, and is at {spot:?}"));
         }

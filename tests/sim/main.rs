@@ -23,7 +23,7 @@ use tenantcast::base::time::Duration;
 use world::World;
 
 /// Runs in a set nobody chose: about half a minute of one core in the dev profile.
-const RUNS: u64 = 40;
+const RUNS: u64 = 100;
 
 struct Outcome {
     violation: Option<String>,

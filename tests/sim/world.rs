@@ -577,6 +577,12 @@ impl World {
         if std::mem::replace(&mut self.conns[conn].speaks, true) {
             self.fail("one connection was answered twice");
         }
+        if self.swarm.stall_every_ms > 0 && !self.calm && self.net.below(20) == 0 {
+            // The data plane's own bytes, the answer itself, do not all go out: nothing of the shard's is asked for meanwhile.
+            self.conns[conn].blocked = true;
+            let at = self.now.at.0 + self.net.below(3_000_000);
+            self.schedule(at, Event::Up(conn, Up::Writable));
+        }
         self.deliver(conn, down);
     }
 
