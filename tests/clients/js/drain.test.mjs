@@ -1,0 +1,91 @@
+// The end of a process, and the next one on the same port.
+
+import assert from "node:assert/strict";
+import net from "node:net";
+import { once } from "node:events";
+import { test } from "node:test";
+import { Client, Events, Plain, SOON, Server, freePort, mint, within } from "./harness.mjs";
+
+for (const name of ["SIGTERM", "SIGINT"]) {
+  test(`${name}: everyone is told when to come back, the process ends with 0, and the clients find the next one`, async (t) => {
+    const port = await freePort();
+    const first = await Server.start({ port });
+    t.after(() => first.stop());
+    const clients = [
+      await Client.join(t, first, "acme", "ana"),
+      await Client.join(t, first, "acme", "ben", { transports: ["polling"] }),
+      await Client.join(t, first, "globex", "cat", { transports: ["polling", "websocket"] }),
+    ];
+    const plain = await Plain.join(t, first, "acme", "dan");
+    const stream = new Events(t, first, { token: mint("acme", "eve") });
+    await stream.next("connected");
+    first.signal(name);
+    for (const client of clients) {
+      const { reconnectAfterMs } = await client.next("server:draining");
+      assert.ok(Number.isInteger(reconnectAfterMs) && reconnectAfterMs >= 0, String(reconnectAfterMs));
+      await client.disconnected();
+    }
+    assert.equal(typeof (await plain.next("server:draining")).reconnectAfterMs, "number");
+    assert.deepEqual(await plain.close(), { code: 4503, reason: { message: "the server is shutting down, come back", data: { code: "server_draining" } } });
+    await stream.next("server:draining");
+    await within(SOON, stream.ended, "the end of the stream");
+    assert.deepEqual(await within(SOON, first.exited, "the end of the process"), { code: 0, signal: null });
+    const second = await Server.start({ port });
+    t.after(() => second.stop());
+    for (const client of clients) {
+      const welcome = await client.next("connected");
+      assert.equal(welcome.recovered, false, "a new process has no history, and says so");
+    }
+  });
+}
+
+test("a polling session whose next poll is still to come is told at it", async (t) => {
+  const server = await Server.start();
+  t.after(() => server.stop());
+  const observer = await Client.join(t, server, "acme", "observer", { reconnection: false });
+  const poll = (sid) => `/socket.io/?EIO=4&transport=polling${sid ? `&sid=${sid}` : ""}`;
+  const { sid } = JSON.parse((await server.fetch(poll())).text.slice(1));
+  await server.fetch(poll(sid), { method: "POST", body: `40${JSON.stringify({ token: mint("acme", "ana") })}` });
+  await observer.next("user:online", ({ user }) => user === "ana");
+  server.signal("SIGTERM");
+  await observer.next("server:draining");
+  const { status, text } = await server.fetch(poll(sid));
+  assert.equal(status, 200);
+  assert.match(text, /42\["server:draining",\{"reconnectAfterMs":\d+\}\]/);
+  assert.match(text, /(^|\x1e)1$/, "and that is all");
+  assert.deepEqual(await within(SOON, server.exited, "the end of the process"), { code: 0, signal: null });
+});
+
+test("the same signal again ends at once", async (t) => {
+  const server = await Server.start({ config: "[drain]\ntimeout_ms = 60000\n" });
+  t.after(() => server.stop());
+  const ana = await Client.join(t, server, "acme", "ana");
+  // A reader that does not read holds the drain up.
+  const stuck = net.connect(server.port, "127.0.0.1");
+  t.after(() => stuck.destroy());
+  stuck.on("error", () => {});
+  await once(stuck, "connect");
+  stuck.write(`GET /events?rooms=big&token=${mint("acme", "stuck")} HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+  await ana.next("user:online", ({ user }) => user === "stuck");
+  await once(stuck, "readable");
+  for (let n = 0; n < 8; n++) await server.publish("acme", { room: "big", type: "x", data: "x".repeat(900_000), ephemeral: true });
+  server.signal("SIGTERM");
+  await ana.next("server:draining");
+  const asked = Date.now();
+  server.signal("SIGTERM");
+  const { code, signal } = await within(5000, server.exited, "the end of the process");
+  assert.ok(code === 143 || code === 0 || signal === "SIGTERM", `${code} ${signal}`);
+  assert.ok(Date.now() - asked < 5000);
+});
+
+test("nobody new while it drains", async (t) => {
+  const server = await Server.start({ config: "[drain]\ntimeout_ms = 60000\n" });
+  t.after(() => server.stop());
+  assert.equal((await server.fetch("/health/ready")).status, 200);
+  const ana = await Client.join(t, server, "acme", "ana", { reconnection: false });
+  server.signal("SIGTERM");
+  await ana.next("server:draining");
+  const answer = await fetch(`${server.url}/socket.io/?EIO=4&transport=polling`).then((response) => response.status, () => "refused");
+  assert.ok(answer === 503 || answer === "refused", String(answer));
+  assert.deepEqual(await within(SOON, server.exited, "the end of the process"), { code: 0, signal: null });
+});

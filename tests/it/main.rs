@@ -1,0 +1,11 @@
+//! The real process over real sockets: what peers may throw at it, what it costs, what it says.
+//!
+//! Every test starts its own server and asks after each attack: is it alive, does it answer, has it given back what it took? Nothing here
+//! knows the inside of the server; tokens come from `tenantcast token`.
+
+mod churn;
+mod command;
+mod hostile;
+mod peer;
+mod secrets;
+mod server;
