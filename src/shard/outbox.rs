@@ -225,7 +225,8 @@ impl Outbox {
     /// Puts a session on the list to write, whether or not it got something this turn.
     pub fn list(&mut self, slot: u32) {
         let queue = &mut self.queues[slot as usize];
-        if !queue.listed && !(queue.turn.is_empty() && queue.backlog.is_none()) {
+        let waits = !queue.turn.is_empty() || queue.backlog.is_some();
+        if waits && !queue.listed {
             queue.listed = true;
             self.dirty.push(slot);
         }
