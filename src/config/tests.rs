@@ -1,3 +1,5 @@
+//! Configuration from files, environment and flags, and every error it can have.
+
 use super::*;
 use std::collections::BTreeSet;
 

@@ -1,3 +1,5 @@
+//! Tokens made and checked: keys, algorithms, claims, times.
+
 use super::*;
 use crate::base::chance::Chance;
 use crate::base::limit::TENANT_BYTES_MAX;
