@@ -31,7 +31,16 @@ pub fn mutate(chance: &mut Chance, corpus: &[&[u8]]) -> Vec<u8> {
             }
             6 => {
                 let odd: [&[u8]; 10] = [
-                    b"\0", b"\xff\xff", b"\r\n", b"\"", b"\\u0000", b"18446744073709551616", b"{\"a\":[", b"\xf0\x9f", b"%00", b"\x1e",
+                    b"\0",
+                    b"\xff\xff",
+                    b"\r\n",
+                    b"\"",
+                    b"\\u0000",
+                    b"18446744073709551616",
+                    b"{\"a\":[",
+                    b"\xf0\x9f",
+                    b"%00",
+                    b"\x1e",
                 ];
                 let part = pick(chance, &odd).to_vec();
                 bytes.splice(at..at, part);

@@ -52,7 +52,16 @@ impl Rig {
                 Shard::new(settings, default_app(["/", "/chat"]), [seed ^ n; 32])
             })
             .collect();
-        Rig { chance: Chance::new([seed; 32]), shards, now, opened: 0, outputs: Vec::new(), tokens, sids: Vec::new(), parted: Vec::new() }
+        Rig {
+            chance: Chance::new([seed; 32]),
+            shards,
+            now,
+            opened: 0,
+            outputs: Vec::new(),
+            tokens,
+            sids: Vec::new(),
+            parted: Vec::new(),
+        }
     }
 
     fn conn(&mut self) -> ConnKey {
@@ -63,7 +72,11 @@ impl Rig {
     fn sid(&mut self) -> Sid {
         match self.chance.below(4) {
             0 => Sid::new(NodeId(self.chance.below(2) as u16), ShardId(self.chance.below(3) as u8), &mut self.chance),
-            n => self.sids.get((n * 1000) as usize % self.sids.len().max(1)).copied().unwrap_or_else(|| Sid::new(NodeId(0), ShardId(0), &mut self.chance)),
+            n => self
+                .sids
+                .get((n * 1000) as usize % self.sids.len().max(1))
+                .copied()
+                .unwrap_or_else(|| Sid::new(NodeId(0), ShardId(0), &mut self.chance)),
         }
     }
 
@@ -82,7 +95,12 @@ impl Rig {
             "426[\"status\",{\"status\":\"offline\"}]",
             "451-[\"x\",{\"_placeholder\":true,\"num\":0}]",
             "{\"event\":\"subscribe\",\"data\":{\"rooms\":[\"r\"]},\"id\":1}",
-            "2probe", "5", "3", "1", "41", "6",
+            "2probe",
+            "5",
+            "3",
+            "1",
+            "41",
+            "6",
         ];
         match self.chance.below(3) {
             0 => {
@@ -98,7 +116,16 @@ impl Rig {
         self.opened += 1;
         let conn = ConnKey::new(self.opened, 0);
         let sid = self.sid();
-        let wires = [Wire::Polling, Wire::WebSocket, Wire::Probe(sid), Wire::Plain, Wire::Events, Wire::RawPolling, Wire::RawWebSocket, Wire::Bare];
+        let wires = [
+            Wire::Polling,
+            Wire::WebSocket,
+            Wire::Probe(sid),
+            Wire::Plain,
+            Wire::Events,
+            Wire::RawPolling,
+            Wire::RawWebSocket,
+            Wire::Bare,
+        ];
         let wire = wires[self.chance.below(8) as usize];
         let token = self.tokens[self.chance.below(self.tokens.len() as u64) as usize].as_str().into();
         Open {
@@ -187,7 +214,8 @@ impl Rig {
             let take = if self.chance.below(4) == 0 { self.chance.below(len as u64 + 1) as usize } else { len };
             self.shards[shard].wrote(now, conn, take, &mut outputs);
         }
-        let outputs = std::mem::take(&mut self.outputs).into_iter().chain(outputs.into_iter().map(|output| (shard, output)));
+        let outputs =
+            std::mem::take(&mut self.outputs).into_iter().chain(outputs.into_iter().map(|output| (shard, output)));
         for (from, output) in outputs.collect::<Vec<_>>() {
             match output {
                 Output::Respond { response, .. } => {

@@ -132,7 +132,8 @@ fn tokens_keys_and_patterns() {
         }
         let jwks = mutate(&mut chance, &[br#"{"keys":[{"kty":"oct","k":"AAAA"},{"kty":"RSA","n":"AQAB","e":"AQAB"},{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}"#]);
         let _ = Keys::from_jwks(&String::from_utf8_lossy(&jwks));
-        let pem = mutate(&mut chance, &[include_bytes!("../keys/ec.public.pem"), include_bytes!("../keys/rsa.public.pem")]);
+        let pem =
+            mutate(&mut chance, &[include_bytes!("../keys/ec.public.pem"), include_bytes!("../keys/rsa.public.pem")]);
         let _ = Keys::from_public_pem(&String::from_utf8_lossy(&pem));
     }
 }
@@ -150,7 +151,17 @@ fn api_requests() {
         br#"[{"type":"a","user":"u"},{"type":"b","entity":{"type":"t","id":"1"},"data":null}]"#,
         b"[]",
     ];
-    let paths = ["events", "rooms", "rooms/a%2Fb/history?since=1-2&limit=3", "rooms/r/presence", "users/u", "stats", "cache/a/b", "jobs", ""];
+    let paths = [
+        "events",
+        "rooms",
+        "rooms/a%2Fb/history?since=1-2&limit=3",
+        "rooms/r/presence",
+        "users/u",
+        "stats",
+        "cache/a/b",
+        "jobs",
+        "",
+    ];
     let mut chance = Chance::new([15; 32]);
     for n in 0..rounds(30_000) {
         let method = ["GET", "POST", "DELETE"][chance.below(3) as usize];

@@ -126,10 +126,13 @@ fn seeds() {
         }
         if let Some(what) = outcome.violation {
             let what = &what[..what.floor_char_boundary(1500)];
-            failures.push(format!("seed {seed}, {what}\n  {swarm:?}\n  again: SIM_SEED={seed} cargo test --test sim -- seeds\n"));
+            failures.push(format!(
+                "seed {seed}, {what}\n  {swarm:?}\n  again: SIM_SEED={seed} cargo test --test sim -- seeds\n"
+            ));
         }
     }
-    let names = ["steps", "events", "acknowledged", "delivered", "recovered", "not recovered", "moved", "upgraded", "slow"];
+    let names =
+        ["steps", "events", "acknowledged", "delivered", "recovered", "not recovered", "moved", "upgraded", "slow"];
     eprintln!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
     if env("SIM_SEED").is_none() && env("SIM_RUNS").is_none() {
