@@ -56,6 +56,10 @@ fn populate(world: &mut World) {
             hostile: chance.below(100) < world.swarm.hostile,
             ..Client::default()
         };
+        // It is in these by itself, from CONNECT on: before the greeting that says so.
+        for room in [format!("tenant:t{tenant}"), format!("user:{}", client.user)] {
+            client.rooms.insert(room, Seat::default());
+        }
         if kind == Kind::Events {
             for room in act::ROOMS.iter().filter(|room| **room != "f0" && chance.below(2) == 0) {
                 client.rooms.insert((*room).to_owned(), Seat::default());
