@@ -49,9 +49,12 @@ test("events_per_second: over the rate is refused, a flood is closed", async (t)
   assert.ok(refused.length >= 1 && refused.length <= 7, `${refused.length} refused`);
   assert.ok(answers.slice(0, 15).every(({ ok }) => ok));
   assert.equal(ana.socket.connected, true);
-  for (let n = 0; n < 100; n++) ana.socket.emit("presence", { room: "r" });
-  assert.equal((await ana.next("error")).code, "rate_limited");
-  await ana.disconnected();
+  const poller = await Client.join(t, server, "acme", "poller", { reconnection: false, transports: ["polling"] });
+  for (const client of [ana, poller]) {
+    for (let n = 0; n < 100; n++) client.socket.emit("presence", { room: "r" });
+    assert.equal((await client.next("error")).code, "rate_limited");
+    await client.disconnected();
+  }
   const plain = await Plain.join(t, server, "acme", "ben");
   for (let n = 0; n < 200; n++) plain.send({ event: "presence", data: { room: "r" } });
   const { code, reason } = await plain.close();
@@ -170,15 +173,16 @@ test("handshakes_per_second_per_address", async (t) => {
 
 // Tokens.
 
-for (const join of [Client.join, Plain.join]) {
-  const wire = join === Client.join ? "Socket.IO" : "/ws";
+const polling = (t, server, tenant, user, options) => Client.join(t, server, tenant, user, { transports: ["polling"], ...options });
+
+for (const [wire, join] of [["Socket.IO", Client.join], ["Socket.IO over polling", polling], ["/ws", Plain.join]]) {
   test(`${wire}: a token that ends: session:expiring, then token_expired`, async (t) => {
     const server = await Server.start();
     t.after(() => server.stop());
     const ana = await join(t, server, "acme", "ana", { claims: { exp: now() + 3 }, reconnection: false });
     const expiring = await ana.next("session:expiring");
     assert.ok(expiring && Math.abs(Date.parse(expiring.expiresAt) - Date.now()) < 5000, JSON.stringify(expiring));
-    if (join === Client.join) {
+    if (join !== Plain.join) {
       assert.equal((await ana.next("error")).code, "token_expired");
       assert.equal(await ana.disconnected(), "io server disconnect");
     } else {
