@@ -1,3 +1,5 @@
+//! A whole server in one process: it starts, answers, drains, and two of them do not share a port.
+
 use super::*;
 use crate::config::{Env, Sources};
 use std::{io::Read, net::TcpStream};

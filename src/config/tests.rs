@@ -1,3 +1,7 @@
+//! Configuration as tables: which source wins, what is refused and how it is said.
+
+//! Configuration from files, environment and flags, and every error it can have.
+
 use super::*;
 use std::collections::BTreeSet;
 

@@ -1,3 +1,5 @@
+//! A connection without a socket: conversations cut into any pieces mean the same.
+
 use super::*;
 use crate::base::{
     chance::Chance,

@@ -284,8 +284,13 @@ impl Pump {
             .into_iter()
             .map(|moved| {
                 let (fd, conn) = moved.unpack();
+                let owes = conn.owes();
                 let key = state.conns.insert(conn);
                 state.arm(key);
+                // It may have been answered in the turn in which it left: a probe's 101.
+                if owes {
+                    state.flush.push(key);
+                }
                 self.landed.push((fd, key));
                 key
             })

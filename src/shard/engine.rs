@@ -52,7 +52,7 @@ impl Shard {
         let polling = matches!(open.wire, Wire::Polling | Wire::RawPolling);
         let kind = if matches!(open.wire, Wire::RawPolling | Wire::RawWebSocket) { Kind::Raw } else { Kind::SocketIo };
         let transport = match polling {
-            true => Transport::Polling(Box::new(Polling::default())),
+            true => Transport::Polling(Box::<Polling>::default()),
             false => Transport::WebSocket(open.from.conn),
         };
         let key = self.insert_session(kind, transport, &open);

@@ -299,11 +299,9 @@ impl Shard {
                     },
                     Transport::WebSocket(conn) | Transport::Stream(conn) => {
                         let conn = *conn;
-                        if self.outbox.is_full(slot) {
-                            if self.outbox.hold(slot, bound).is_err() {
-                                self.close(key, crate::wire::close::Close::SlowConsumer);
-                            }
-                        } else {
+                        if self.outbox.has_backlog(slot) && self.outbox.hold(slot, bound).is_err() {
+                            self.close(key, crate::wire::close::Close::SlowConsumer);
+                        } else if !self.outbox.is_full(slot) {
                             self.writes.push(conn);
                         }
                     }

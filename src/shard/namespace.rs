@@ -385,7 +385,10 @@ impl Shard {
             return *key;
         }
         let name: Rc<str> = name.into();
-        let epoch = Epoch(self.chance.u64() >> 16);
+        // A room that is forgotten with events in it comes back with another epoch, since then `lost` has risen; one in which nothing was
+        // ever published comes back as what it was.
+        let state = &self.tenants[tenant];
+        let epoch = Epoch(state.epoch.0.wrapping_add(state.lost));
         let key = self.rooms.insert(Room::new(tenant, name.clone(), epoch, self.tenants[tenant].lost, self.now.at));
         self.tenants[tenant].rooms.insert(name, key);
         key

@@ -225,7 +225,8 @@ impl Outbox {
     /// Puts a session on the list to write, whether or not it got something this turn.
     pub fn list(&mut self, slot: u32) {
         let queue = &mut self.queues[slot as usize];
-        if !queue.listed && !(queue.turn.is_empty() && queue.backlog.is_none()) {
+        let waits = !queue.turn.is_empty() || queue.backlog.is_some();
+        if waits && !queue.listed {
             queue.listed = true;
             self.dirty.push(slot);
         }
@@ -250,6 +251,10 @@ impl Outbox {
     pub fn excess_max(&self) -> usize {
         let backlogs = self.queues.iter().filter_map(|queue| queue.backlog.as_ref());
         backlogs.map(|backlog| (backlog.bytes - backlog.sent).saturating_sub(backlog.granted)).max().unwrap_or(0)
+    }
+
+    pub fn has_backlog(&self, slot: u32) -> bool {
+        self.queues[slot as usize].backlog.is_some()
     }
 
     /// Whether the connection has said that it takes nothing now.

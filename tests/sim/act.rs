@@ -15,8 +15,14 @@ pub const ROLES: [&str; 2] = ["reader", "editor"];
 
 /// A backend's request under way.
 pub enum Api {
-    Publish { tenant: usize, room: String, nonce: u64 },
-    Ask { tenant: usize },
+    Publish {
+        tenant: usize,
+        room: String,
+        nonce: u64,
+    },
+    Ask {
+        tenant: usize,
+    },
     Kick,
     /// Somebody waits for the answer itself.
     Kept,
@@ -58,7 +64,12 @@ impl World {
     /// Asks again for what was never answered.
     pub fn catch_up(&mut self, c: usize) {
         let client = &self.clients[c];
-        let unsure: Vec<String> = client.rooms.iter().filter(|(room, seat)| !seat.certain && !crate::client::is_automatic(room)).map(|(room, _)| room.clone()).collect();
+        let unsure: Vec<String> = client
+            .rooms
+            .iter()
+            .filter(|(room, seat)| !seat.certain && !crate::client::is_automatic(room))
+            .map(|(room, _)| room.clone())
+            .collect();
         if client.pending.is_empty() {
             for room in unsure {
                 self.subscribe(c, room, None);
@@ -163,7 +174,7 @@ impl World {
             }
             Act::Presence => {
                 let room = ROOMS[self.acting.below(6) as usize].to_owned();
-                self.emit(c, "presence", &json!({ "room": room }), Request::Presence { room });
+                self.emit(c, "presence", &json!({ "room": room }), Request::Presence);
             }
             Act::Status => {
                 let hidden = if self.swarm.kinds[3] == 0 { 4 } else { 3 };
@@ -176,13 +187,27 @@ impl World {
                 self.emit(c, event, &json!({ "room": room }), Request::Other);
             }
             Act::Garbage => {
-                let texts = ["", "4", "42", "42[", "42[\"publish\"", "4252-[\"x\"]", "{}", "\u{1e}", "9", "42[\"nope\",1]", "bx", "42/nowhere,[\"a\"]", "45"];
+                let texts = [
+                    "",
+                    "4",
+                    "42",
+                    "42[",
+                    "42[\"publish\"",
+                    "4252-[\"x\"]",
+                    "{}",
+                    "\u{1e}",
+                    "9",
+                    "42[\"nope\",1]",
+                    "bx",
+                    "42/nowhere,[\"a\"]",
+                    "45",
+                ];
                 let text = texts[self.acting.below(texts.len() as u64) as usize].to_owned();
                 self.say(c, text);
             }
             Act::Flood => {
                 for _ in 0..self.acting.below(3 * u64::from(self.swarm.events_burst)) {
-                    self.emit(c, "presence", &json!({ "room": "r0" }), Request::Presence { room: "r0".into() });
+                    self.emit(c, "presence", &json!({ "room": "r0" }), Request::Presence);
                 }
             }
             Act::Renew => {
@@ -245,8 +270,11 @@ impl World {
         }
         match api {
             Api::Publish { tenant, room, nonce } => {
-                let Ok(Value::Array(list)) = serde_json::from_str(&text) else { return self.fail(format!("{status}: {text}")) };
-                let (id, epoch, offset) = (list[0]["id"].as_str(), list[0]["epoch"].as_str(), list[0]["offset"].as_u64());
+                let Ok(Value::Array(list)) = serde_json::from_str(&text) else {
+                    return self.fail(format!("{status}: {text}"));
+                };
+                let (id, epoch, offset) =
+                    (list[0]["id"].as_str(), list[0]["epoch"].as_str(), list[0]["offset"].as_u64());
                 let (Some(id), Some(epoch), Some(offset), 202) = (id, epoch, offset, status) else {
                     return self.fail(format!("{status}: {text}"));
                 };
@@ -266,7 +294,10 @@ impl World {
     /// No text may name another tenant: all names and all data say whose they are.
     pub fn only_of(&mut self, tenant: usize, text: &str) {
         for other in (0..self.swarm.tenants).filter(|other| *other != tenant) {
-            if [format!("\"t{other}\""), format!("\"t{other}."), format!("tenant:t{other}\""), format!("\"t{other}|")].iter().any(|name| text.contains(name)) {
+            if [format!("\"t{other}\""), format!("\"t{other}."), format!("tenant:t{other}\""), format!("\"t{other}|")]
+                .iter()
+                .any(|name| text.contains(name))
+            {
                 return self.fail(format!("tenant {tenant} was told of tenant {other}: {text}"));
             }
         }

@@ -25,7 +25,10 @@ impl World {
     fn understand(&mut self, c: usize, packet: Packet) {
         let client = &mut self.clients[c];
         let nsp = match &packet {
-            Packet::Connect { nsp, .. } | Packet::Disconnect { nsp } | Packet::Event { nsp, .. } | Packet::Ack { nsp, .. } => {
+            Packet::Connect { nsp, .. }
+            | Packet::Disconnect { nsp }
+            | Packet::Event { nsp, .. }
+            | Packet::Ack { nsp, .. } => {
                 if !client.admitted {
                     let name = client.name.clone();
                     return self.fail(format!("{name} has shown no token and gets {packet:?}"));
@@ -34,7 +37,7 @@ impl World {
             }
             _ => client.nsp,
         };
-        if nsp != client.nsp && !(nsp == "/nowhere") {
+        if nsp != client.nsp && nsp != "/nowhere" {
             return self.fail(format!("{packet:?} for {}", self.clients[c].nsp));
         }
         match packet {
@@ -173,10 +176,19 @@ impl World {
             seat.at = None;
         }
         seat.certain = true;
+        // It may have been asked for between CONNECT and this greeting.
+        let asked: Vec<String> = client
+            .pending
+            .values()
+            .filter_map(|request| match request {
+                Request::Subscribe { room, .. } => Some(room.clone()),
+                _ => None,
+            })
+            .collect();
         let again: Vec<(String, Option<(String, u64)>)> = client
             .rooms
             .iter_mut()
-            .filter(|(_, seat)| !seat.certain)
+            .filter(|(room, seat)| !seat.certain && !asked.contains(*room))
             // Where the session goes on, it may be in the room already.
             .map(|(room, seat)| (room.clone(), seat.at.clone().filter(|_| told != Some(true))))
             .collect();
@@ -211,7 +223,8 @@ impl World {
         let Some(seat) = self.clients[c].rooms.get(&draft.room).cloned() else {
             return self.fail(format!("{who} gets {name} of {}, which it is not in", draft.room));
         };
-        if draft.event != name || !self.model.admits(nonce, seat.filter.filter(|_| seat.certain), self.clients[c].role) {
+        if draft.event != name || !self.model.admits(nonce, seat.filter.filter(|_| seat.certain), self.clients[c].role)
+        {
             return self.fail(format!("{who} gets {name} {nonce}, which is not for it: {draft:?}, {seat:?}"));
         }
         let meta = args.get(1).filter(|meta| meta.is_object());
@@ -219,12 +232,14 @@ impl World {
             if !draft.ephemeral {
                 return self.fail(format!("{who} gets a durable event without its envelope: {args:?}"));
             }
-            if !self.clients[c].fleeting.insert(nonce) && !self.repeated(nonce) {
+            if !self.clients[c].fleeting.insert(nonce) {
                 self.fail(format!("{who} gets the ephemeral event {nonce} twice"));
             }
             return;
         };
-        let (Some(id), Some(epoch), Some(offset)) = (meta["id"].as_str(), meta["epoch"].as_str(), meta["offset"].as_u64()) else {
+        let (Some(id), Some(epoch), Some(offset)) =
+            (meta["id"].as_str(), meta["epoch"].as_str(), meta["offset"].as_u64())
+        else {
             return self.fail(format!("an envelope without place: {meta}"));
         };
         if meta["room"] != draft.room || meta["type"] != name {
@@ -236,23 +251,17 @@ impl World {
         self.moved_on(c, spot, false);
     }
 
-    /// No ephemeral event is sent twice with one id, which would be two events.
-    fn repeated(&self, _nonce: u64) -> bool {
-        false
-    }
-
     /// A client has read to a place in a room (or, with `told`, was told that this is its top).
     fn moved_on(&mut self, c: usize, spot: Spot, told: bool) {
         let client = &mut self.clients[c];
         let (who, role) = (client.name.clone(), client.role);
-        let replaying = client.pending.values().any(|request| matches!(request, Request::Subscribe { room, since: true } if *room == spot.room));
+        let replaying = client
+            .pending
+            .values()
+            .any(|request| matches!(request, Request::Subscribe { room, since: true } if *room == spot.room));
         let Some(seat) = client.rooms.get_mut(&spot.room) else { return };
         let before = seat.at.replace((spot.epoch.clone(), spot.offset));
         let Some((epoch, offset)) = before.filter(|_| seat.certain || replaying) else { return };
-        if epoch != spot.epoch && offset == 0 {
-            // Nothing was ever published there: the room was forgotten with its last member, and nothing with it.
-            return;
-        }
         if epoch != spot.epoch {
             return self.fail(format!("{who} was at {epoch} {offset}, and is at {spot:?}"));
         }
@@ -280,7 +289,10 @@ impl World {
             Request::Subscribe { room, since } if ok => self.subscribed(c, room, since, answer, place),
             Request::Unsubscribe { room } if ok => {
                 // A subscription that was asked for meanwhile is answered later.
-                let again = self.clients[c].pending.values().any(|request| matches!(request, Request::Subscribe { room: other, .. } if *other == room));
+                let again = self.clients[c]
+                    .pending
+                    .values()
+                    .any(|request| matches!(request, Request::Subscribe { room: other, .. } if *other == room));
                 if !again {
                     self.clients[c].rooms.remove(&room);
                 }
@@ -297,7 +309,9 @@ impl World {
                 let saw = self.model.saw(self.now.at.0, spot, &given, Some(nonce));
                 self.check(saw);
                 let Some(seat) = self.clients[c].rooms.get(&room) else { return };
-                if seat.certain && seat.filter.is_none() && room != "aud"
+                if seat.certain
+                    && seat.filter.is_none()
+                    && room != "aud"
                     && let Some((at_epoch, at)) = &seat.at
                     && (*at_epoch != epoch || *at < offset)
                 {
@@ -326,7 +340,10 @@ impl World {
             return self.fail(format!("not subscribed to {room}: {answer}"));
         };
         let tenant = self.clients[c].tenant;
-        let leaving = self.clients[c].pending.values().any(|request| matches!(request, Request::Unsubscribe { room: other } if *other == room));
+        let leaving = self.clients[c]
+            .pending
+            .values()
+            .any(|request| matches!(request, Request::Unsubscribe { room: other } if *other == room));
         let Some(seat) = self.clients[c].rooms.get_mut(&room) else { return };
         let spot = Spot { tenant, room: room.clone(), epoch: epoch.clone(), offset };
         let recovered = answer["recovered"].as_bool();
@@ -351,7 +368,9 @@ impl World {
         for c in 0..self.clients.len() {
             let client = &self.clients[c];
             let may_fail = client.hostile || (self.swarm.per_user > 0 && self.swarm.per_user < 50);
-            if !may_fail && (!client.live || !client.pending.is_empty() || client.rooms.values().any(|seat| !seat.certain)) {
+            if !may_fail
+                && (!client.live || !client.pending.is_empty() || client.rooms.values().any(|seat| !seat.certain))
+            {
                 let (sid, main, polling) = (client.sid, client.main, client.poll.is_some());
                 let what = format!(
                     "{} ({:?}) is not at rest: live {}, {sid:?}, main {main:?}, polling {polling}, asks {:?}, {:?}",
@@ -368,10 +387,17 @@ impl World {
                 let history = self.ask(tenant, Call::History { room: room.as_str().into(), since: None, limit: 1 });
                 let mut there: BTreeMap<String, u64> = BTreeMap::new();
                 for member in presence["members"].as_array().into_iter().flatten() {
-                    there.insert(member["user"].as_str().unwrap_or("").into(), member["connections"].as_u64().unwrap_or(0));
+                    there.insert(
+                        member["user"].as_str().unwrap_or("").into(),
+                        member["connections"].as_u64().unwrap_or(0),
+                    );
                 }
                 let mut expected: BTreeMap<String, u64> = BTreeMap::new();
-                for client in self.clients.iter().filter(|client| client.live && client.tenant == tenant && client.rooms.contains_key(&room)) {
+                for client in self
+                    .clients
+                    .iter()
+                    .filter(|client| client.live && client.tenant == tenant && client.rooms.contains_key(&room))
+                {
                     *expected.entry(client.user.clone()).or_default() += 1;
                 }
                 if there != expected {
@@ -384,10 +410,15 @@ impl World {
                         .collect();
                     return self.fail(format!("presence in {room} of {tenant} differs for {missing:?}: {there:?}"));
                 }
-                let (Some(epoch), Some(offset)) = (history["epoch"].as_str(), history["offset"].as_u64()) else { continue };
+                let (Some(epoch), Some(offset)) = (history["epoch"].as_str(), history["offset"].as_u64()) else {
+                    continue;
+                };
                 for c in 0..self.clients.len() {
                     let client = &self.clients[c];
-                    if client.live && client.tenant == tenant && client.rooms.get(&room).is_some_and(|seat| seat.at.is_some()) {
+                    if client.live
+                        && client.tenant == tenant
+                        && client.rooms.get(&room).is_some_and(|seat| seat.at.is_some())
+                    {
                         let spot = Spot { tenant, room: room.clone(), epoch: epoch.to_owned(), offset };
                         self.moved_on(c, spot, true);
                     }

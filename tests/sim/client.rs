@@ -36,7 +36,7 @@ pub enum Request {
     Unsubscribe { room: String },
     Publish { id: Option<String>, room: String, nonce: u64 },
     History,
-    Presence { room: String },
+    Presence,
     Renew,
     Other,
 }
@@ -106,7 +106,9 @@ impl World {
         let client = &self.clients[c];
         let (tenant, user) = (format!("t{}", client.tenant), client.user.clone());
         if !good {
-            return ["", "x.y.z", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIiwidGVuYW50IjoidDAifQ."][self.acting.below(3) as usize].to_owned();
+            return ["", "x.y.z", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIiwidGVuYW50IjoidDAifQ."]
+                [self.acting.below(3) as usize]
+                .to_owned();
         }
         let claims = Mint {
             tenant: &tenant,
@@ -214,7 +216,9 @@ impl World {
                         (poll.probe, poll.pausing) = (None, false);
                     }
                     self.poll_again(c);
-                } else if client.main == Some(conn) || client.poll.as_ref().is_some_and(|poll| poll.get == Some(conn) || poll.post == Some(conn)) {
+                } else if client.main == Some(conn)
+                    || client.poll.as_ref().is_some_and(|poll| poll.get == Some(conn) || poll.post == Some(conn))
+                {
                     self.lost(c);
                 }
             }
@@ -259,7 +263,9 @@ impl World {
         let Sse { id, event: name, data } = event;
         if let Some(data) = data {
             match plain(&data) {
-                Ok(Packet::Event { name: inner, .. }) if Some(&inner) != name.as_ref() => self.fail("two names of one event"),
+                Ok(Packet::Event { name: inner, .. }) if Some(&inner) != name.as_ref() => {
+                    self.fail("two names of one event")
+                }
                 Ok(packet) => self.packet(c, packet),
                 // A refusal of the server is no event of ours.
                 Err(_) if name.as_deref() == Some("error") => {}
@@ -328,7 +334,11 @@ impl World {
         if !get && !post {
             return;
         }
-        if get { poll.get = None } else { poll.post = None }
+        if get {
+            poll.get = None
+        } else {
+            poll.post = None
+        }
         poll.idle.push(conn);
         if status != 200 {
             return self.lost(c);

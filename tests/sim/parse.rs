@@ -177,11 +177,10 @@ fn the_parser_takes_bytes_as_they_come_and_refuses_others() {
     let mut frames = Frames::default();
     assert_eq!(frames.push(b"\x81\x01"), Ok(vec![]));
     assert!(!frames.is_whole());
-    assert_eq!(frames.push(b"2\x89\x00\x82\x01x"), Ok(vec![
-        Frame::Text("2".into()),
-        Frame::Ping,
-        Frame::Binary(b"x".to_vec())
-    ]));
+    assert_eq!(
+        frames.push(b"2\x89\x00\x82\x01x"),
+        Ok(vec![Frame::Text("2".into()), Frame::Ping, Frame::Binary(b"x".to_vec())])
+    );
     assert!(frames.is_whole());
     for bad in [&b"\x01\x01a"[..], b"\x81\x81....", b"\x81\x7e\x00\x01a", b"\x8f\x00", b"\x81\x01\xff"] {
         assert!(Frames::default().push(bad).is_err(), "{bad:?}");

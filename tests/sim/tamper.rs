@@ -31,12 +31,16 @@ impl World {
             return Verdict::Pass(vec![(c, event), (c, packet)]);
         }
         let room = |packet: &Packet| match packet {
-            Packet::Event { name, args, .. } if TYPES.contains(&name.as_str()) => args.get(1).map(|meta| meta["room"].clone()),
+            Packet::Event { name, args, .. } if TYPES.contains(&name.as_str()) => {
+                args.get(1).map(|meta| meta["room"].clone())
+            }
             _ => None,
         };
         // Only what the client already holds a place for can be missed.
         let known = room(&packet).and_then(|room| room.as_str().map(str::to_owned)).is_some_and(|room| {
-            room != "aud" && room != "f0" && self.clients[c].rooms.get(&room).is_some_and(|seat| seat.certain && seat.at.is_some())
+            room != "aud"
+                && room != "f0"
+                && self.clients[c].rooms.get(&room).is_some_and(|seat| seat.certain && seat.at.is_some())
         });
         if !known || !self.clients[c].live {
             return pass(packet);
@@ -68,7 +72,9 @@ impl World {
                     return pass(packet);
                 };
                 let stray = match packet.clone() {
-                    Packet::Event { name, args, .. } => Packet::Event { nsp: self.clients[other].nsp.into(), name, args },
+                    Packet::Event { name, args, .. } => {
+                        Packet::Event { nsp: self.clients[other].nsp.into(), name, args }
+                    }
                     packet => packet,
                 };
                 Verdict::Pass(vec![(c, packet), (other, stray)])

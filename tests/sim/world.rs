@@ -18,17 +18,16 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use tenantcast::base::chance::Chance;
-use tenantcast::base::id::{ConnKey, ReplyTo, ShardId, Sid, TenantId};
+use tenantcast::base::id::{ConnKey, ShardId, Sid, TenantId};
 use tenantcast::base::limit::Limits;
 use tenantcast::base::slab::Slab;
 use tenantcast::base::time::{Duration, Instant, Now, UnixMs};
 use tenantcast::shard::history::Retention;
-use tenantcast::shard::io::{Hangup, Input, Message, Open, Output, Parcel, Wire};
+use tenantcast::shard::io::{Parcel, Wire};
 use tenantcast::shard::transit::Transit;
 use tenantcast::shard::{Auth, HistorySettings, Settings, Shard, default_app};
 use tenantcast::wire::api::Call;
 use tenantcast::wire::auth::{Keys, Policy};
-use tenantcast::wire::http::Response;
 
 /// What a client sends on a connection.
 pub enum Up {
@@ -116,6 +115,9 @@ pub struct Conn {
     pub stream: Stream,
 }
 
+mod fault;
+mod pump;
+
 pub struct World {
     pub swarm: Swarm,
     pub now: Now,
@@ -145,8 +147,6 @@ pub struct World {
 }
 
 const START: Now = Now { at: Instant(1_000_000), unix: UnixMs(1_700_000_000_000) };
-/// What the kernel would take for a peer that has gone silent.
-const SILENT_BYTES: usize = 60_000;
 
 impl World {
     pub fn new(swarm: Swarm) -> World {
@@ -168,10 +168,7 @@ impl World {
                     ping_timeout: Duration::from_secs(swarm.ping_s - 1),
                     recovery: Duration::from_secs(swarm.recovery_s),
                     history: HistorySettings {
-                        default: Retention {
-                            events: swarm.history_events,
-                            ttl: Duration::from_secs(swarm.history_s),
-                        },
+                        default: Retention { events: swarm.history_events, ttl: Duration::from_secs(swarm.history_s) },
                         rooms: Vec::new(),
                     },
                     ..Settings::new()
@@ -253,7 +250,10 @@ impl World {
     pub fn run(&mut self, for_: Duration) {
         let until = self.now.at.0 + for_.as_micros() as u64;
         while self.violation.is_none() {
-            let Some(Reverse((at, sequence))) = self.heap.peek().copied().filter(|Reverse((at, _))| *at <= until) else { break };
+            let Some(Reverse((at, sequence))) = self.heap.peek().copied().filter(|Reverse((at, _))| *at <= until)
+            else {
+                break;
+            };
             self.heap.pop();
             self.now = self.now.later(Duration::from_micros(at - self.now.at.0));
             // Milliseconds of the wall clock must not be lost to many short steps.
@@ -360,422 +360,6 @@ impl World {
         }
         let client = self.conns[conn].client;
         self.client_hears(client, conn, down);
-    }
-
-    // The server's end.
-
-    fn arrived(&mut self, conn: usize, up: Up) {
-        let state = &mut self.conns[conn];
-        if (state.silent || state.dead) && !matches!(up, Up::Hangup) {
-            return;
-        }
-        match state.at {
-            At::Gone => {}
-            At::Moving => state.held.push_back(up),
-            At::Shard(shard, _) => {
-                if let Up::Open(wire, ..) = &up
-                    && !matches!(wire, Wire::Probe(_))
-                {
-                    *self.addresses.entry(state.address).or_default() += 1;
-                }
-                self.enqueue(shard, Held::Input(conn, up));
-            }
-        }
-    }
-
-    fn enqueue(&mut self, shard: usize, held: Held) {
-        self.nodes[shard].inbox.push_back(held);
-        let at = self.now.at.0 + self.net.below(self.swarm.turn_us);
-        self.schedule_turn(shard, at);
-    }
-
-    fn schedule_turn(&mut self, shard: usize, at: u64) {
-        let at = at.max(self.now.at.0);
-        if self.nodes[shard].turn_at.is_none_or(|planned| planned > at) {
-            self.nodes[shard].turn_at = Some(at);
-            self.schedule(at, Event::Turn(shard));
-        }
-    }
-
-    fn turn(&mut self, shard: usize) {
-        let now = self.now;
-        let mut outputs = Vec::new();
-        let mut flush = Vec::new();
-        self.nodes[shard].turn_at = None;
-        for _ in 0..1 + self.net.below(self.swarm.turn_inputs) {
-            let Some(held) = self.nodes[shard].inbox.pop_front() else { break };
-            match held {
-                Held::Lane(Lane::Parcel(parcel)) => self.nodes[shard].shard.handle(now, Input::Parcel(parcel), &mut outputs),
-                Held::Lane(Lane::Reply(conn, status, body)) => self.respond(conn, status, body),
-                Held::Lane(Lane::Handoff(transit, conns)) => self.land(shard, transit, &conns, &mut outputs),
-                Held::Input(conn, up) => self.input(shard, conn, up, &mut outputs, &mut flush),
-            }
-        }
-        let node = &mut self.nodes[shard];
-        if node.shard.next_deadline().is_some_and(|at| at <= now.at) {
-            node.shard.handle(now, Input::Tick, &mut outputs);
-        }
-        node.shard.end_turn(now, &mut outputs);
-        loop {
-            for output in std::mem::take(&mut outputs) {
-                self.carry_out(shard, output);
-            }
-            while let Some(key) = self.nodes[shard].shard.next_dirty() {
-                self.flush(shard, key, &mut outputs);
-            }
-            for conn in std::mem::take(&mut flush) {
-                if let At::Shard(at, key) = self.conns[conn].at
-                    && at == shard
-                {
-                    self.flush(shard, key, &mut outputs);
-                }
-            }
-            if outputs.is_empty() {
-                break;
-            }
-        }
-        if self.steps.is_multiple_of(64) {
-            self.check_bounds(shard);
-        }
-        if !self.nodes[shard].inbox.is_empty() {
-            self.schedule_turn(shard, now.at.0 + 1);
-        } else if let Some(at) = self.nodes[shard].shard.next_deadline() {
-            // Never earlier than a moment from now: a coarse wheel slot may have to be looked at again.
-            self.schedule_turn(shard, at.0.max(now.at.0 + 1));
-        }
-    }
-
-    fn input(&mut self, shard: usize, conn: usize, up: Up, outputs: &mut Vec<Output>, flush: &mut Vec<usize>) {
-        let At::Shard(at, key) = self.conns[conn].at else { return };
-        assert_eq!(at, shard, "what is for a connection moves with it");
-        let from = ReplyTo { shard: ShardId(shard as u8), conn: key };
-        let address = self.conns[conn].address;
-        let now = self.now;
-        let shard = &mut self.nodes[shard].shard;
-        match up {
-            Up::Open(wire, token, rooms, last_event_id) => {
-                let open = Open {
-                    from,
-                    wire,
-                    token: token.map(Into::into),
-                    address,
-                    admission: None,
-                    hops: 0,
-                    crowded: false,
-                    rooms,
-                    last_event_id,
-                };
-                shard.handle(now, Input::Open(Box::new(open)), outputs);
-            }
-            Up::Text(text) => shard.handle(now, Input::Message { conn: key, message: Message::Text(&text) }, outputs),
-            Up::Pong => shard.handle(now, Input::Message { conn: key, message: Message::Pong }, outputs),
-            Up::Poll(sid) => shard.handle(now, Input::Poll { from, sid }, outputs),
-            Up::Post(sid, body) => shard.handle(now, Input::Post { from, sid, body: &body }, outputs),
-            Up::Call(tenant, call) => shard.handle(now, Input::Call { from, tenant, call }, outputs),
-            Up::Writable => {
-                self.conns[conn].blocked = false;
-                shard.handle(now, Input::Writable { conn: key }, outputs);
-                flush.push(conn);
-            }
-            Up::Hangup => {
-                shard.handle(now, Input::Hangup { conn: key, cause: Hangup::Failed }, outputs);
-                self.release(conn);
-            }
-        }
-    }
-
-    /// The data plane forgets a connection.
-    fn release(&mut self, conn: usize) {
-        if let At::Shard(shard, key) = std::mem::replace(&mut self.conns[conn].at, At::Gone) {
-            self.nodes[shard].conns.remove(key);
-        }
-    }
-
-    fn flush(&mut self, shard: usize, key: ConnKey, outputs: &mut Vec<Output>) {
-        loop {
-            let Some(conn) = self.nodes[shard].conns.get(key).copied() else { return };
-            let now = self.now;
-            let state = &mut self.conns[conn];
-            if state.blocked {
-                return;
-            }
-            let pending = self.nodes[shard].shard.pending(key);
-            if pending.is_empty() {
-                return;
-            }
-            let len = pending.len();
-            let take = match state.slow {
-                _ if state.silent => len.min(SILENT_BYTES / 8),
-                _ if now.at.0 < state.stalled_until => len / 3,
-                Some(bytes) => len.min(bytes as usize),
-                None => len,
-            };
-            let bytes = pending[..take].to_vec();
-            let speaks = state.speaks;
-            if take < len {
-                state.blocked = true;
-                let resume = match (state.silent, now.at.0 < state.stalled_until) {
-                    (true, _) => None,
-                    (false, true) => Some(state.stalled_until + 1),
-                    (false, false) => Some(now.at.0 + 20_000),
-                };
-                if let Some(at) = resume {
-                    self.schedule(at, Event::Up(conn, Up::Writable));
-                }
-            }
-            if !speaks {
-                self.fail("bytes before the answer that says what they are");
-            }
-            if take > 0 {
-                self.deliver(conn, Down::Bytes(bytes));
-            }
-            self.nodes[shard].shard.wrote(now, key, take, outputs);
-        }
-    }
-
-    fn carry_out(&mut self, shard: usize, output: Output) {
-        match output {
-            Output::Respond { to, response } => self.reply(shard, to, response),
-            Output::Upgrade { conn } => self.speak(shard, conn, Down::Upgraded),
-            Output::Stream { conn } => self.speak(shard, conn, Down::Streaming),
-            Output::Close { conn: key, rest, number, .. } => {
-                let Some(conn) = self.nodes[shard].conns.get(key).copied() else { return };
-                if !rest.is_empty() {
-                    self.deliver(conn, Down::Bytes(rest));
-                }
-                if number == 4508 {
-                    self.model.slow += 1;
-                }
-                self.deliver(conn, Down::Closed(number));
-                self.release(conn);
-            }
-            Output::Handoff { to, transit, conns } => self.hand_off(shard, to, transit, &conns),
-            Output::Send { to, parcel } => match parcel.waits() {
-                Some(waits) if self.mesh_is_full() => {
-                    if let Parcel::Open(open) = &parcel {
-                        self.released(open.address);
-                    }
-                    self.reply(shard, waits, Response::empty(503));
-                }
-                _ => self.cross(shard, to.index(), Lane::Parcel(parcel)),
-            },
-            Output::Refused { .. } => {}
-            Output::Release { address } => self.released(address),
-        }
-    }
-
-    fn released(&mut self, address: IpAddr) {
-        let count = self.addresses.entry(address).or_default();
-        *count -= 1;
-        if *count < 0 {
-            self.fail(format!("more sessions of {address} ended than began"));
-        }
-    }
-
-    fn speak(&mut self, shard: usize, key: ConnKey, down: Down) {
-        let Some(conn) = self.nodes[shard].conns.get(key).copied() else { return };
-        if std::mem::replace(&mut self.conns[conn].speaks, true) {
-            self.fail("one connection was answered twice");
-        }
-        self.deliver(conn, down);
-    }
-
-    fn mesh_is_full(&mut self) -> bool {
-        !self.calm && self.net.below(1000) < self.swarm.mesh_full
-    }
-
-    fn cross(&mut self, from: usize, to: usize, lane: Lane) {
-        let delay = 1 + self.net.below(self.swarm.lane_us);
-        let last = self.lanes.entry((from, to)).or_default();
-        *last = (self.now.at.0 + delay).max(*last);
-        let at = *last;
-        self.schedule(at, Event::Lane(to, lane));
-    }
-
-    fn reply(&mut self, shard: usize, to: ReplyTo, response: Response) {
-        let Some(conn) = self.nodes[to.shard.index()].conns.get(to.conn).copied() else { return };
-        let (status, body) = (response.status, response.body.into_owned());
-        if to.shard.index() == shard {
-            self.respond(conn, status, body);
-        } else {
-            self.cross(shard, to.shard.index(), Lane::Reply(conn, status, body));
-        }
-    }
-
-    fn respond(&mut self, conn: usize, status: u16, body: Vec<u8>) {
-        if !matches!(self.conns[conn].at, At::Shard(..)) {
-            return;
-        }
-        if self.conns[conn].speaks {
-            self.fail("an answer to a request on a connection that has become something else");
-        }
-        self.deliver(conn, Down::Response(status, body));
-    }
-
-    fn hand_off(&mut self, shard: usize, to: ShardId, transit: Box<Transit>, keys: &[ConnKey]) {
-        let conns: SmallVec<[usize; 2]> =
-            keys.iter().filter_map(|key| self.nodes[shard].conns.get(*key).copied()).collect();
-        let whole = conns.len() == keys.len();
-        for conn in &conns {
-            self.release(*conn);
-        }
-        if !whole || self.mesh_is_full() {
-            return self.drop_transit(shard, *transit, &conns);
-        }
-        self.model.moved += 1;
-        for &conn in &conns {
-            let inbox = std::mem::take(&mut self.nodes[shard].inbox);
-            let state = &mut self.conns[conn];
-            state.at = At::Moving;
-            for held in inbox {
-                match held {
-                    Held::Input(of, up) if of == conn => state.held.push_back(up),
-                    held => self.nodes[shard].inbox.push_back(held),
-                }
-            }
-        }
-        self.cross(shard, to.index(), Lane::Handoff(transit, conns));
-    }
-
-    /// The mesh is full: connections are closed, who waits is told, and the shard forgets where its session went.
-    fn drop_transit(&mut self, shard: usize, transit: Transit, conns: &[usize]) {
-        for &conn in conns {
-            self.deliver(conn, Down::Lost);
-        }
-        match transit {
-            Transit::Opening(open) if !matches!(open.wire, Wire::Probe(_)) => self.released(open.address),
-            Transit::Opening(_) => {}
-            Transit::Session(traveller) => {
-                self.released(traveller.address);
-                for to in traveller.waits() {
-                    self.reply(shard, to, Response::empty(503));
-                }
-                let mut outputs = Vec::new();
-                let forget = Parcel::Forget { sid: traveller.sid };
-                self.nodes[shard].shard.handle(self.now, Input::Parcel(forget), &mut outputs);
-                for output in outputs {
-                    self.carry_out(shard, output);
-                }
-            }
-        }
-    }
-
-    fn land(&mut self, shard: usize, transit: Box<Transit>, conns: &[usize], outputs: &mut Vec<Output>) {
-        let mut keys = SmallVec::new();
-        for &conn in conns {
-            let key = self.nodes[shard].conns.insert(conn);
-            self.conns[conn].at = At::Shard(shard, key);
-            keys.push(key);
-        }
-        self.nodes[shard].shard.handle(self.now, Input::Arrive { transit, conns: keys }, outputs);
-        for &conn in conns {
-            // Whether it takes bytes is found out by writing.
-            self.conns[conn].blocked = false;
-            for up in std::mem::take(&mut self.conns[conn].held) {
-                self.enqueue(shard, Held::Input(conn, up));
-            }
-        }
-    }
-
-    // Faults.
-
-    fn next_fault(&mut self, fault: Fault) {
-        let every = match fault {
-            Fault::Cut => self.swarm.cut_every_ms,
-            Fault::HalfOpen => self.swarm.half_open_every_ms,
-            Fault::Stall => self.swarm.stall_every_ms,
-        };
-        if every > 0 && !self.calm {
-            let at = self.now.at.0 + 1000 * (1 + self.faults.below(2 * every));
-            self.schedule(at, Event::Fault(fault));
-        }
-    }
-
-    fn fault(&mut self, fault: Fault) {
-        if self.calm {
-            return;
-        }
-        self.next_fault(fault);
-        let recent = self.conns.len().min(self.swarm.clients * 3);
-        for _ in 0..recent.min(8) {
-            let conn = self.conns.len() - 1 - self.faults.below(recent as u64) as usize;
-            if self.conns[conn].dead || self.conns[conn].silent || self.conns[conn].at == At::Gone || state_is_api(&self.conns[conn]) {
-                continue;
-            }
-            match fault {
-                Fault::Cut => self.cut(conn),
-                Fault::HalfOpen => {
-                    self.conns[conn].silent = true;
-                    // Sooner or later somebody's heartbeat ends; the server's own is under test.
-                    let after = 1000 * self.faults.below(2 * self.swarm.ping_s * 1000);
-                    self.schedule(self.now.at.0 + after, Event::Down(conn, Down::Lost));
-                    // A data plane's own deadlines, long after the shard's.
-                    self.schedule(self.now.at.0 + 120_000_000, Event::Up(conn, Up::Hangup));
-                }
-                Fault::Stall => {
-                    let (now, coin) = (self.now.at.0, self.faults.below(2) == 0);
-                    let span = self.faults.below(6_000_000);
-                    let slow = 1 + self.faults.below(3000);
-                    let state = &mut self.conns[conn];
-                    match coin {
-                        true => state.stalled_until = now + span,
-                        false => state.slow = Some(slow),
-                    }
-                }
-            }
-            return;
-        }
-    }
-
-    /// The line is cut: what was under way is lost, both ends find out.
-    fn cut(&mut self, conn: usize) {
-        self.conns[conn].dead = true;
-        let (here, there) = (self.faults.below(300_000), self.faults.below(2_000_000));
-        self.schedule(self.now.at.0 + here, Event::Up(conn, Up::Hangup));
-        self.schedule(self.now.at.0 + there, Event::Down(conn, Down::Lost));
-    }
-
-    /// No more faults; whoever was slow reads again.
-    pub fn become_calm(&mut self) {
-        self.calm = true;
-        for conn in &mut self.conns {
-            conn.slow = None;
-            conn.stalled_until = conn.stalled_until.min(self.now.at.0);
-        }
-        for conn in 0..self.conns.len() {
-            if self.conns[conn].blocked && !self.conns[conn].silent && matches!(self.conns[conn].at, At::Shard(..)) {
-                self.schedule(self.now.at.0, Event::Up(conn, Up::Writable));
-            }
-        }
-    }
-
-    /// Whoever hid shows up, so that presence can be compared.
-    pub fn show_up(&mut self) {
-        for c in 0..self.clients.len() {
-            if self.clients[c].live {
-                let status = serde_json::json!({ "status": "online" });
-                self.emit(c, "status", &status, crate::client::Request::Other);
-            }
-        }
-    }
-
-    pub fn everybody_leaves(&mut self) {
-        for c in 0..self.clients.len() {
-            self.clients[c].gone = true;
-            self.lost(c);
-        }
-    }
-
-    pub fn drain(&mut self) {
-        let spread = Duration::from_secs(1);
-        for shard in 0..self.nodes.len() {
-            let mut outputs = Vec::new();
-            self.nodes[shard].shard.handle(self.now, Input::Drain { spread }, &mut outputs);
-            for output in outputs {
-                self.carry_out(shard, output);
-            }
-            self.schedule_turn(shard, self.now.at.0);
-        }
     }
 
     // What the shards hold.

@@ -1,3 +1,7 @@
+//! Tokens of every algorithm, and every way to refuse one.
+
+//! Tokens made and checked: keys, algorithms, claims, times.
+
 use super::*;
 use crate::base::chance::Chance;
 use crate::base::limit::TENANT_BYTES_MAX;

@@ -1,0 +1,197 @@
+//! Every decoder of floor 1, and the configuration file.
+
+use crate::mutate::mutate;
+use crate::rounds;
+use tenantcast::base::chance::Chance;
+use tenantcast::base::limit::HEAD_BYTES_MAX;
+use tenantcast::base::time::UnixMs;
+use tenantcast::config::{Config, Sources};
+use tenantcast::wire::auth::{ApiKeys, Keys, Mint, Pattern, Policy, mint, verify};
+use tenantcast::wire::http::{Reader, decode};
+use tenantcast::wire::socket_io::Assembler;
+use tenantcast::wire::{api, engine_io, json, socket_io, websocket};
+
+const HTTP: &[&[u8]] = &[
+    b"GET /socket.io/?EIO=4&transport=polling&t=abc HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /socket.io/?EIO=4&transport=websocket&sid=AAAAAAAAAAAAAAAAAAAA HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: bearer, a.b.c\r\n\r\n",
+    b"POST /api/v1/tenants/acme/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer k\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]",
+    b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
+    b"GET /events?rooms=a,%2Fb&token=x.y.z HTTP/1.0\r\nLast-Event-ID: 1-2\r\nOrigin: http://a\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: a\r\nAccess-Control-Request-Method: GET\r\n\r\n",
+    b"GET http://a:3000/api/v1/tenants/a%20b/rooms/r/history?since=1-2&limit=9 HTTP/1.1\r\nHost: a\r\n\r\n",
+];
+
+#[test]
+fn http_heads_and_bodies() {
+    let mut chance = Chance::new([11; 32]);
+    for _ in 0..rounds(60_000) {
+        let bytes = mutate(&mut chance, HTTP);
+        let Ok(Some((request, used))) = decode(&bytes) else { continue };
+        assert!(used <= bytes.len() && used <= HEAD_BYTES_MAX);
+        let _ = request.segments().count() + request.query().iter().count();
+        // Whole or cut in two, a head is the same head, or is not there yet.
+        let cut = chance.below(used as u64) as usize;
+        assert!(!matches!(decode(&bytes[..cut]), Ok(Some((_, shorter))) if shorter > cut));
+        let Ok(mut reader) = Reader::new(request.length, 10_000) else { continue };
+        let (mut at, mut body) = (used, Vec::new());
+        while at < bytes.len() {
+            let end = (at + 1 + chance.below(20) as usize).min(bytes.len());
+            let Ok((taken, done)) = reader.feed(&bytes[at..end], &mut body) else { break };
+            assert!(taken <= end - at && body.len() <= 10_000);
+            at += taken;
+            if done || taken == 0 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn websocket_frames() {
+    let mut corpus: Vec<Vec<u8>> = Vec::new();
+    for (opcode, fin, payload) in [
+        (websocket::Opcode::Text, true, &b"2probe"[..]),
+        (websocket::Opcode::Text, false, b"42[\"a\""),
+        (websocket::Opcode::Binary, true, &[7; 300]),
+        (websocket::Opcode::Text, true, "40{\"token\":\"\u{e9}\"}".as_bytes()),
+    ] {
+        let mut bytes = Vec::new();
+        websocket::encode_masked(opcode, fin, [1, 2, 3, 4], payload, &mut bytes);
+        corpus.push(bytes);
+    }
+    corpus.push(b"\x88\x82\0\0\0\0\x03\xe8".to_vec());
+    corpus.push(b"\x80\x81\0\0\0\0]\x89\x80\0\0\0\0".to_vec());
+    let corpus: Vec<&[u8]> = corpus.iter().map(Vec::as_slice).collect();
+    let mut chance = Chance::new([12; 32]);
+    for _ in 0..rounds(60_000) {
+        let mut bytes = [mutate(&mut chance, &corpus), mutate(&mut chance, &corpus)].concat();
+        let mut decoder = websocket::Decoder::default();
+        let mut at = 0;
+        while let Ok(Some((_, used))) = decoder.decode(&mut bytes[at..], 1000) {
+            assert!(used >= 2 && at + used <= bytes.len());
+            at += used;
+        }
+        assert!(decoder.needed(&bytes[at..]) >= 2);
+    }
+}
+
+const PACKETS: &[&[u8]] = &[
+    b"40{\"token\":\"a.b.c\",\"pid\":\"AAAAAAAAAAAAAAAAAAAA\",\"offset\":\"1-2\"}",
+    b"42/chat,17[\"publish\",{\"room\":\"r\",\"type\":\"note\",\"data\":{\"a\":[1,2.5e3,null,true,\"\\ud83d\\ude00\"]}}]",
+    b"451-[\"x\",{\"_placeholder\":true,\"num\":0}]",
+    b"462-3[{\"_placeholder\":true,\"num\":1},{\"_placeholder\":true,\"num\":0}]",
+    b"43/a,9[]\x1e2\x1e3probe\x1ebAQIDBA==\x1e6\x1e1",
+    b"41\x1e44{\"message\":\"m\"}\x1e5",
+    b"42[\"e\",\"\\u0000\\\"\\\\\"]",
+];
+
+#[test]
+fn packets_and_json() {
+    let mut chance = Chance::new([13; 32]);
+    let mut scratch = json::Scratch::new();
+    for _ in 0..rounds(80_000) {
+        let bytes = mutate(&mut chance, PACKETS);
+        let Ok(body) = std::str::from_utf8(&bytes) else { continue };
+        let mut assembler = Assembler::default();
+        for packet in engine_io::payload(body) {
+            match packet {
+                Ok(engine_io::Packet::Message(text)) => {
+                    let valid = json::validate(text, &mut scratch);
+                    // Two judges of one text; numbers beyond a float are the only thing they may see differently.
+                    assert!(!valid || serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok(), "{text:?}");
+                    let Ok(packet) = socket_io::decode(text, &mut scratch) else { continue };
+                    let _ = (packet.event(), packet.arguments().count());
+                    let _ = assembler.text(packet, 10_000);
+                }
+                Ok(engine_io::Packet::Binary(bytes)) => drop(assembler.binary(bytes, 10_000)),
+                _ => {}
+            }
+        }
+        let _ = (json::string(body), json::elements(body).count(), json::members(body).count());
+    }
+}
+
+#[test]
+fn tokens_keys_and_patterns() {
+    let keys = Keys::from_secret(b"0123456789abcdef0123456789abcdef").unwrap();
+    let (policy, now) = (Policy::default(), UnixMs(1_700_000_000_000));
+    let good = mint(&Mint { tenant: "t", user: "u", ..Mint::default() }, &keys, &policy, now).unwrap();
+    let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1IiwidGVuYW50IjoidCJ9.";
+    let mut chance = Chance::new([14; 32]);
+    for _ in 0..rounds(30_000) {
+        let bytes = mutate(&mut chance, &[good.as_bytes(), none.as_bytes()]);
+        let text = String::from_utf8_lossy(&bytes);
+        if let Ok(admission) = verify(&text, &keys, &policy, now) {
+            // base64 has spare bits at its end; what is signed is never another text.
+            assert_eq!(text.rsplit_once('.').unwrap().0, good.rsplit_once('.').unwrap().0);
+            assert_eq!((admission.tenant.as_str(), &*admission.user), ("t", "u"));
+        }
+        let pattern = mutate(&mut chance, &[b"project:*", b"**a?b*", b"user:\xc3\xa9?"]);
+        if let Ok(pattern) = Pattern::parse(&String::from_utf8_lossy(&pattern)) {
+            let _ = pattern.matches(&text);
+        }
+        let jwks = mutate(&mut chance, &[br#"{"keys":[{"kty":"oct","k":"AAAA"},{"kty":"RSA","n":"AQAB","e":"AQAB"},{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}]}"#]);
+        let _ = Keys::from_jwks(&String::from_utf8_lossy(&jwks));
+        let pem =
+            mutate(&mut chance, &[include_bytes!("../keys/ec.public.pem"), include_bytes!("../keys/rsa.public.pem")]);
+        let _ = Keys::from_public_pem(&String::from_utf8_lossy(&pem));
+    }
+}
+
+#[test]
+fn api_requests() {
+    let access = api::Access {
+        api_keys: ApiKeys::parse(["0123456789abcdef0123456789abcdef"]).unwrap(),
+        keys: None,
+        policy: Policy::default(),
+        bounds: api::Bounds { room_name_bytes: 256, body_bytes: 100_000 },
+    };
+    let bodies: &[&[u8]] = &[
+        br#"{"id":"a","type":"note","room":"r","data":{"a":1},"ephemeral":true,"to":{"roles":["x"],"permissions":[]}}"#,
+        br#"[{"type":"a","user":"u"},{"type":"b","entity":{"type":"t","id":"1"},"data":null}]"#,
+        b"[]",
+    ];
+    let paths = [
+        "events",
+        "rooms",
+        "rooms/a%2Fb/history?since=1-2&limit=3",
+        "rooms/r/presence",
+        "users/u",
+        "stats",
+        "cache/a/b",
+        "jobs",
+        "",
+    ];
+    let mut chance = Chance::new([15; 32]);
+    for n in 0..rounds(30_000) {
+        let method = ["GET", "POST", "DELETE"][chance.below(3) as usize];
+        let path = paths[chance.below(paths.len() as u64) as usize];
+        let head = format!(
+            "{method} /api/v1/tenants/acme/{path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer 0123456789abcdef0123456789abcdef\r\nContent-Type: application/json\r\n\r\n"
+        );
+        let head = if n % 2 == 0 { head.into_bytes() } else { mutate(&mut chance, &[head.as_bytes()]) };
+        let Ok(Some((request, _))) = decode(&head) else { continue };
+        let body = mutate(&mut chance, bodies);
+        if let Err(response) = api::decode(&request, &body, &access, UnixMs(1_700_000_000_000)) {
+            assert!(response.status >= 400 || response.status == 200, "{response:?}");
+        }
+    }
+}
+
+#[test]
+fn configuration_files() {
+    let corpus: &[&[u8]] = &[
+        b"[server]\nport = 3000\nhost = \"127.0.0.1\"\nshards = 2\n[limits]\noutbox_bytes = 100000\n",
+        b"[history]\nevents = 10\nttl = \"5m\"\n[[history.rooms]]\npattern = \"a*\"\nevents = 3\nttl_ms = 3\n",
+        b"[auth]\nsecret = \"0123456789abcdef0123456789abcdef\"\naudience = [\"a\", 'b']\n[redis]\nurl = \"redis://a:1/0\"\n",
+    ];
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("fuzz.toml");
+    let mut chance = Chance::new([16; 32]);
+    for _ in 0..rounds(3_000) {
+        std::fs::write(&path, mutate(&mut chance, corpus)).unwrap();
+        let sources = Sources { file: Some(path.clone()), ..Sources::default() };
+        if let Err(error) = Config::load(&sources) {
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}
