@@ -225,7 +225,7 @@ impl Pump {
                     state.flush.push(key);
                 }
             }
-            Output::Handoff { to, transit, conns } => self.hand_off(state, to, transit, conns),
+            Output::Handoff { to, transit, conns } => self.hand_off(state, now, to, transit, conns),
             Output::Send { to, parcel } => {
                 if let Err(MeshMessage::Parcel(parcel)) =
                     self.mesh.send(&self.plane.bridge, to, MeshMessage::Parcel(parcel))
@@ -257,7 +257,14 @@ impl Pump {
         }
     }
 
-    fn hand_off(&mut self, state: &mut State, to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]>) {
+    fn hand_off(
+        &mut self,
+        state: &mut State,
+        now: Now,
+        to: ShardId,
+        transit: Box<Transit>,
+        conns: SmallVec<[ConnKey; 2]>,
+    ) {
         let mut moved = SmallVec::new();
         let whole = conns.iter().all(|&key| {
             let packed = state.remove(key).and_then(|conn| {
@@ -272,6 +279,14 @@ impl Pump {
             state.counts.up(Count::MeshRefused);
             if let Some(address) = counted(&transit) {
                 self.plane.bridge.addresses.release(address);
+            }
+            if let Transit::Session(traveller) = *transit {
+                for waiting in traveller.waits() {
+                    self.reply(state, waiting, answer::unavailable());
+                }
+                // The shard it left is told to forget where it went.
+                let forget = Input::Parcel(Parcel::Forget { sid: traveller.sid });
+                self.shard.handle(now, forget, &mut self.outputs);
             }
         } else {
             state.counts.up(Count::HandoffsOut);
