@@ -17,6 +17,7 @@ use super::{
     Plane, State,
     accept::yield_once,
     answer,
+    conn::Conn,
     count::{Count, in_row},
     handoff::Moved,
     inbox::Inbox,
@@ -332,11 +333,6 @@ impl Pump {
         }
         self.drain_until = Some(now.at + timeout);
         state.draining = true;
-        let idle: Vec<ConnKey> =
-            state.conns.iter().filter(|(_, conn)| conn.is_idle() && !conn.admin).map(|(key, _)| key).collect();
-        for key in idle {
-            self.plane.fail(state, key, Hangup::Closed);
-        }
         self.shard.handle(now, Input::Drain { spread }, &mut self.outputs);
     }
 
@@ -348,6 +344,11 @@ impl Pump {
         let all = u64::from(self.plane.bridge.shards());
         if !state.closed && sum(in_row(Count::Draining)) == all && sum(ShardCount::Farewells as usize) == 0 {
             state.closed = true;
+            // Not before: a client may be sending its next poll on one of them.
+            let idle = |(key, conn): (ConnKey, &Conn)| (conn.is_idle() && !conn.admin).then_some(key);
+            for key in state.conns.iter().filter_map(idle).collect::<Vec<_>>() {
+                self.plane.fail(state, key, Hangup::Closed);
+            }
             for acceptor in std::mem::take(&mut state.acceptors) {
                 acceptor.wake();
             }
