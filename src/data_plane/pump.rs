@@ -17,6 +17,7 @@ use super::{
     Plane, State,
     accept::yield_once,
     answer,
+    conn::Conn,
     count::{Count, in_row},
     handoff::Moved,
     inbox::Inbox,
@@ -225,7 +226,7 @@ impl Pump {
                     state.flush.push(key);
                 }
             }
-            Output::Handoff { to, transit, conns } => self.hand_off(state, to, transit, conns),
+            Output::Handoff { to, transit, conns } => self.hand_off(state, now, to, transit, conns),
             Output::Send { to, parcel } => {
                 if let Err(MeshMessage::Parcel(parcel)) =
                     self.mesh.send(&self.plane.bridge, to, MeshMessage::Parcel(parcel))
@@ -257,7 +258,14 @@ impl Pump {
         }
     }
 
-    fn hand_off(&mut self, state: &mut State, to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]>) {
+    fn hand_off(
+        &mut self,
+        state: &mut State,
+        now: Now,
+        to: ShardId,
+        transit: Box<Transit>,
+        conns: SmallVec<[ConnKey; 2]>,
+    ) {
         let mut moved = SmallVec::new();
         let whole = conns.iter().all(|&key| {
             let packed = state.remove(key).and_then(|conn| {
@@ -272,6 +280,14 @@ impl Pump {
             state.counts.up(Count::MeshRefused);
             if let Some(address) = counted(&transit) {
                 self.plane.bridge.addresses.release(address);
+            }
+            if let Transit::Session(traveller) = *transit {
+                for waiting in traveller.waits() {
+                    self.reply(state, waiting, answer::unavailable());
+                }
+                // The shard it left is told to forget where it went.
+                let forget = Input::Parcel(Parcel::Forget { sid: traveller.sid });
+                self.shard.handle(now, forget, &mut self.outputs);
             }
         } else {
             state.counts.up(Count::HandoffsOut);
@@ -317,11 +333,6 @@ impl Pump {
         }
         self.drain_until = Some(now.at + timeout);
         state.draining = true;
-        let idle: Vec<ConnKey> =
-            state.conns.iter().filter(|(_, conn)| conn.is_idle() && !conn.admin).map(|(key, _)| key).collect();
-        for key in idle {
-            self.plane.fail(state, key, Hangup::Closed);
-        }
         self.shard.handle(now, Input::Drain { spread }, &mut self.outputs);
     }
 
@@ -333,6 +344,11 @@ impl Pump {
         let all = u64::from(self.plane.bridge.shards());
         if !state.closed && sum(in_row(Count::Draining)) == all && sum(ShardCount::Farewells as usize) == 0 {
             state.closed = true;
+            // Not before: a client may be sending its next poll on one of them.
+            let idle = |(key, conn): (ConnKey, &Conn)| (conn.is_idle() && !conn.admin).then_some(key);
+            for key in state.conns.iter().filter_map(idle).collect::<Vec<_>>() {
+                self.plane.fail(state, key, Hangup::Closed);
+            }
             for acceptor in std::mem::take(&mut state.acceptors) {
                 acceptor.wake();
             }

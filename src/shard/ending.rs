@@ -7,9 +7,10 @@ use super::outbox::Frame;
 use super::room::slot;
 use super::session::{End, Kind, SessionKey, Transport};
 use super::socket::SocketKey;
-use super::{Place, Role, Shard, Timer};
+use super::{Role, Shard, Timer};
 use crate::base::{limit, time::Duration};
 use crate::wire::{close::Close, json, socket_io};
+use std::collections::VecDeque;
 
 impl Shard {
     /// Closes a session for a reason of the table: it is told, then its transport is closed.
@@ -92,27 +93,23 @@ impl Shard {
                     self.set_role(conn, Role::None);
                     self.out.push(Output::Close { conn, rest: Vec::new(), number, text });
                 }
-                let mut packets = self.outbox.take_poll(slot(key)).filter(|_| told).unwrap_or_default();
-                if !packets.is_empty() {
-                    packets.push(0x1e);
-                }
-                packets.push(b'1');
                 self.sids.remove(&session.sid);
-                match polling.waiting {
-                    // The client closes it: it gets its poll back, as the Node server gives it.
-                    Some(to) if end == End::Left => self.answer_poll(to, b"6".to_vec()),
-                    Some(to) => self.answer_poll(to, packets),
-                    None if told => {
-                        self.sids.insert(session.sid, Place::Farewell(packets.into()));
-                        self.counts.add(Count::Farewells, 1);
-                        self.timers.arm(self.now.at + Duration::from_secs(30), Timer::Farewell(session.sid));
-                        self.outbox.close(slot(key));
-                        self.release(session.address, session.crowded);
-                        return;
-                    }
-                    None => {}
+                let mut payloads = VecDeque::new();
+                while let Some(payload) = self.outbox.take_poll(slot(key)).filter(|_| told) {
+                    payloads.push_back(payload.into());
                 }
-                self.forget_elsewhere(session.sid);
+                let left = match polling.waiting {
+                    // The client closes it: it gets its poll back, as the Node server gives it.
+                    Some(to) if end == End::Left => {
+                        self.answer_poll(to, b"6".to_vec());
+                        false
+                    }
+                    None if !told => false,
+                    waiting => self.begin_farewell(session.sid, waiting, payloads),
+                };
+                if !left {
+                    self.forget_elsewhere(session.sid);
+                }
             }
         }
         self.outbox.close(slot(key));

@@ -182,13 +182,7 @@ impl Shard {
             }
             Some(Place::Leaving(index)) => self.leaving[*index].later(super::transit::Later::Poll(from)),
             Some(Place::Moved(to)) => self.out.push(Output::Send { to: *to, parcel: Parcel::Poll { from, sid } }),
-            Some(Place::Farewell(_)) => {
-                if let Some(Place::Farewell(packets)) = self.sids.remove(&sid) {
-                    self.counts.down(Count::Farewells);
-                    self.forget_elsewhere(sid);
-                    self.answer_poll(from, packets.into_vec());
-                }
-            }
+            Some(Place::Farewell(_)) => self.poll_farewell(from, sid),
             None => match self.elsewhere(sid, first) {
                 Some(to) => self.out.push(Output::Send { to, parcel: Parcel::Poll { from, sid } }),
                 None => self.answer_error(from, HandshakeError::UnknownSid),
@@ -242,7 +236,7 @@ impl Shard {
                 let to = *to;
                 self.out.push(Output::Send { to, parcel: Parcel::Post { from, sid, body: body.into() } });
             }
-            Some(Place::Farewell(_)) => self.answer_error(from, HandshakeError::UnknownSid),
+            Some(Place::Farewell(_)) => self.post_farewell(from, sid, body),
             None => match self.elsewhere(sid, first) {
                 Some(to) => self.out.push(Output::Send { to, parcel: Parcel::Post { from, sid, body: body.into() } }),
                 None => self.answer_error(from, HandshakeError::UnknownSid),
@@ -279,11 +273,13 @@ impl Shard {
         }
         match broken {
             true => self.answer_error(from, HandshakeError::BadRequest),
-            false => self.out.push(Output::Respond {
-                to: from,
-                response: Response { no_store: true, ..Response::new(200, "text/html", &b"ok"[..]) },
-            }),
+            false => self.answer_post(from),
         }
+    }
+
+    pub(super) fn answer_post(&mut self, to: ReplyTo) {
+        let response = Response { no_store: true, ..Response::new(200, "text/html", &b"ok"[..]) };
+        self.out.push(Output::Respond { to, response });
     }
 
     /// A long-polling request's connection is gone.

@@ -14,6 +14,7 @@ mod default;
 mod encode;
 mod ending;
 mod engine;
+mod farewell;
 mod filter;
 pub mod history;
 pub mod io;
@@ -53,6 +54,7 @@ use outbox::Outbox;
 use room::{Room, RoomKey};
 use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use tenant::{Tenant, TenantKey};
 
@@ -154,8 +156,9 @@ enum Place {
     Here(SessionKey),
     Leaving(usize),
     Moved(ShardId),
-    /// Closed by the server; the next poll gets these packets.
-    Farewell(Box<[u8]>),
+    /// Closed by the server; the next polls get these payloads, the last of them the close packet alone: the official client handles
+    /// a close at once, and what stands beside it later, which is never.
+    Farewell(VecDeque<Box<[u8]>>),
 }
 
 /// What a timer is for. Its owner may be gone when it fires.
@@ -431,13 +434,7 @@ impl Shard {
                         task(&mut app::Context::new(self, socket, None));
                     }
                 }
-                Timer::Farewell(sid) => {
-                    if let Some(Place::Farewell(_)) = self.sids.get(&sid) {
-                        self.sids.remove(&sid);
-                        self.counts.down(Count::Farewells);
-                        self.forget_elsewhere(sid);
-                    }
-                }
+                Timer::Farewell(sid) => self.end_farewell(sid),
             }
         }
         self.due = due;
