@@ -354,7 +354,7 @@ impl Shard {
                 polling.probed = true;
                 let waiting = polling.waiting.take();
                 if let Some(link) = self.link_mut(conn) {
-                    link.bytes.extend_from_slice(b"\x81\x063probe");
+                    link.append(b"\x81\x063probe");
                 }
                 self.writes.push(conn);
                 if let Some(to) = waiting {
@@ -396,13 +396,13 @@ impl Shard {
     /// Closes a connection that is no session's transport.
     fn drop_conn(&mut self, conn: ConnKey, number: u16) {
         self.set_role(conn, Role::None);
-        let rest = self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes)).unwrap_or_default();
+        let rest = self.link_mut(conn).map(super::Link::take_bytes).unwrap_or_default();
         self.out.push(Output::Close { conn, rest, number, text: "" });
     }
 
     pub(super) fn hangup(&mut self, conn: ConnKey) {
         let Some(link) = self.link_mut(conn) else { return };
-        link.bytes = Vec::new();
+        link.bytes = None;
         match std::mem::take(&mut link.role) {
             Role::None => {}
             Role::Session(key) => {
@@ -416,7 +416,7 @@ impl Shard {
                 }
             }
             Role::Request(sid) => self.abandon(ReplyTo { shard: self.settings.shard, conn }, sid, true),
-            Role::Leaving(index, nth) => self.leaving[index].hangup(nth),
+            Role::Leaving(index, nth) => self.leaving[index as usize].hangup(nth),
         }
     }
 

@@ -12,12 +12,13 @@ use super::outbox::Frame;
 use super::refusal::Refusal;
 use super::room::{Member, Room, RoomKey, Variant, slot};
 use super::session::{Kind, SessionKey, Transport};
-use super::socket::{Acks, Seat, Socket, SocketKey};
-use super::tenant::{Pid, Tenant, TenantKey};
-use super::{Role, Shard};
+use super::socket::{Acks, Socket, SocketKey};
+use super::tenant::{Tenant, TenantKey};
+use super::{Role, Settings, Shard};
 use crate::base::{
     id::{Sid, TenantId},
     limit,
+    slab::Key,
 };
 use crate::wire::{
     auth::{self, Admission, Reject},
@@ -246,14 +247,13 @@ impl Shard {
             }
             self.counts.up(Count::SessionsNotRecovered);
         }
-        let mut id = || Sid::new(self.settings.node, self.settings.shard, &mut self.chance);
-        let sid = id();
-        let pid = recovery.then(id);
+        let Settings { node, shard, .. } = self.settings;
+        let sid = Sid::new(node, shard, &mut self.chance);
         let connected_at = self.tenants[tenant].sequence;
-        let socket = self.sockets.insert(Socket {
+        let socket = self.sockets.insert_with(|socket| Socket {
             session: key,
             sid,
-            pid,
+            pid: recovery.then(|| Sid::at_slot(node, shard, socket.index(), &mut self.chance)),
             namespace,
             variant,
             automatic: 2,
@@ -264,9 +264,6 @@ impl Shard {
             auth: None,
         });
         self.sessions[key].sockets.push(socket);
-        if let Some(pid) = pid {
-            self.tenants[tenant].pids.insert(pid, Pid::Live(socket));
-        }
         let identity = self.sessions[key].identity.as_ref().expect("admitted");
         let (own, all) = (format!("user:{}", identity.user), format!("tenant:{}", identity.tenant));
         for room in [all, own] {
@@ -423,12 +420,17 @@ impl Shard {
     }
 
     pub(super) fn seat(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {
+        let joined_at = self.tenants[self.rooms[key].tenant].sequence;
+        self.seat_since(socket, key, joined_at, filter);
+    }
+
+    /// As [`seat`](Self::seat), for a socket that was in the room before: since this place of the tenant's sequence.
+    pub(super) fn seat_since(&mut self, socket: SocketKey, key: RoomKey, joined_at: u64, filter: Option<Rc<Filter>>) {
         let room = &mut self.rooms[key];
         let state = &mut self.sockets[socket];
         assert_eq!(Some(room.tenant), self.sessions[state.session].tenant, "a room and its members are of one tenant");
         let index = room.add(Member { socket, slot: slot(state.session), variant: state.variant, narrowed: filter.is_some() });
-        let joined_at = self.tenants[room.tenant].sequence;
-        state.seats.push(Seat { room: key, index, joined_at, filter });
+        state.sit(key, index, joined_at, filter);
     }
 
     pub(super) fn narrow(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {

@@ -32,6 +32,7 @@ pub struct Tenant {
     pub sessions: u32,
     pub rooms: Map<Rc<str>, RoomKey>,
     pub users: Map<Rc<str>, User>,
+    /// Private ids whose socket is not in the slot they name: saved ones, and those that came back to another.
     pub pids: Map<Sid, Pid>,
     /// Saved sessions, oldest first; entries whose session came back are skipped.
     pub saved: VecDeque<(Instant, Sid)>,
