@@ -185,7 +185,7 @@ impl Shard {
         let tenant = self.tenant_or_new(&admission.tenant);
         let limits = &self.settings.limits;
         let over = |limit: u32, count: u32| limit != 0 && count >= limit;
-        let users = self.tenants[tenant].users.get(&*admission.user).map_or(0, |user| user.sessions);
+        let users = self.user(tenant, &admission.user).map_or(0, |user| user.sessions);
         if self.sessions[key].crowded
             || over(limits.connections_per_tenant, self.tenants[tenant].sessions)
             || over(limits.connections_per_user, users)
@@ -265,8 +265,8 @@ impl Shard {
         });
         self.sessions[key].sockets.push(socket);
         let identity = self.sessions[key].identity.as_ref().expect("admitted");
-        let (own, all) = (format!("user:{}", identity.user), format!("tenant:{}", identity.tenant));
-        for room in [all, own] {
+        // In this order: the user is found by the second seat.
+        for room in [format!("tenant:{}", identity.tenant), own_room(&identity.user)] {
             let room = self.room_or_new(tenant, &room);
             self.seat(socket, room, None);
         }
@@ -463,8 +463,13 @@ impl Shard {
         {
             seat.index = index;
         }
+        self.tend_room(key);
+    }
+
+    /// Forgets a room that nobody needs, or sees to it that somebody looks again.
+    pub(super) fn tend_room(&mut self, key: RoomKey) {
         let room = &self.rooms[key];
-        if room.members.is_empty() {
+        if room.is_vacant() {
             if room.top() == 0 {
                 self.drop_room(key);
             } else if !room.sweeping {
@@ -573,6 +578,11 @@ impl Shard {
             None => self.broken(key),
         }
     }
+}
+
+/// The room that every socket of a user is in.
+pub(super) fn own_room(user: &str) -> String {
+    format!("user:{user}")
 }
 
 /// The raw value of a member of a validated object.
