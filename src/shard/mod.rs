@@ -34,6 +34,7 @@ mod typing;
 pub use default::app as default_app;
 
 use crate::base::{
+    buffer::Buffer,
     chance::{Chance, Map},
     id::{ConnKey, NodeId, ShardId, Sid, TenantId},
     limit::Limits,
@@ -131,31 +132,10 @@ struct Link {
     generation: u32,
     role: Role,
     /// Bytes for a connection that is not its session's transport (yet): the answer to a probe.
-    #[expect(clippy::box_collection, reason = "nearly every connection has none: 8 bytes instead of 24")]
-    bytes: Option<Box<Vec<u8>>>,
+    bytes: Buffer,
 }
 
 const _: () = assert!(size_of::<Link>() <= 32, "one for each connection of the data plane");
-
-impl Link {
-    fn bytes(&self) -> &[u8] {
-        self.bytes.as_ref().map_or(&[], |bytes| bytes)
-    }
-
-    fn has_bytes(&self) -> bool {
-        !self.bytes().is_empty()
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.bytes.get_or_insert_default().extend_from_slice(bytes);
-        }
-    }
-
-    fn take_bytes(&mut self) -> Vec<u8> {
-        self.bytes.take().map_or_else(Vec::new, |bytes| *bytes)
-    }
-}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Role {
@@ -353,8 +333,8 @@ impl Shard {
         let Some(link) = self.links.get(conn.index() as usize).filter(|link| link.generation == conn.generation()) else {
             return &[];
         };
-        if link.has_bytes() {
-            return self.links[conn.index() as usize].bytes();
+        if !link.bytes.is_empty() {
+            return &self.links[conn.index() as usize].bytes;
         }
         match link.role {
             Role::Session(key) => self.outbox.pending(key.index()),
@@ -367,10 +347,10 @@ impl Shard {
     pub fn wrote(&mut self, now: Now, conn: ConnKey, bytes: usize, outputs: &mut Vec<Output>) {
         self.now = now;
         let Some(link) = self.link_mut(conn) else { return };
-        if let Some(own) = &mut link.bytes {
-            own.drain(..bytes);
-            if own.is_empty() {
-                link.bytes = None;
+        if !link.bytes.is_empty() {
+            link.bytes.drain(..bytes);
+            if link.bytes.is_empty() {
+                link.bytes = Buffer::default();
                 if let Role::Session(key) = link.role
                     && !self.outbox.is_empty(key.index())
                 {
@@ -390,7 +370,7 @@ impl Shard {
 
     fn writable(&mut self, conn: ConnKey) {
         let Some(link) = self.link_mut(conn) else { return };
-        if link.has_bytes() {
+        if !link.bytes.is_empty() {
             self.writes.push(conn);
         } else if let Role::Session(key) = link.role {
             self.outbox.writable(key.index());
@@ -422,7 +402,7 @@ impl Shard {
             ("typing", self.typing.len()),
             ("leaving", self.leaving.len()),
             ("timers", self.timers.len()),
-            ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes().len()).sum::<usize>()),
+            ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
         ]
     }
 
