@@ -7,5 +7,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    tenantcast::boot::refuse_huge_pages();
     tenantcast::cli::run(tenantcast::boot::unix_now(), tenantcast::boot::serve)
 }

@@ -79,6 +79,18 @@ impl Sid {
         Sid(bytes)
     }
 
+    /// An id that also says in which slot of its shard's slab to look for what it names: 64 random bits are left.
+    pub fn at_slot(node: NodeId, shard: ShardId, slot: u32, chance: &mut Chance) -> Sid {
+        let mut sid = Sid::new(node, shard, chance);
+        sid.0[3..7].copy_from_slice(&slot.to_be_bytes());
+        sid
+    }
+
+    /// The slot that [`at_slot`](Self::at_slot) wrote. Of any other id, and of one a peer made up, it is some number.
+    pub fn slot(&self) -> u32 {
+        u32::from_be_bytes([self.0[3], self.0[4], self.0[5], self.0[6]])
+    }
+
     pub fn parse(text: &str) -> Option<Sid> {
         let mut bytes = [0; 15];
         (text.len() == 20 && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == 15).then_some(Sid(bytes))

@@ -8,6 +8,9 @@ pub use std::time::Duration;
 pub struct Instant(pub u64);
 
 impl Instant {
+    /// Later than any other: no deadline.
+    pub const NEVER: Instant = Instant(u64::MAX);
+
     pub fn since(self, earlier: Instant) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }

@@ -20,6 +20,7 @@ use super::{
     request::{self, Exchange, Step},
 };
 use crate::base::{
+    buffer::Buffer,
     id::{ConnKey, ReplyTo, ShardId},
     limit::{CLOSE_LINGER, HEAD_BYTES_MAX, KEEP_ALIVE_IDLE},
     time::{Clock, Instant, Now},
@@ -43,19 +44,18 @@ pub struct Conn {
     pub address: IpAddr,
     pub phase: Phase,
     /// Bytes owed to the socket, before the shard's.
-    pub out: Vec<u8>,
-    /// When the present phase must have ended.
-    pub deadline: Option<Instant>,
-    /// The nearest look the wheel will have at this connection.
-    pub armed: Option<Instant>,
+    pub out: Buffer,
+    /// When the present phase must have ended, or [`Instant::NEVER`].
+    pub deadline: Instant,
+    /// The nearest look the wheel will have at this connection, or [`Instant::NEVER`].
+    pub armed: Instant,
     pub waker: Option<Waker>,
     /// Read and not decoded.
-    unread: Vec<u8>,
+    unread: Buffer,
     /// The request being read or answered.
     exchange: Option<Box<Exchange>>,
     /// Pongs owed.
-    #[expect(clippy::box_collection, reason = "nearly every connection has none: 8 bytes instead of 24")]
-    control: Option<Box<Vec<u8>>>,
+    control: Buffer,
     /// Came in on the admin port.
     pub admin: bool,
     /// The shard knows it: it must hear of the end.
@@ -72,7 +72,7 @@ pub struct Conn {
     started: bool,
 }
 
-const _: () = assert!(size_of::<Conn>() <= 160, "an idle connection is its entry, its task and its stream");
+const _: () = assert!(size_of::<Conn>() <= 112, "an idle connection is its entry, its task and its stream");
 
 pub enum Phase {
     /// Between requests, or inside a request's head.
@@ -122,13 +122,13 @@ impl Conn {
             fd,
             address: address.to_canonical(),
             phase: Phase::Head,
-            out: Vec::new(),
-            deadline: None,
-            armed: None,
+            out: Buffer::default(),
+            deadline: Instant::NEVER,
+            armed: Instant::NEVER,
             waker: None,
-            unread: Vec::new(),
+            unread: Buffer::default(),
             exchange: None,
-            control: None,
+            control: Buffer::default(),
             admin,
             known: false,
             blocked: false,
@@ -144,10 +144,10 @@ impl Conn {
         let tried = std::mem::replace(&mut self.tried, true);
         match self.phase {
             Phase::Stream | Phase::Closing | Phase::Lingering => {
-                self.unread = Vec::new();
+                self.unread = Buffer::default();
                 return;
             }
-            Phase::Waiting => return self.unread.extend_from_slice(bytes),
+            Phase::Waiting => return self.unread.append_slice(bytes),
             // While a head is incomplete, only the end of a line can complete it.
             Phase::Head
                 if tried
@@ -155,14 +155,14 @@ impl Conn {
                     && self.unread.len() + bytes.len() < HEAD_BYTES_MAX
                     && !bytes.contains(&b'\n') =>
             {
-                return self.unread.extend_from_slice(bytes);
+                return self.unread.append_slice(bytes);
             }
             _ => {}
         }
         if self.unread.is_empty() {
             let used = self.decode(key, bytes, world, inbox, counts);
             if !self.phase.is_closing() {
-                self.unread.extend_from_slice(&bytes[used..]);
+                self.unread.append_slice(&bytes[used..]);
             }
             return;
         }
@@ -173,7 +173,7 @@ impl Conn {
             unread.drain(..used);
             // One long message must not leave its buffer to the short ones after it.
             if unread.capacity() > 4 * unread.len() + 4096 {
-                unread.shrink_to(unread.len());
+                unread.shrink_to_fit();
             }
             self.unread = unread;
         }
@@ -253,11 +253,10 @@ impl Conn {
                         Event::Pong => inbox.push(Input::Message { conn: key, message: Message::Pong }),
                         Event::Partial => {}
                         Event::Ping(payload) => {
-                            let control = self.control.get_or_insert_default();
-                            if control.len() + payload.len() + 2 > CONTROL_MAX {
-                                control.clear();
+                            if self.control.len() + payload.len() + 2 > CONTROL_MAX {
+                                self.control.clear();
                             }
-                            websocket::encode(Opcode::Pong, payload, control);
+                            websocket::encode(Opcode::Pong, payload, &mut self.control);
                         }
                         Event::Close(reason) => {
                             // Echoed with its code (RFC 6455 section 5.5.1); 1000 answers a frame without one.
@@ -307,7 +306,7 @@ impl Conn {
     fn wait(&mut self) {
         self.phase = Phase::Waiting;
         self.known = true;
-        self.deadline = None;
+        self.deadline = Instant::NEVER;
     }
 
     /// Answers the present request; the connection goes on or ends as request and answer want it.
@@ -321,7 +320,7 @@ impl Conn {
             self.phase = Phase::Head;
             self.started = false;
             self.tried = false;
-            self.deadline = Some(now + KEEP_ALIVE_IDLE);
+            self.deadline = now + KEEP_ALIVE_IDLE;
         } else {
             self.close(now);
         }
@@ -348,12 +347,12 @@ impl Conn {
         let Some(exchange) = self.exchange.take() else { return };
         http::event_stream(&mut self.out, exchange.cors.as_ref());
         self.phase = Phase::Stream;
-        self.unread = Vec::new();
+        self.unread = Buffer::default();
     }
 
     /// The shard has closed: what it still had to say, then the close frame where there are frames.
     pub fn finish(&mut self, rest: &[u8], number: u16, text: &str, now: Instant) {
-        self.out.extend_from_slice(rest);
+        self.out.append_slice(rest);
         if matches!(self.phase, Phase::WebSocket(_)) {
             self.append_control();
             websocket::encode_close(number, text, &mut self.out);
@@ -375,9 +374,9 @@ impl Conn {
     pub fn close(&mut self, now: Instant) {
         self.phase = Phase::Closing;
         self.known = false;
-        self.control = None;
-        self.unread = Vec::new();
-        self.deadline = Some(now + CLOSE_LINGER);
+        self.control = Buffer::default();
+        self.unread = Buffer::default();
+        self.deadline = now + CLOSE_LINGER;
     }
 
     /// The deadline has passed. True: the connection is to be dropped; otherwise it owes an answer.
@@ -437,13 +436,11 @@ impl Conn {
 
     /// Puts the control frames owed behind `out`; to be called between the shard's frames.
     pub fn append_control(&mut self) {
-        if let Some(control) = self.control.take() {
-            self.out.extend_from_slice(&control);
-        }
+        self.out.append_slice(&std::mem::take(&mut self.control));
     }
 
     pub fn owes(&self) -> bool {
-        !self.out.is_empty() || self.control.is_some() || matches!(self.phase, Phase::Closing)
+        !self.out.is_empty() || !self.control.is_empty() || matches!(self.phase, Phase::Closing)
     }
 
     /// All is written: what was read meanwhile may go on.
@@ -457,7 +454,7 @@ impl Conn {
     /// Arrived on another shard.
     pub fn land(&mut self, fd: RawFd) {
         self.fd = fd;
-        self.armed = None;
+        self.armed = Instant::NEVER;
         self.tried = false;
     }
 

@@ -68,9 +68,11 @@ pub struct Settings {
 
 impl Settings {
     /// When a request that begins now must be whole.
-    fn handshake_deadline(&self, now: Instant) -> Option<Instant> {
-        let ms = self.limits.handshake_ms;
-        (ms > 0).then(|| now + Duration::from_millis(ms.into()))
+    fn handshake_deadline(&self, now: Instant) -> Instant {
+        match self.limits.handshake_ms {
+            0 => Instant::NEVER,
+            ms => now + Duration::from_millis(ms.into()),
+        }
     }
 
     #[cfg(test)]
@@ -174,10 +176,9 @@ impl State {
     /// nearer deadline came after a farther one.
     fn arm(&mut self, key: ConnKey) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some(deadline) = conn.deadline else { return };
-        if conn.armed.is_none_or(|armed| deadline < armed) {
-            conn.armed = Some(deadline);
-            self.deadlines.arm(deadline, key);
+        if conn.deadline < conn.armed {
+            conn.armed = conn.deadline;
+            self.deadlines.arm(conn.deadline, key);
         }
     }
 
@@ -187,10 +188,10 @@ impl State {
         self.deadlines.expire(now, |key| fired.push(key));
         fired.retain(|&key| {
             let Some(conn) = self.conns.get_mut(key) else { return false };
-            if conn.armed.is_some_and(|armed| armed <= now) {
-                conn.armed = None;
+            if conn.armed <= now {
+                conn.armed = Instant::NEVER;
             }
-            let due = conn.deadline.is_some_and(|deadline| deadline <= now);
+            let due = conn.deadline <= now;
             if !due {
                 // It was put off since it was armed.
                 self.arm(key);

@@ -354,7 +354,9 @@ impl Pump {
             }
         }
         let drained = state.closed
-            && self.shard.is_empty() && self.mesh.spilled() == 0 && state.conns.iter().all(|(_, conn)| conn.admin);
+            && self.shard.is_empty()
+            && self.mesh.spilled() == 0
+            && state.conns.iter().all(|(_, conn)| conn.admin);
         state.counts.set(Count::Drained, usize::from(drained));
         // Others may still want something of this shard: all end together. The admin port tells how far they are.
         if drained && sum(in_row(Count::Drained)) == all {

@@ -11,7 +11,7 @@ use super::{
     conn::{Conn, Phase},
     count::Count,
 };
-use crate::base::{id::ConnKey, time::Now};
+use crate::base::{buffer::Buffer, id::ConnKey, time::Now};
 use crate::shard::{
     Shard,
     io::{Hangup, Input, Output},
@@ -163,7 +163,7 @@ fn write(conn: &mut Conn, stream: &mut TcpStream, cx: &mut Context<'_>) -> io::R
             }
         }
     }
-    conn.out = Vec::new();
+    conn.out = Buffer::default();
     conn.blocked = false;
     Ok(true)
 }
@@ -201,14 +201,14 @@ pub fn flush(plane: &Plane, state: &mut State, shard: &mut Shard, now: Now, key:
         if sent < own {
             conn.out.drain(..sent);
         } else {
-            conn.out = Vec::new();
+            conn.out = Buffer::default();
         }
         if sent < own + theirs {
             state.counts.up(Count::WritesShort);
             conn.blocked = true;
             if conn.out.is_empty() {
                 let carry = (theirs - of_theirs).min(CARRY_BYTES);
-                conn.out.extend_from_slice(&pending[of_theirs..of_theirs + carry]);
+                conn.out.append_slice(&pending[of_theirs..of_theirs + carry]);
                 of_theirs += carry;
             }
             conn.wake();

@@ -181,7 +181,7 @@ impl Shard {
     fn describe_user(&self, tenant: TenantKey, name: &str) -> Vec<u8> {
         let mut out = b"{\"user\":".to_vec();
         json::write_string(&mut out, name);
-        let Some(user) = self.tenants[tenant].users.get(name) else {
+        let Some(user) = self.user(tenant, name) else {
             out.extend_from_slice(b",\"connections\":0,\"status\":\"offline\",\"since\":null,\"lastSeen\":null,\"rooms\":[]}");
             return out;
         };
@@ -214,7 +214,7 @@ impl Shard {
         format!(
             "{{\"connections\":{},\"users\":{},\"rooms\":{},\"recoverable\":{},\"published\":{}}}",
             tenant.sessions,
-            tenant.users.len(),
+            tenant.users,
             tenant.rooms.values().filter(|room| !self.rooms[**room].members.is_empty()).count(),
             tenant.saved.len(),
             tenant.sequence

@@ -63,7 +63,7 @@ impl Shard {
             // A nearer deadline came after it, and that one's timer goes on.
             return;
         }
-        session.armed = Instant(u64::MAX);
+        session.armed = Instant::NEVER;
         if session.must_connect() && session.connect_by <= now.at {
             return self.end(key, End::Idle);
         }

@@ -175,7 +175,7 @@ impl Shard {
             history.expire(self.now.at, keep);
             again = history.entries().next().map(|oldest| oldest.at + keep.ttl + Duration::from_millis(10));
         }
-        if again.is_none() && room.members.is_empty() {
+        if again.is_none() && room.is_vacant() {
             let until = room.empty_since + limit::ROOM_LINGER;
             if room.top() == 0 || until <= self.now.at {
                 return self.drop_room(key);
@@ -190,7 +190,7 @@ impl Shard {
 
     pub(super) fn drop_room(&mut self, key: super::room::RoomKey) {
         let Some(room) = self.rooms.remove(key) else { return };
-        debug_assert!(room.members.is_empty());
+        debug_assert!(room.is_vacant());
         let tenant = &mut self.tenants[room.tenant];
         tenant.rooms.remove(&room.name);
         tenant.lost = tenant.lost.max(room.history.map_or(0, |history| history.newest_sequence()));

@@ -103,7 +103,7 @@ impl Shard {
             crowded: open.crowded,
             last_heard: self.now.at,
             connect_by: self.now.at + self.settings.connect_timeout,
-            armed: Instant(u64::MAX),
+            armed: Instant::NEVER,
             told_expiring: false,
             tenant: None,
             identity: None,
@@ -350,7 +350,7 @@ impl Shard {
                 polling.probed = true;
                 let waiting = polling.waiting.take();
                 if let Some(link) = self.link_mut(conn) {
-                    link.bytes.extend_from_slice(b"\x81\x063probe");
+                    link.bytes.append_slice(b"\x81\x063probe");
                 }
                 self.writes.push(conn);
                 if let Some(to) = waiting {
@@ -392,13 +392,13 @@ impl Shard {
     /// Closes a connection that is no session's transport.
     fn drop_conn(&mut self, conn: ConnKey, number: u16) {
         self.set_role(conn, Role::None);
-        let rest = self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes)).unwrap_or_default();
+        let rest = self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
         self.out.push(Output::Close { conn, rest, number, text: "" });
     }
 
     pub(super) fn hangup(&mut self, conn: ConnKey) {
         let Some(link) = self.link_mut(conn) else { return };
-        link.bytes = Vec::new();
+        link.bytes = Default::default();
         match std::mem::take(&mut link.role) {
             Role::None => {}
             Role::Session(key) => {
@@ -412,7 +412,7 @@ impl Shard {
                 }
             }
             Role::Request(sid) => self.abandon(ReplyTo { shard: self.settings.shard, conn }, sid, true),
-            Role::Leaving(index, nth) => self.leaving[index].hangup(nth),
+            Role::Leaving(index, nth) => self.leaving[index as usize].hangup(nth),
         }
     }
 

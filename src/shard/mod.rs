@@ -35,6 +35,7 @@ mod typing;
 pub use default::app as default_app;
 
 use crate::base::{
+    buffer::Buffer,
     chance::{Chance, Map},
     id::{ConnKey, NodeId, ShardId, Sid, TenantId},
     limit::Limits,
@@ -133,8 +134,10 @@ struct Link {
     generation: u32,
     role: Role,
     /// Bytes for a connection that is not its session's transport (yet): the answer to a probe.
-    bytes: Vec<u8>,
+    bytes: Buffer,
 }
+
+const _: () = assert!(size_of::<Link>() <= 32, "one for each connection of the data plane");
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Role {
@@ -147,7 +150,7 @@ enum Role {
     /// Carries a long-polling request for a session, here or on another shard.
     Request(Sid),
     /// Its session leaves this turn: index into `leaving`, and which of its connections this is.
-    Leaving(usize, u8),
+    Leaving(u32, u8),
 }
 
 /// Where a long-polling session is.
@@ -348,7 +351,7 @@ impl Shard {
         if !link.bytes.is_empty() {
             link.bytes.drain(..bytes);
             if link.bytes.is_empty() {
-                link.bytes = Vec::new();
+                link.bytes = Buffer::default();
                 if let Role::Session(key) = link.role
                     && !self.outbox.is_empty(key.index())
                 {
@@ -465,7 +468,7 @@ impl Shard {
         match link.role {
             Role::Session(key) => self.session_message(key, message),
             Role::Probe(key) => self.probe_message(key, conn, message),
-            Role::Leaving(index, nth) => self.leaving[index].message(nth, message),
+            Role::Leaving(index, nth) => self.leaving[index as usize].message(nth, message),
             Role::None | Role::Request(_) => {}
         }
     }

@@ -110,7 +110,7 @@ impl Shard {
                 traveller.websocket = true;
                 traveller.unsent = self.outbox.take_bytes(slot(key));
                 conns.push(conn);
-                self.set_role(conn, Role::Leaving(index, 0));
+                self.set_role(conn, Role::Leaving(index as u32, 0));
             }
             Transport::Polling(polling) => {
                 traveller.waiting = polling.waiting;
@@ -119,7 +119,7 @@ impl Shard {
                 if let Some(conn) = polling.probe {
                     traveller.probe = true;
                     conns.push(conn);
-                    self.set_role(conn, Role::Leaving(index, 0));
+                    self.set_role(conn, Role::Leaving(index as u32, 0));
                 }
             }
         }
@@ -145,7 +145,7 @@ impl Shard {
                 *place = Place::Moved(leaving.to);
             }
             for conn in &leaving.conns {
-                let bytes = self.link_mut(*conn).map(|link| std::mem::take(&mut link.bytes)).unwrap_or_default();
+                let bytes = self.link_mut(*conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
                 leaving.traveller.unsent.splice(0..0, bytes);
                 self.set_role(*conn, Role::None);
             }
@@ -198,7 +198,7 @@ impl Shard {
             crowded: traveller.crowded,
             last_heard: traveller.last_heard,
             connect_by: self.now.at + self.settings.connect_timeout,
-            armed: Instant(u64::MAX),
+            armed: Instant::NEVER,
             told_expiring: false,
             tenant: None,
             identity: None,
@@ -224,7 +224,7 @@ impl Shard {
                 self.set_role(conn, Role::Probe(key));
                 self.timers.arm(self.now.at + crate::base::limit::UPGRADE_TIMEOUT, Timer::Upgrade(key, conn));
                 if let Some(link) = self.link_mut(conn) {
-                    link.bytes = traveller.unsent;
+                    link.bytes.append_slice(&traveller.unsent);
                     if !link.bytes.is_empty() {
                         self.writes.push(conn);
                     }

@@ -12,12 +12,13 @@ use super::outbox::Frame;
 use super::refusal::Refusal;
 use super::room::{Member, Room, RoomKey, Variant, slot};
 use super::session::{Kind, SessionKey, Transport};
-use super::socket::{Acks, Seat, Socket, SocketKey};
-use super::tenant::{Pid, Tenant, TenantKey};
-use super::{Role, Shard};
+use super::socket::{Acks, Socket, SocketKey};
+use super::tenant::{Tenant, TenantKey};
+use super::{Role, Settings, Shard};
 use crate::base::{
     id::{Sid, TenantId},
     limit,
+    slab::Key,
 };
 use crate::wire::{
     auth::{self, Admission, Reject},
@@ -184,7 +185,7 @@ impl Shard {
         let tenant = self.tenant_or_new(&admission.tenant);
         let limits = &self.settings.limits;
         let over = |limit: u32, count: u32| limit != 0 && count >= limit;
-        let users = self.tenants[tenant].users.get(&*admission.user).map_or(0, |user| user.sessions);
+        let users = self.user(tenant, &admission.user).map_or(0, |user| user.sessions);
         if self.sessions[key].crowded
             || over(limits.connections_per_tenant, self.tenants[tenant].sessions)
             || over(limits.connections_per_user, users)
@@ -246,14 +247,13 @@ impl Shard {
             }
             self.counts.up(Count::SessionsNotRecovered);
         }
-        let mut id = || Sid::new(self.settings.node, self.settings.shard, &mut self.chance);
-        let sid = id();
-        let pid = recovery.then(id);
+        let Settings { node, shard, .. } = self.settings;
+        let sid = Sid::new(node, shard, &mut self.chance);
         let connected_at = self.tenants[tenant].sequence;
-        let socket = self.sockets.insert(Socket {
+        let socket = self.sockets.insert_with(|socket| Socket {
             session: key,
             sid,
-            pid,
+            pid: recovery.then(|| Sid::at_slot(node, shard, socket.index(), &mut self.chance)),
             namespace,
             variant,
             automatic: 2,
@@ -264,12 +264,9 @@ impl Shard {
             auth: None,
         });
         self.sessions[key].sockets.push(socket);
-        if let Some(pid) = pid {
-            self.tenants[tenant].pids.insert(pid, Pid::Live(socket));
-        }
         let identity = self.sessions[key].identity.as_ref().expect("admitted");
-        let (own, all) = (format!("user:{}", identity.user), format!("tenant:{}", identity.tenant));
-        for room in [all, own] {
+        // In this order: the user is found by the second seat.
+        for room in [format!("tenant:{}", identity.tenant), own_room(&identity.user)] {
             let room = self.room_or_new(tenant, &room);
             self.seat(socket, room, None);
         }
@@ -426,12 +423,17 @@ impl Shard {
     }
 
     pub(super) fn seat(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {
+        let joined_at = self.tenants[self.rooms[key].tenant].sequence;
+        self.seat_since(socket, key, joined_at, filter);
+    }
+
+    /// As [`seat`](Self::seat), for a socket that was in the room before: since this place of the tenant's sequence.
+    pub(super) fn seat_since(&mut self, socket: SocketKey, key: RoomKey, joined_at: u64, filter: Option<Rc<Filter>>) {
         let room = &mut self.rooms[key];
         let state = &mut self.sockets[socket];
         assert_eq!(Some(room.tenant), self.sessions[state.session].tenant, "a room and its members are of one tenant");
         let index = room.add(Member { socket, slot: slot(state.session), variant: state.variant, narrowed: filter.is_some() });
-        let joined_at = self.tenants[room.tenant].sequence;
-        state.seats.push(Seat { room: key, index, joined_at, filter });
+        state.sit(key, index, joined_at, filter);
     }
 
     pub(super) fn narrow(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {
@@ -464,8 +466,13 @@ impl Shard {
         {
             seat.index = index;
         }
+        self.tend_room(key);
+    }
+
+    /// Forgets a room that nobody needs, or sees to it that somebody looks again.
+    pub(super) fn tend_room(&mut self, key: RoomKey) {
         let room = &self.rooms[key];
-        if room.members.is_empty() {
+        if room.is_vacant() {
             if room.top() == 0 {
                 self.drop_room(key);
             } else if !room.sweeping {
@@ -574,6 +581,11 @@ impl Shard {
             None => self.broken(key),
         }
     }
+}
+
+/// The room that every socket of a user is in.
+pub(super) fn own_room(user: &str) -> String {
+    format!("user:{user}")
 }
 
 /// The raw value of a member of a validated object.

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::encode::Outgoing;
+use super::namespace::own_room;
 use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::session::SessionKey;
@@ -9,7 +10,6 @@ use super::tenant::{Status, TenantKey, User};
 use crate::base::{limit, time::{Instant, UnixMs}};
 use crate::wire::{close::Close, json};
 use std::io::Write;
-use std::rc::Rc;
 
 /// One user in a room.
 pub struct Present<'a> {
@@ -44,24 +44,28 @@ impl Shard {
 
     pub(super) fn user_joined(&mut self, tenant: TenantKey, name: &str) {
         let now = self.now.unix;
-        if let Some(user) = self.tenants[tenant].users.get_mut(name) {
+        let room = self.room_or_new(tenant, &own_room(name));
+        if let Some(user) = &mut self.rooms[room].user {
             user.sessions += 1;
             user.last_seen = now;
             return;
         }
-        let user = User { sessions: 1, status: Status::Online, since: now, last_seen: now };
-        self.tenants[tenant].users.insert(Rc::from(name), user);
+        self.rooms[room].user = Some(User { sessions: 1, status: Status::Online, since: now, last_seen: now });
+        self.tenants[tenant].users += 1;
         self.announce_user(tenant, "user:online", name, Status::Online);
     }
 
     pub(super) fn user_left(&mut self, tenant: TenantKey, name: &str, seen: Instant) {
         let seen = self.unix_at(seen);
-        let Some(user) = self.tenants[tenant].users.get_mut(name) else { return };
+        let Some(room) = self.own_room(tenant, name) else { return };
+        let Some(user) = &mut self.rooms[room].user else { return };
         user.sessions -= 1;
         user.last_seen = user.last_seen.max(seen);
         if user.sessions == 0 {
             let hidden = user.status == Status::Offline;
-            self.tenants[tenant].users.remove(name);
+            self.rooms[room].user = None;
+            self.tenants[tenant].users -= 1;
+            self.tend_room(room);
             if !hidden {
                 self.announce_user(tenant, "user:offline", name, Status::Offline);
             }
@@ -69,7 +73,8 @@ impl Shard {
     }
 
     pub(super) fn set_status(&mut self, tenant: TenantKey, name: &str, status: Status) {
-        let Some(user) = self.tenants[tenant].users.get_mut(name) else { return };
+        let Some(room) = self.own_room(tenant, name) else { return };
+        let Some(user) = &mut self.rooms[room].user else { return };
         if user.status != status {
             user.status = status;
             user.since = self.now.unix;
@@ -94,17 +99,18 @@ impl Shard {
     /// offline is left out.
     pub(super) fn present(&self, key: RoomKey) -> (Vec<Present<'_>>, usize) {
         let room = &self.rooms[key];
-        let tenant = &self.tenants[room.tenant];
         let mut places = std::collections::BTreeMap::new();
         let mut list: Vec<Present<'_>> = Vec::new();
         for member in &room.members {
-            let session = &self.sessions[self.sockets[member.socket].session];
+            let socket = &self.sockets[member.socket];
+            let session = &self.sessions[socket.session];
             let Some(identity) = &session.identity else { continue };
-            let Some(user) = tenant.users.get(&*identity.user) else { continue };
+            let Some(own) = socket.seats.get(1) else { continue };
+            let Some(user) = &self.rooms[own.room].user else { continue };
             if user.status == Status::Offline {
                 continue;
             }
-            let place = *places.entry(&*identity.user).or_insert_with(|| {
+            let place = *places.entry(own.room).or_insert_with(|| {
                 list.push(Present {
                     user: &identity.user,
                     status: user.status,
@@ -122,10 +128,20 @@ impl Shard {
         (list, count)
     }
 
+    /// A user's own room, which may outlive its sessions.
+    fn own_room(&self, tenant: TenantKey, user: &str) -> Option<RoomKey> {
+        self.tenants[tenant].rooms.get(&*own_room(user)).copied()
+    }
+
+    /// A user that has sessions.
+    pub(super) fn user(&self, tenant: TenantKey, name: &str) -> Option<&User> {
+        self.rooms[self.own_room(tenant, name)?].user.as_ref()
+    }
+
     /// Sessions of a user.
     pub(super) fn sessions_of(&self, tenant: TenantKey, user: &str) -> Vec<SessionKey> {
-        let Some(room) = self.tenants[tenant].rooms.get(&*format!("user:{user}")) else { return Vec::new() };
-        let mut sessions: Vec<SessionKey> = self.rooms[*room]
+        let Some(room) = self.own_room(tenant, user) else { return Vec::new() };
+        let mut sessions: Vec<SessionKey> = self.rooms[room]
             .members
             .iter()
             .map(|member| self.sockets[member.socket].session)

@@ -8,7 +8,7 @@ use super::session::{End, SessionKey};
 use super::socket::{Seat, Socket, SocketKey};
 use super::tenant::{Pid, Saved, SavedSeat, TenantKey};
 use super::Shard;
-use crate::base::{id::Sid, limit, time::Duration};
+use crate::base::{id::Sid, limit, slab::Key, time::Duration};
 use crate::wire::close::Close;
 use std::rc::Rc;
 
@@ -43,12 +43,13 @@ impl Shard {
     }
 
     fn saved_seats(&self, key: SocketKey) -> Vec<SavedSeat> {
+        let socket = &self.sockets[key];
         let save = |seat: &Seat| SavedSeat {
             room: self.rooms[seat.room].name.clone(),
             filter: seat.filter.clone(),
-            joined_at: seat.joined_at,
+            joined_at: socket.joined_at(seat),
         };
-        self.sockets[key].seats.iter().map(save).collect()
+        socket.seats.iter().map(save).collect()
     }
 
     pub(super) fn expire_saved(&mut self, key: TenantKey) {
@@ -75,9 +76,8 @@ impl Shard {
         let pid = Sid::parse(pid)?;
         let tenant = self.sessions[key].tenant?;
         let user: Rc<str> = (*self.sessions[key].identity.as_ref()?.user).into();
-        if let Some(Pid::Live(socket)) = self.tenants[tenant].pids.get(&pid) {
+        if let Some(socket) = self.live(tenant, pid) {
             // Its old connection is dead and nobody has noticed yet, as when a phone changes its network.
-            let socket = *socket;
             let session = self.sockets[socket].session;
             if session == key || *self.identity(socket).user != *user {
                 return None;
@@ -121,16 +121,25 @@ impl Shard {
             auth: None,
         });
         self.sessions[key].sockets.push(socket);
-        self.tenants[tenant].pids.insert(pid, Pid::Live(socket));
+        if socket.index() != pid.slot() {
+            self.tenants[tenant].pids.insert(pid, Pid::Live(socket));
+        }
         for saved_seat in &saved.rooms {
             let room = self.room_or_new(tenant, &saved_seat.room);
-            self.seat(socket, room, saved_seat.filter.clone());
-            if let Some(seat) = self.sockets[socket].seat_mut(room) {
-                seat.joined_at = saved_seat.joined_at;
-            }
+            self.seat_since(socket, room, saved_seat.joined_at, saved_seat.filter.clone());
         }
         self.replay(socket, &missed);
         Some(socket)
+    }
+
+    /// The socket of this tenant that has this private id.
+    fn live(&self, tenant: TenantKey, pid: Sid) -> Option<SocketKey> {
+        let at_home = self.sockets.key_at(pid.slot()).filter(|socket| self.sockets[*socket].pid == Some(pid));
+        match (at_home, self.tenants[tenant].pids.get(&pid)) {
+            (Some(socket), _) => (self.tenant_of(socket) == tenant).then_some(socket),
+            (None, Some(Pid::Live(socket))) => Some(*socket),
+            (None, _) => None,
+        }
     }
 
     /// Another connection of the same client takes over.

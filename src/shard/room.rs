@@ -3,7 +3,7 @@
 use super::history::{Epoch, History};
 use super::outbox::{FrameIndex, Outbox};
 use super::socket::SocketKey;
-use super::tenant::TenantKey;
+use super::tenant::{TenantKey, User};
 use crate::base::{slab::Key, time::Instant};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -34,17 +34,21 @@ pub struct Room {
     pub epoch: Epoch,
     /// Sequence up to which events of an earlier room of this name may be lost.
     pub lost: u64,
-    pub members: Vec<Member>,
+    pub members: SmallVec<[Member; 1]>,
     /// Members with a filter.
     pub narrowed: u32,
     /// How many members read each variant: an event is encoded for those that are there.
     pub variants: SmallVec<[(Variant, u32); 1]>,
     pub history: Option<Box<History>>,
+    /// Of a user's own room `user:<name>`: the user, while it has sessions. The room stays as long.
+    pub user: Option<User>,
     /// A timer for it runs.
     pub sweeping: bool,
     /// Since when it has no members.
     pub empty_since: Instant,
 }
+
+const _: () = assert!(size_of::<Room>() <= 136, "every user has one");
 
 impl Room {
     pub fn new(tenant: TenantKey, name: Rc<str>, epoch: Epoch, lost: u64, now: Instant) -> Room {
@@ -53,10 +57,11 @@ impl Room {
             name,
             epoch,
             lost,
-            members: Vec::new(),
+            members: SmallVec::new(),
             narrowed: 0,
             variants: SmallVec::new(),
             history: None,
+            user: None,
             sweeping: false,
             empty_since: now,
         }
@@ -69,10 +74,6 @@ impl Room {
             None => self.variants.push((member.variant, 1)),
         }
         self.narrowed += u32::from(member.narrowed);
-        if self.members.is_empty() {
-            // Most rooms are a user's own: one member, one allocation of one.
-            self.members.reserve_exact(1);
-        }
         self.members.push(member);
         (self.members.len() - 1) as u32
     }
@@ -88,10 +89,15 @@ impl Room {
             }
         }
         if self.members.is_empty() {
-            self.members = Vec::new();
+            self.members = SmallVec::new();
             self.empty_since = now;
         }
         self.members.get(index as usize).copied()
+    }
+
+    /// Nobody is in it, and it is nobody's own.
+    pub fn is_vacant(&self) -> bool {
+        self.members.is_empty() && self.user.is_none()
     }
 
     pub fn top(&self) -> u64 {

@@ -37,10 +37,13 @@ pub struct Seat {
     pub room: RoomKey,
     /// Its place in the room's members.
     pub index: u32,
-    /// The tenant's sequence when it joined: nothing up to there was missed, whatever position it comes back with.
-    pub joined_at: u64,
+    /// How far the tenant's sequence had come since `connected_at` when it joined. One farther than 2^32 counts as that: it may then be
+    /// given events from before it joined, but misses none.
+    joined_after: u32,
     pub filter: Option<Rc<Filter>>,
 }
+
+const _: () = assert!(size_of::<Seat>() <= 24, "a typical socket has three");
 
 /// Acknowledgements a client owes.
 #[derive(Default)]
@@ -51,6 +54,21 @@ pub struct Acks {
 }
 
 impl Socket {
+    /// Takes a seat at `index` of a room's members, at this place of the tenant's sequence.
+    pub fn sit(&mut self, room: RoomKey, index: u32, joined_at: u64, filter: Option<Rc<Filter>>) {
+        if self.seats.len() < 4 {
+            // Most sockets sit in three rooms for good.
+            self.seats.reserve_exact(1);
+        }
+        let joined_after = u32::try_from(joined_at.saturating_sub(self.connected_at)).unwrap_or(u32::MAX);
+        self.seats.push(Seat { room, index, joined_after, filter });
+    }
+
+    /// The tenant's sequence when it joined: nothing up to there was missed, whatever position it comes back with.
+    pub fn joined_at(&self, seat: &Seat) -> u64 {
+        self.connected_at + u64::from(seat.joined_after)
+    }
+
     pub fn seat(&self, room: RoomKey) -> Option<&Seat> {
         self.seats.iter().find(|seat| seat.room == room)
     }

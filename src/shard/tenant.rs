@@ -31,7 +31,9 @@ pub struct Tenant {
     pub lost: u64,
     pub sessions: u32,
     pub rooms: Map<Rc<str>, RoomKey>,
-    pub users: Map<Rc<str>, User>,
+    /// Users with sessions; each is in its own room.
+    pub users: u32,
+    /// Private ids whose socket is not in the slot they name: saved ones, and those that came back to another.
     pub pids: Map<Sid, Pid>,
     /// Saved sessions, oldest first; entries whose session came back are skipped.
     pub saved: VecDeque<(Instant, Sid)>,
@@ -51,7 +53,7 @@ impl Tenant {
             lost: 0,
             sessions: 0,
             rooms: Map::with_hasher(hasher.clone()),
-            users: Map::with_hasher(hasher.clone()),
+            users: 0,
             pids: Map::with_hasher(hasher.clone()),
             saved: VecDeque::new(),
             publish_ids: PublishIds { known: Map::with_hasher(hasher), order: VecDeque::new() },
@@ -76,6 +78,7 @@ impl Tenant {
 }
 
 /// One user of a tenant, while it has sessions.
+#[derive(Clone, Copy, Debug)]
 pub struct User {
     pub sessions: u32,
     pub status: Status,
