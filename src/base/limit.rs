@@ -80,6 +80,8 @@ pub const SUBSCRIBE_ITEMS_MAX: usize = 256;
 pub const EVENT_NAME_BYTES_MAX: usize = 256;
 /// Events one `history` answer holds; a caller pages with `since`.
 pub const HISTORY_PAGE_MAX: usize = 300;
+/// Bytes of the events one room remembers; beyond, the oldest leave before their time, and who asks for them is told of the gap.
+pub const HISTORY_ROOM_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Events one HTTP publish holds.
 pub const PUBLISH_BATCH_MAX: usize = 100;
 /// Members one `presence` answer lists.

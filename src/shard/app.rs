@@ -297,15 +297,14 @@ impl<'a> Context<'a> {
         self.shard.timers.arm(self.shard.now.at + wait, Timer::Task(key));
     }
 
-    /// Leaves the namespace; the client does not come back by itself.
+    /// Leaves the namespace when the handler returns; the client does not come back by itself.
     pub fn disconnect(&mut self) {
-        self.shard.disconnect_socket(self.socket);
+        self.shard.endings.push((self.socket, None));
     }
 
-    /// Closes the whole session.
+    /// Closes the whole session when the handler returns.
     pub fn close(&mut self, close: Close) {
-        let session = self.shard.sockets[self.socket].session;
-        self.shard.close(session, close);
+        self.shard.endings.push((self.socket, Some(close)));
     }
 }
 

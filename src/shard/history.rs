@@ -1,8 +1,9 @@
-//! What a room remembers: a ring of its last events, bounded in number and age.
+//! What a room remembers: a ring of its last events, bounded in number, age and bytes.
 //!
 //! Invariants: offsets rise by one within an epoch; `recover` answers with everything after a position or says why it cannot; an event
 //! leaves the ring only from its old end.
 
+use crate::base::limit::HISTORY_ROOM_BYTES_MAX;
 use crate::base::time::{Duration, Instant};
 use crate::wire::auth::Admission;
 use std::collections::VecDeque;
@@ -131,11 +132,20 @@ pub struct History {
     /// Sequence of the newest event that has left the ring, 0 if none has.
     lost: u64,
     ring: VecDeque<Entry>,
+    /// Bytes of the events in the ring.
+    bytes: usize,
+}
+
+impl Event {
+    /// What it costs to remember, without the containers' own.
+    fn bytes(&self) -> usize {
+        self.name.len() + self.data.len() + self.meta.len()
+    }
 }
 
 impl History {
     pub fn new(epoch: Epoch) -> History {
-        History { epoch, top: 0, lost: 0, ring: VecDeque::new() }
+        History { epoch, top: 0, lost: 0, ring: VecDeque::new(), bytes: 0 }
     }
 
     pub fn epoch(&self) -> Epoch {
@@ -163,6 +173,7 @@ impl History {
     pub fn append(&mut self, now: Instant, sequence: u64, event: Rc<Event>, keep: Retention) -> u64 {
         assert!(sequence > self.newest_sequence(), "a tenant's sequence rises");
         self.top += 1;
+        self.bytes += event.bytes();
         self.ring.push_back(Entry { offset: self.top, sequence, at: now, event });
         self.expire(now, keep);
         self.top
@@ -171,10 +182,12 @@ impl History {
     /// Lets go of what is too old or too much.
     pub fn expire(&mut self, now: Instant, keep: Retention) {
         while let Some(oldest) = self.ring.front() {
-            if self.ring.len() <= keep.events as usize && now.since(oldest.at) <= keep.ttl {
+            let few = self.ring.len() <= keep.events as usize && self.bytes <= HISTORY_ROOM_BYTES_MAX;
+            if few && now.since(oldest.at) <= keep.ttl {
                 break;
             }
             self.lost = oldest.sequence;
+            self.bytes -= oldest.event.bytes();
             self.ring.pop_front();
         }
         if self.ring.is_empty() {
@@ -251,6 +264,19 @@ mod tests {
         assert_eq!((history.top(), history.newest_sequence()), (1, 1));
         assert_eq!(history.recover(Epoch(1), 1).map(|entries| entries.count()), Ok(0), "a quiet room has no gap");
         assert_eq!(history.recover(Epoch(1), 0).err(), Some(Gap::Expired));
+    }
+
+    #[test]
+    fn large_events_leave_early() {
+        let keep = Retention { events: 100, ttl: Duration::from_secs(10) };
+        let mut history = History::new(Epoch(1));
+        let large = || Rc::new(Event { data: "x".repeat(1 << 20).into(), ..Event { name: "e".into(), data: "".into(), meta: "".into(), entity: None, audience: None } });
+        for n in 1..=20 {
+            history.append(Instant(n), n, large(), keep);
+        }
+        assert_eq!(history.entries().count(), 7, "8 MiB hold 7 events of 1 MiB and a name");
+        assert_eq!(history.recover(Epoch(1), 12).err(), Some(Gap::Expired), "and the gap shows");
+        assert_eq!(history.recover(Epoch(1), 13).map(|entries| entries.count()), Ok(7));
     }
 
     #[test]

@@ -204,6 +204,8 @@ pub struct Shard {
     /// Connections to write this turn.
     writes: Vec<ConnKey>,
     counts: Counts,
+    /// Sockets that a handler has ended: they are there until it returns.
+    endings: Vec<(SocketKey, Option<crate::wire::close::Close>)>,
     /// The packet at hand is over its connection's rate: it is answered `rate_limited`.
     over_rate: Option<Duration>,
     draining: bool,
@@ -235,6 +237,7 @@ impl Shard {
             writes: Vec::new(),
             counts: Counts::default(),
             over_rate: None,
+            endings: Vec::new(),
             draining: false,
             settings,
             chance,
@@ -258,6 +261,7 @@ impl Shard {
             Input::Drain { spread } => self.drain(spread),
             Input::Tick => {}
         }
+        self.end_what_handlers_ended();
         outputs.append(&mut self.out);
     }
 
@@ -435,6 +439,7 @@ impl Shard {
                         && self.sockets.contains(socket)
                     {
                         task(&mut app::Context::new(self, socket, None));
+                        self.end_what_handlers_ended();
                     }
                 }
                 Timer::Farewell(sid) => self.end_farewell(sid),

@@ -41,6 +41,10 @@ impl Shard {
     pub(super) fn socket_io_text(&mut self, key: SessionKey, text: &str) {
         let bytes_max = self.settings.limits.frame_bytes as usize;
         let Ok(packet) = socket_io::decode(text, &mut self.scratch) else { return self.broken(key) };
+        if packet.attachments > 0 && self.sessions[key].sockets.is_empty() {
+            // Nobody is known yet, and nothing is kept for nobody.
+            return self.broken(key);
+        }
         match self.sessions[key].assembler.text(packet, bytes_max) {
             Ok(Some(packet)) => self.socket_io_packet(key, packet, &[]),
             Ok(None) => {}
@@ -292,10 +296,24 @@ impl Shard {
             return context.refuse(&Refusal::RateLimited(wait));
         }
         match namespace.handlers.get(name) {
-            Some(handler) => handler(&mut context, args),
+            Some(handler) => {
+                handler(&mut context, args);
+                self.end_what_handlers_ended();
+            }
             None => {
                 context.refuse(&Refusal::UnknownEvent);
                 self.counts.up(Count::RefusedPacket);
+            }
+        }
+    }
+
+    /// Sockets and sessions that a handler ended, now that it has returned.
+    pub(super) fn end_what_handlers_ended(&mut self) {
+        while let Some((socket, close)) = self.endings.pop() {
+            match (self.sockets.get(socket).map(|state| state.session), close) {
+                (Some(session), Some(close)) => self.close(session, close),
+                (Some(_), None) => self.disconnect_socket(socket),
+                (None, _) => {}
             }
         }
     }

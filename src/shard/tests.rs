@@ -25,10 +25,14 @@ impl Rig {
     }
 
     fn with(change: impl FnOnce(&mut Settings)) -> Rig {
+        Rig::of(default_app(["/", "/chat"]), change)
+    }
+
+    fn of(app: App, change: impl FnOnce(&mut Settings)) -> Rig {
         let keys = Keys::from_secret(b"0123456789abcdef0123456789abcdef").unwrap();
         let mut settings = Settings { auth: Some(Auth { keys: keys.clone(), policy: Policy::default() }), ..Settings::new() };
         change(&mut settings);
-        let shard = Shard::new(settings, default_app(["/", "/chat"]), [1; 32]);
+        let shard = Shard::new(settings, app, [1; 32]);
         let now = Now { at: Instant(1_000_000), unix: UnixMs(1_700_000_000_000) };
         Rig {
             shard,
@@ -373,4 +377,44 @@ fn a_backend_publishes_and_asks() {
     assert_eq!(body, "{\"closed\":1}");
     assert_eq!(rig.closed, [(a, 4410)]);
     assert_eq!(rig.take(a).last().map(String::as_str), Some("41"));
+}
+
+/// A handler may end its own socket, go on using it, and be called again for its end.
+#[test]
+fn a_handler_may_end_its_socket() {
+    let app = App::new().namespace("/", |namespace| {
+        namespace
+            .on("leave", |socket, _| {
+                socket.disconnect();
+                socket.disconnect();
+                socket.emit("bye", "1");
+                assert!(socket.join("later").is_ok() && !socket.identity().user.is_empty());
+                socket.ack("2");
+            })
+            .on("quit", |socket, _| socket.close(crate::wire::close::Close::Kicked))
+            .on_disconnect(|socket| {
+                socket.emit("last", "");
+                socket.disconnect();
+            });
+    });
+    let mut rig = Rig::of(app, |_| {});
+    for (event, want) in [("leave", &["42[\"bye\",1]", "431[2]", "41", "42[\"last\"]"][..]), ("quit", &["42[\"error\",", "41", "42[\"last\"]"][..])] {
+        let conn = rig.open(Wire::WebSocket, Some(rig.token("acme", "a")));
+        rig.say(conn, "40");
+        rig.take(conn);
+        rig.say(conn, &format!("421[\"{event}\"]"));
+        let packets = rig.take(conn);
+        assert!(packets.iter().zip(want).all(|(packet, want)| packet.starts_with(want)) && packets.len() == want.len(), "{packets:?}");
+        assert!(rig.shard.sockets.is_empty());
+    }
+    assert_eq!(rig.closed.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [4410]);
+}
+
+/// Nobody is known before CONNECT, and nothing is kept for nobody.
+#[test]
+fn attachments_need_a_namespace() {
+    let mut rig = Rig::new();
+    let conn = rig.open(Wire::WebSocket, None);
+    rig.say(conn, "451-[\"x\",{\"_placeholder\":true,\"num\":0}]");
+    assert_eq!(rig.closed, [(conn, 4400)]);
 }
