@@ -274,7 +274,7 @@ fn a_flood_of_pings_is_answered_with_the_latest() {
 fn a_slow_request_does_not_put_its_deadline_off() {
     let mut bench = Bench::new();
     let deadline = bench.conn.deadline;
-    assert!(deadline.is_some());
+    assert!(deadline < Instant::NEVER);
     for (at, byte) in
         b"POST /api/v1/tenants/t/events HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n12345".iter().enumerate()
     {

@@ -4,7 +4,7 @@
 //! leaves the ring only from its old end.
 
 use crate::base::time::{Duration, Instant};
-use crate::wire::auth::Admission;
+use crate::wire::auth::Rights;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -80,9 +80,9 @@ pub struct Audience {
 }
 
 impl Audience {
-    pub fn admits(&self, identity: &Admission) -> bool {
-        (self.roles.is_empty() || self.roles.iter().any(|role| identity.has_role(role)))
-            && (self.permissions.is_empty() || self.permissions.iter().any(|permission| identity.has_permission(permission)))
+    pub fn admits(&self, rights: &Rights) -> bool {
+        (self.roles.is_empty() || self.roles.iter().any(|role| rights.has_role(role)))
+            && (self.permissions.is_empty() || self.permissions.iter().any(|permission| rights.has_permission(permission)))
     }
 }
 

@@ -16,6 +16,7 @@ mod ending;
 mod engine;
 mod filter;
 pub mod history;
+pub mod identity;
 pub mod io;
 mod moving;
 mod namespace;
