@@ -16,7 +16,7 @@ pub trait Key: Copy {
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name {
             // One more than the slot, so that an optional key is no larger than a key.
             slot: std::num::NonZeroU32,
@@ -28,6 +28,12 @@ macro_rules! key {
             }
             fn index(self) -> u32 { self.slot.get() - 1 }
             fn generation(self) -> u32 { self.generation }
+        }
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                use $crate::base::slab::Key;
+                f.debug_struct(stringify!($name)).field("index", &self.index()).field("generation", &self.generation).finish()
+            }
         }
     };
 }
