@@ -16,12 +16,24 @@ pub trait Key: Copy {
 macro_rules! key {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name { index: u32, generation: u32 }
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name {
+            // One more than the slot, so that an optional key is no larger than a key.
+            slot: std::num::NonZeroU32,
+            generation: u32,
+        }
         impl $crate::base::slab::Key for $name {
-            fn new(index: u32, generation: u32) -> Self { $name { index, generation } }
-            fn index(self) -> u32 { self.index }
+            fn new(index: u32, generation: u32) -> Self {
+                $name { slot: std::num::NonZeroU32::MIN.saturating_add(index), generation }
+            }
+            fn index(self) -> u32 { self.slot.get() - 1 }
             fn generation(self) -> u32 { self.generation }
+        }
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                use $crate::base::slab::Key;
+                f.debug_struct(stringify!($name)).field("index", &self.index()).field("generation", &self.generation).finish()
+            }
         }
     };
 }
@@ -153,6 +165,7 @@ mod tests {
         let c = slab.insert("c");
         assert_eq!(c.index(), a.index(), "the slot is used again");
         assert_eq!((slab.get(a), slab.get(b), slab.get(c)), (None, Some(&"b"), Some(&"c")));
+        assert_eq!(size_of::<Option<TestKey>>(), 8);
         assert_eq!(slab.len(), 2);
         assert_eq!(slab.keys().collect::<Vec<_>>(), vec![c, b]);
     }

@@ -16,6 +16,7 @@
 //! Arguments are raw JSON: a client's bytes are validated once and passed on as they came.
 
 use super::encode::Outgoing;
+use super::identity::Identity;
 use super::io::Message;
 use super::publish::Draft;
 use super::refusal::Refusal;
@@ -27,7 +28,6 @@ use crate::base::{
     id::Sid,
     time::{Duration, Now},
 };
-use crate::wire::auth::Admission;
 use crate::wire::{close::Close, json};
 use std::collections::BTreeMap;
 
@@ -204,7 +204,7 @@ impl<'a> Context<'a> {
         self.shard.sockets[self.socket].sid
     }
 
-    pub fn identity(&self) -> &Admission {
+    pub fn identity(&self) -> &Identity {
         self.shard.identity(self.socket)
     }
 

@@ -4,12 +4,15 @@ use crate::base::time::{Duration, Instant};
 
 /// Starts full. 12 bytes, so that every session can have one.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
 pub struct Bucket {
     /// Milliseconds since the process started; wraps after 49 days, which costs one bucket one refill.
     at_ms: u32,
     /// Thousandths of a token; negative is debt.
     level: i64,
 }
+
+const _: () = assert!(size_of::<Bucket>() == 12, "every session has one");
 
 /// How a bucket answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

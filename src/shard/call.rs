@@ -4,18 +4,19 @@ use super::Shard;
 use super::app::Context;
 use super::count::Count;
 use super::history::{Audience, Entry, Epoch};
+use super::identity::Identity;
 use super::io::Output;
 use super::publish::{Draft, write_receipt};
 use super::refusal::Refusal;
 use super::socket::SocketKey;
-use super::tenant::{Status, TenantKey};
+use super::tenant::{Status, Tenant, TenantKey};
 use crate::base::{
     id::{ReplyTo, TenantId},
     time::UnixMs,
 };
 use crate::wire::{
     api::{Call, Publish},
-    auth::{Admission, Reject},
+    auth::{Reject, Rights},
     http::Response,
     json,
 };
@@ -228,12 +229,14 @@ impl Shard {
         let admission = crate::wire::auth::verify(token, &settings.keys, &settings.policy, self.now.unix)?;
         let key = self.sockets[socket].session;
         let before = self.sessions[key].identity.as_ref().ok_or(Refusal::Token(Reject::Missing))?;
-        if (&before.tenant, &before.user) != (&admission.tenant, &admission.user) {
+        if !before.is(&admission) {
             return Err(Refusal::IdentityChanged);
         }
-        let Admission { expires_at, .. } = admission;
+        let expires_at = admission.expires_at;
         let renewed = before.expires_at != expires_at;
-        self.sessions[key].identity = Some(Box::new(admission));
+        let tenant = self.tenant_of(socket);
+        let Tenant { id, rights, .. } = &mut self.tenants[tenant];
+        self.sessions[key].identity = Some(Box::new(Identity::new(admission, id.clone(), rights)));
         for socket in self.sessions[key].sockets.clone() {
             let identity = self.identity(socket);
             let lost: Vec<Rc<str>> = self.sockets[socket]
@@ -306,8 +309,8 @@ impl Context<'_> {
 
     pub(super) fn history(&mut self, room: &str, since: Option<(Epoch, u64)>, limit: usize) -> String {
         let tenant = self.shard.tenant_of(self.socket);
-        let identity = self.identity().clone();
-        let admits = |entry: &Entry| entry.event.audience.as_ref().is_none_or(|audience| audience.admits(&identity));
+        let rights = Rights::clone(self.identity());
+        let admits = |entry: &Entry| entry.event.audience.as_ref().is_none_or(|audience| audience.admits(&rights));
         String::from_utf8(self.shard.list_history(tenant, room, since, limit, true, admits)).unwrap_or_default()
     }
 

@@ -92,7 +92,7 @@ impl Shard {
 
     /// The peer has answered a ping.
     pub(super) fn pong(&mut self, key: SessionKey) {
-        self.sessions[key].beat = Beat::Ping(self.now.at + self.settings.ping_interval);
+        self.sessions[key].beat = Beat::ping(self.now.at + self.settings.ping_interval);
         // Nearer than what is armed only where the timeout is longer than the interval.
         self.arm_deadline(key);
     }
@@ -101,29 +101,27 @@ impl Shard {
     pub(super) fn beat(&mut self, key: SessionKey) -> bool {
         let (interval, timeout) = (self.settings.ping_interval, self.settings.ping_timeout);
         let Some(session) = self.sessions.get_mut(key) else { return false };
-        match session.beat {
+        if session.beat.at() > self.now.at {
             // A pong has moved it on since the timer was armed.
-            beat if beat.at() > self.now.at => {}
-            Beat::Pong(_) => {
-                self.counts.up(Count::PingTimeouts);
-                self.end(key, End::PingTimeout);
-                return false;
-            }
-            Beat::Ping(at) => {
-                session.beat = Beat::Pong(at + timeout);
-                let frame = match session.kind {
-                    Kind::SocketIo | Kind::Raw => Frame::text(b"2"),
-                    Kind::Plain | Kind::Bare => Frame::ping(),
-                    // One way: a comment keeps proxies from closing it, and a dead peer shows as a failed write.
-                    Kind::Events => {
-                        session.beat = Beat::Ping(self.now.at + interval);
-                        Frame::raw(b": ping\n\n")
-                    }
-                };
-                let index = self.outbox.frame(frame, false);
-                self.outbox.push(slot(key), index);
-            }
+            return true;
         }
+        if session.beat.awaits_pong() {
+            self.counts.up(Count::PingTimeouts);
+            self.end(key, End::PingTimeout);
+            return false;
+        }
+        session.beat = Beat::pong(session.beat.at() + timeout);
+        let frame = match session.kind {
+            Kind::SocketIo | Kind::Raw => Frame::text(b"2"),
+            Kind::Plain | Kind::Bare => Frame::ping(),
+            // One way: a comment keeps proxies from closing it, and a dead peer shows as a failed write.
+            Kind::Events => {
+                session.beat = Beat::ping(self.now.at + interval);
+                Frame::raw(b": ping\n\n")
+            }
+        };
+        let index = self.outbox.frame(frame, false);
+        self.outbox.push(slot(key), index);
         true
     }
 }

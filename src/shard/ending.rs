@@ -202,7 +202,7 @@ impl Shard {
         let tenant = &mut self.tenants[key];
         if tenant.is_empty() {
             if let Some(tenant) = self.tenants.remove(key) {
-                self.tenant_keys.remove(&tenant.id);
+                self.tenant_keys.remove(&*tenant.id);
             }
         } else if !tenant.sweeping && (!tenant.saved.is_empty() || tenant.publish_ids.is_filled()) {
             tenant.sweeping = true;

@@ -92,7 +92,7 @@ impl Shard {
     /// A session that is open, but admitted nowhere.
     pub(super) fn insert_session(&mut self, kind: Kind, transport: Transport, open: &Open) -> SessionKey {
         let sid = Sid::new(self.settings.node, self.settings.shard, &mut self.chance);
-        let beat = Beat::Ping(self.now.at + self.settings.ping_interval);
+        let beat = Beat::ping(self.now.at + self.settings.ping_interval);
         let session = Session {
             sid,
             kind,
@@ -218,7 +218,8 @@ impl Shard {
 
     /// Ends a session whose pong is late, though its timer has not fired yet: a poll must not find what its heartbeat has lost.
     fn is_overdue(&mut self, key: SessionKey) -> bool {
-        let overdue = matches!(self.sessions[key].beat, Beat::Pong(at) if at <= self.now.at);
+        let beat = self.sessions[key].beat;
+        let overdue = beat.awaits_pong() && beat.at() <= self.now.at;
         if overdue {
             self.beat(key);
         }
@@ -450,7 +451,7 @@ impl Shard {
     pub(super) fn packet(&mut self, key: SessionKey, packet: Packet<'_>) {
         self.sessions[key].last_heard = self.now.at;
         match packet {
-            Packet::Pong(_) if matches!(self.sessions[key].beat, Beat::Pong(_)) => self.pong(key),
+            Packet::Pong(_) if self.sessions[key].beat.awaits_pong() => self.pong(key),
             Packet::Message(text) => {
                 if self.paced(key) {
                     match self.sessions[key].kind {

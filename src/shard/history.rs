@@ -5,7 +5,7 @@
 
 use crate::base::limit::HISTORY_ROOM_BYTES_MAX;
 use crate::base::time::{Duration, Instant};
-use crate::wire::auth::Admission;
+use crate::wire::auth::Rights;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -81,9 +81,9 @@ pub struct Audience {
 }
 
 impl Audience {
-    pub fn admits(&self, identity: &Admission) -> bool {
-        (self.roles.is_empty() || self.roles.iter().any(|role| identity.has_role(role)))
-            && (self.permissions.is_empty() || self.permissions.iter().any(|permission| identity.has_permission(permission)))
+    pub fn admits(&self, rights: &Rights) -> bool {
+        (self.roles.is_empty() || self.roles.iter().any(|role| rights.has_role(role)))
+            && (self.permissions.is_empty() || self.permissions.iter().any(|permission| rights.has_permission(permission)))
     }
 }
 

@@ -17,6 +17,7 @@ mod engine;
 mod farewell;
 mod filter;
 pub mod history;
+pub mod identity;
 pub mod io;
 mod moving;
 mod namespace;

@@ -6,6 +6,7 @@ use super::count::Count;
 use super::encode::{self, Outgoing};
 use super::filter::Filter;
 use super::history::{Epoch, Position};
+use super::identity::Identity;
 use super::io::{Open, Output, Wire};
 use super::moving::Connecting;
 use super::outbox::Frame;
@@ -21,7 +22,7 @@ use crate::base::{
     slab::Key,
 };
 use crate::wire::{
-    auth::{self, Admission, Reject},
+    auth::{self, Admission, Reject, Rights},
     close::Close,
     http::Response,
     json,
@@ -117,7 +118,7 @@ impl Shard {
         };
         let session = &self.sessions[key];
         if let Some(identity) = &session.identity {
-            if (&identity.tenant, &identity.user) != (&admission.tenant, &admission.user) {
+            if !identity.is(&admission) {
                 return self.connect_refused(key, namespace, &Refusal::IdentityChanged);
             }
             return self.join_namespace(key, namespace, payload);
@@ -137,10 +138,7 @@ impl Shard {
             return Ok(Admission {
                 tenant: TenantId::parse("default").expect("a plain name"),
                 user: session.sid.to_string().into(),
-                roles: [].into(),
-                permissions: ["publish".into()].into(),
-                rooms: None,
-                scope: [].into(),
+                rights: Rights { permissions: ["publish".into()].into(), ..Rights::default() },
                 expires_at: None,
             });
         };
@@ -150,7 +148,7 @@ impl Shard {
         }
         match (&session.early, &session.identity) {
             (Some(early), _) => (**early).clone(),
-            (None, Some(identity)) => Ok((**identity).clone()),
+            (None, Some(identity)) => Ok(identity.admission()),
             (None, None) => Err(Reject::Missing),
         }
     }
@@ -203,7 +201,8 @@ impl Shard {
         session.tenant = Some(tenant);
         session.early = None;
         let user = admission.user.clone();
-        session.identity = Some(admission);
+        let Tenant { id, rights, .. } = &mut self.tenants[tenant];
+        session.identity = Some(Box::new(Identity::new(*admission, id.clone(), rights)));
         self.arm_deadline(key);
         self.user_joined(tenant, &user);
         Ok(())
@@ -383,7 +382,7 @@ impl Shard {
 
     // Rooms.
 
-    pub(super) fn identity(&self, socket: SocketKey) -> &Admission {
+    pub(super) fn identity(&self, socket: SocketKey) -> &Identity {
         self.sessions[self.sockets[socket].session].identity.as_ref().expect("a socket's session is admitted")
     }
 

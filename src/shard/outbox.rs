@@ -85,7 +85,7 @@ struct Waiting {
     ephemeral: bool,
 }
 
-/// What one session has waiting. Idle: 48 bytes, nothing on the heap.
+/// What one session has waiting. Idle: 40 bytes, nothing on the heap.
 #[derive(Default)]
 pub struct Queue {
     turn: SmallVec<[u16; 8]>,
@@ -93,6 +93,8 @@ pub struct Queue {
     /// In the list of sessions to write this turn.
     listed: bool,
 }
+
+const _: () = assert!(size_of::<Queue>() <= 40, "one for each session");
 
 #[derive(Default)]
 struct Backlog {

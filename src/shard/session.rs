@@ -11,6 +11,7 @@
 //! afterwards.
 
 use super::bucket::Bucket;
+use super::identity::Identity;
 use super::socket::SocketKey;
 use super::tenant::TenantKey;
 use crate::base::{
@@ -46,12 +47,14 @@ pub struct Session {
     /// It was told that its token is about to expire.
     pub told_expiring: bool,
     pub tenant: Option<TenantKey>,
-    pub identity: Option<Box<Admission>>,
+    pub identity: Option<Box<Identity>>,
     /// What the token of the request's head said, until CONNECT.
     pub early: Option<Box<Result<Admission, Reject>>>,
     pub sockets: SmallVec<[SocketKey; 1]>,
     pub assembler: Assembler,
 }
+
+const _: () = assert!(size_of::<Session>() <= 152, "one for each connection");
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -85,20 +88,29 @@ pub struct Polling {
     pub probed: bool,
 }
 
-/// The heartbeat: what is next, and when.
+/// The heartbeat: what is next, and when. One word: the top bit says whether a pong is awaited, the others when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beat {
-    /// A ping goes out then.
-    Ping(Instant),
-    /// The pong has to come by then.
-    Pong(Instant),
-}
+pub struct Beat(u64);
 
 impl Beat {
+    const PONG: u64 = 1 << 63;
+
+    /// A ping goes out then.
+    pub fn ping(at: Instant) -> Beat {
+        Beat(at.0.min(Beat::PONG - 1))
+    }
+
+    /// The pong has to come by then.
+    pub fn pong(at: Instant) -> Beat {
+        Beat(Beat::ping(at).0 | Beat::PONG)
+    }
+
     pub fn at(self) -> Instant {
-        match self {
-            Beat::Ping(at) | Beat::Pong(at) => at,
-        }
+        Instant(self.0 & !Beat::PONG)
+    }
+
+    pub fn awaits_pong(self) -> bool {
+        self.0 & Beat::PONG != 0
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Socket {
     pub auth: Option<Box<str>>,
 }
 
+const _: () = assert!(size_of::<Socket>() <= 104, "nearly every session has one");
+
 /// A socket's place in a room.
 #[derive(Clone)]
 pub struct Seat {

@@ -5,6 +5,7 @@
 use super::bucket::Bucket;
 use super::filter::Filter;
 use super::history::Epoch;
+use super::identity::KnownRights;
 use super::room::RoomKey;
 use super::socket::SocketKey;
 use crate::base::{
@@ -22,7 +23,7 @@ crate::key!(
 );
 
 pub struct Tenant {
-    pub id: TenantId,
+    pub id: Rc<TenantId>,
     /// Life of this tenant's stream on this shard.
     pub epoch: Epoch,
     /// Number of the newest durable event over all rooms.
@@ -30,6 +31,7 @@ pub struct Tenant {
     /// The newest sequence that left with a forgotten room.
     pub lost: u64,
     pub sessions: u32,
+    pub rights: KnownRights,
     pub rooms: Map<Rc<str>, RoomKey>,
     /// Users with sessions; each is in its own room.
     pub users: u32,
@@ -47,7 +49,8 @@ impl Tenant {
     pub fn new(id: TenantId, now: Instant, burst: u32, chance: &mut Chance) -> Tenant {
         let hasher = chance.hasher();
         Tenant {
-            id,
+            id: Rc::new(id),
+            rights: KnownRights::default(),
             epoch: Epoch(chance.u64() >> 16),
             sequence: 0,
             lost: 0,

@@ -3,7 +3,7 @@
 //! Claim names are configurable, so the claims are a map; it lives for one call. A claim that would widen access when ignored (`rooms`,
 //! `exp`, `nbf`) must have its type; one that only grants (`roles`, `permissions`, `scope`) grants nothing when it has another.
 
-use super::{Admission, Pattern, Policy, Reject};
+use super::{Admission, Pattern, Policy, Reject, Rights};
 use crate::base::id::TenantId;
 use crate::base::limit::TENANT_BYTES_MAX;
 use crate::base::time::UnixMs;
@@ -71,10 +71,12 @@ impl Claims {
         Ok(Admission {
             tenant,
             user: user.into(),
-            roles: roles.into(),
-            permissions: self.strings("permissions", spaces_or_commas).into(),
-            rooms: self.rooms()?,
-            scope: self.strings("scope", spaces_or_commas).into(),
+            rights: Rights {
+                roles: roles.into(),
+                permissions: self.strings("permissions", spaces_or_commas).into(),
+                rooms: self.rooms()?,
+                scope: self.strings("scope", spaces_or_commas).into(),
+            },
             expires_at: expires_at.map(UnixMs),
         })
     }

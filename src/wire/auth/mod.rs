@@ -106,6 +106,14 @@ pub struct Admission {
     pub tenant: TenantId,
     /// 1 to `TENANT_BYTES_MAX` bytes, no control characters.
     pub user: Box<str>,
+    pub rights: Rights,
+    /// When the token stops counting: its `exp` plus the leeway. `None`: never.
+    pub expires_at: Option<UnixMs>,
+}
+
+/// What a token lets its bearer do, whoever that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
     /// `role` and `roles` together, each once, in the token's order.
     pub roles: Box<[Box<str>]>,
     pub permissions: Box<[Box<str>]>,
@@ -113,13 +121,24 @@ pub struct Admission {
     pub rooms: Option<Box<[Pattern]>>,
     /// OAuth scopes of a service's token (RFC 8693 section 4.2).
     pub scope: Box<[Box<str>]>,
-    /// When the token stops counting: its `exp` plus the leeway. `None`: never.
-    pub expires_at: Option<UnixMs>,
 }
 
-const _: () = assert!(size_of::<Admission>() <= 112, "an admission is kept for every connection");
-
 impl Admission {
+    /// Whether the bearer may join `room` of its tenant, see [`Rights::may_join`].
+    pub fn may_join(&self, room: &str) -> bool {
+        self.rights.may_join(&self.tenant, &self.user, room)
+    }
+}
+
+impl std::ops::Deref for Admission {
+    type Target = Rights;
+
+    fn deref(&self) -> &Rights {
+        &self.rights
+    }
+}
+
+impl Rights {
     /// Whether the bearer may publish to `room` of its tenant: permission `publish` (every room) or `publish:<pattern>`.
     pub fn may_publish(&self, room: &str) -> bool {
         self.permissions.iter().any(|permission| match permission.strip_prefix("publish") {
@@ -129,16 +148,16 @@ impl Admission {
         })
     }
 
-    /// Whether the bearer may join `room` of its tenant.
+    /// Whether `user` of `tenant` may join its `room`.
     ///
     /// - Its own `user:{user}` and `tenant:{tenant}`: always.
     /// - Any other name that starts with `user:` or `tenant:` (somebody else's inbox): only by a pattern of the `rooms` claim that spells
     ///   that prefix out, such as `user:*`. A bare `*`, `us?r:*` or an absent claim does not reach them.
     /// - Every other room: by the patterns of the `rooms` claim, and all of them where the claim is absent.
-    pub fn may_join(&self, room: &str) -> bool {
+    pub fn may_join(&self, tenant: &TenantId, user: &str, room: &str) -> bool {
         let reserved = ["user:", "tenant:"].into_iter().find(|prefix| room.starts_with(prefix));
         if let Some(prefix) = reserved {
-            let own = if prefix == "user:" { &*self.user } else { self.tenant.as_str() };
+            let own = if prefix == "user:" { user } else { tenant.as_str() };
             if &room[prefix.len()..] == own {
                 return true;
             }

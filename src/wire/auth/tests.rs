@@ -379,7 +379,7 @@ fn a_minted_token_is_admitted() {
     let bare =
         mint(&Mint { tenant: "acme", user: "ann", ..Mint::default() }, &secret(), &Policy::default(), NOW).unwrap();
     let who = verify(&bare, &secret(), &Policy::default(), NOW).unwrap();
-    assert_eq!((who.rooms, who.expires_at), (None, None));
+    assert_eq!((&who.rooms, who.expires_at), (&None, None));
     for public in [RSA, EC, ED] {
         let keys = Keys::from_public_pem(public).unwrap();
         assert_eq!(mint(&claims, &keys, &policy, NOW), Err(MintError::NoSecret));
