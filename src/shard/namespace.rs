@@ -1,21 +1,18 @@
-//! Socket.IO: CONNECT and what it takes to be let in, events, acknowledgements, rooms joined and left. `/ws` and `/events` are one socket
-//! in the namespace `/` each, with other frames. (Socket.IO protocol, revision 5)
+//! Socket.IO: CONNECT and what it takes to be let in, events, acknowledgements. (Socket.IO protocol, revision 5)
 
 use super::app::{Args, Context, OnAck};
 use super::count::Count;
 use super::encode::{self, Outgoing};
-use super::filter::Filter;
-use super::history::{Epoch, Position};
 use super::identity::Identity;
-use super::io::{Open, Output, Wire};
+use super::io::Output;
+use super::membership::own_room;
 use super::moving::Connecting;
-use super::outbox::Frame;
 use super::refusal::Refusal;
-use super::room::{Member, Room, RoomKey, Variant, slot};
-use super::session::{Kind, SessionKey, Transport};
+use super::room::{Variant, slot};
+use super::session::{Kind, SessionKey};
 use super::socket::{Acks, Socket, SocketKey};
 use super::tenant::{Tenant, TenantKey};
-use super::{Role, Settings, Shard};
+use super::{Settings, Shard};
 use crate::base::{
     id::{Sid, TenantId},
     limit,
@@ -24,12 +21,10 @@ use crate::base::{
 use crate::wire::{
     auth::{self, Admission, Reject, Rights},
     close::Close,
-    http::Response,
     json,
     socket_io::{self, Kind as PacketKind, Packet},
 };
 use std::borrow::Cow;
-use std::rc::Rc;
 
 /// How an earlier socket comes back.
 #[derive(Clone, Copy, Default)]
@@ -132,7 +127,7 @@ impl Shard {
     }
 
     /// Whom CONNECT is from: its own token, else the one of the request's head, else who this session is already.
-    fn admission(&self, key: SessionKey, payload: &str) -> Result<Admission, Reject> {
+    pub(super) fn admission(&self, key: SessionKey, payload: &str) -> Result<Admission, Reject> {
         let session = &self.sessions[key];
         let Some(settings) = &self.settings.auth else {
             return Ok(Admission {
@@ -183,7 +178,7 @@ impl Shard {
     }
 
     /// Makes a session one of its tenant's and user's, if they may have another.
-    fn admit(&mut self, key: SessionKey, admission: Box<Admission>) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, key: SessionKey, admission: Box<Admission>) -> Result<(), Refusal> {
         let tenant = self.tenant_or_new(&admission.tenant);
         let limits = &self.settings.limits;
         let over = |limit: u32, count: u32| limit != 0 && count >= limit;
@@ -286,7 +281,7 @@ impl Shard {
     }
 
     /// One event of a client, to whoever handles it.
-    fn event(&mut self, socket: SocketKey, name: &str, ack: Option<u64>, args: Args<'_>) {
+    pub(super) fn event(&mut self, socket: SocketKey, name: &str, ack: Option<u64>, args: Args<'_>) {
         let app = self.app.clone();
         let namespace = &app.namespaces[usize::from(self.sockets[socket].namespace)];
         let over_rate = self.over_rate.take();
@@ -317,7 +312,7 @@ impl Shard {
         }
     }
 
-    fn acked(&mut self, socket: SocketKey, id: u64, args: Args<'_>) {
+    pub(super) fn acked(&mut self, socket: SocketKey, id: u64, args: Args<'_>) {
         let Some(acks) = &mut self.sockets[socket].acks else { return };
         let Some(at) = acks.pending.iter().position(|(pending, _)| *pending == id) else { return };
         if let Some((_, then)) = acks.pending.remove(at) {
@@ -379,230 +374,6 @@ impl Shard {
         self.remove_socket(socket, false);
         self.idle_if_empty(session);
     }
-
-    // Rooms.
-
-    pub(super) fn identity(&self, socket: SocketKey) -> &Identity {
-        self.sessions[self.sockets[socket].session].identity.as_ref().expect("a socket's session is admitted")
-    }
-
-    pub(super) fn tenant_of(&self, socket: SocketKey) -> TenantKey {
-        self.sessions[self.sockets[socket].session].tenant.expect("a socket's session is admitted")
-    }
-
-    pub(super) fn room_key(&self, socket: SocketKey, name: &str) -> Option<RoomKey> {
-        self.tenants[self.tenant_of(socket)].rooms.get(name).copied()
-    }
-
-    pub(super) fn room_or_new(&mut self, tenant: TenantKey, name: &str) -> RoomKey {
-        if let Some(key) = self.tenants[tenant].rooms.get(name) {
-            return *key;
-        }
-        let name: Rc<str> = name.into();
-        // A room that is forgotten with events in it comes back with another epoch, since then `lost` has risen; one in which nothing was
-        // ever published comes back as what it was.
-        let state = &self.tenants[tenant];
-        let epoch = Epoch(state.epoch.0.wrapping_add(state.lost));
-        let key = self.rooms.insert(Room::new(tenant, name.clone(), epoch, self.tenants[tenant].lost, self.now.at));
-        self.tenants[tenant].rooms.insert(name, key);
-        key
-    }
-
-    /// Checks a room's name as a client wrote it.
-    pub(super) fn check_room_name(&self, name: &str) -> Result<(), Refusal> {
-        let max = self.settings.limits.room_name_bytes as usize;
-        if name.is_empty() || name.chars().any(char::is_control) {
-            Err(Refusal::RoomNameInvalid)
-        } else if max != 0 && name.len() > max {
-            Err(Refusal::RoomNameTooLong)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Puts a socket into a room of its tenant; in it already, only its filter changes.
-    pub(super) fn join(&mut self, socket: SocketKey, name: &str, filter: Option<Rc<Filter>>) -> Result<RoomKey, Refusal> {
-        self.check_room_name(name)?;
-        if let Some(room) = self.room_key(socket, name)
-            && self.sockets[socket].seat(room).is_some()
-        {
-            self.narrow(socket, room, filter);
-            return Ok(room);
-        }
-        let max = self.settings.limits.rooms_per_session as usize;
-        let state = &self.sockets[socket];
-        if max != 0 && state.seats.len() - usize::from(state.automatic) >= max {
-            return Err(Refusal::TooManyRooms);
-        }
-        let room = self.room_or_new(self.tenant_of(socket), name);
-        self.seat(socket, room, filter);
-        Ok(room)
-    }
-
-    pub(super) fn seat(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {
-        let joined_at = self.tenants[self.rooms[key].tenant].sequence;
-        self.seat_since(socket, key, joined_at, filter);
-    }
-
-    /// As [`seat`](Self::seat), for a socket that was in the room before: since this place of the tenant's sequence.
-    pub(super) fn seat_since(&mut self, socket: SocketKey, key: RoomKey, joined_at: u64, filter: Option<Rc<Filter>>) {
-        let room = &mut self.rooms[key];
-        let state = &mut self.sockets[socket];
-        assert_eq!(Some(room.tenant), self.sessions[state.session].tenant, "a room and its members are of one tenant");
-        let index = room.add(Member { socket, slot: slot(state.session), variant: state.variant, narrowed: filter.is_some() });
-        state.sit(key, index, joined_at, filter);
-    }
-
-    pub(super) fn narrow(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {
-        let Some(seat) = self.sockets[socket].seat_mut(key) else { return };
-        let room = &mut self.rooms[key];
-        let member = &mut room.members[seat.index as usize];
-        room.narrowed = room.narrowed - u32::from(member.narrowed) + u32::from(filter.is_some());
-        member.narrowed = filter.is_some();
-        seat.filter = filter;
-    }
-
-    pub(super) fn leave_room(&mut self, socket: SocketKey, name: &str) -> bool {
-        let Some(room) = self.room_key(socket, name) else { return false };
-        let state = &self.sockets[socket];
-        let Some(at) = state.seats.iter().position(|seat| seat.room == room) else { return false };
-        if at < usize::from(state.automatic) {
-            return false;
-        }
-        self.stop_typing(room, socket);
-        let seat = self.sockets[socket].seats.remove(at);
-        self.vacate(seat.room, seat.index);
-        true
-    }
-
-    /// Empties a member's place in a room, whose last member takes it.
-    pub(super) fn vacate(&mut self, key: RoomKey, index: u32) {
-        let room = &mut self.rooms[key];
-        if let Some(moved) = room.remove(index, self.now.at)
-            && let Some(seat) = self.sockets[moved.socket].seat_mut(key)
-        {
-            seat.index = index;
-        }
-        self.tend_room(key);
-    }
-
-    /// Forgets a room that nobody needs, or sees to it that somebody looks again.
-    pub(super) fn tend_room(&mut self, key: RoomKey) {
-        let room = &self.rooms[key];
-        if room.is_vacant() {
-            if room.top() == 0 {
-                self.drop_room(key);
-            } else if !room.sweeping {
-                self.sweep_room(key);
-            }
-        }
-    }
-
-    // `/ws` and `/events`.
-
-    pub(super) fn open_plain(&mut self, open: Open, early: Option<Result<Admission, Reject>>) {
-        let conn = open.from.conn;
-        let websocket = open.wire == Wire::Plain;
-        let (kind, transport, variant) = match websocket {
-            true => (Kind::Plain, Transport::WebSocket(conn), encode::PLAIN),
-            false => (Kind::Events, Transport::Stream(conn), encode::EVENTS),
-        };
-        let admission = match (early, &self.settings.auth) {
-            (Some(Ok(admission)), _) => Ok(admission),
-            (Some(Err(reject)), _) => Err(reject.close()),
-            (None, Some(_)) => Err(Close::TokenMissing),
-            (None, None) => {
-                let key = self.insert_session(kind, transport.clone(), &open);
-                let admission = self.admission(key, "");
-                return self.open_admitted(key, open, variant, admission.expect("everyone is welcome"));
-            }
-        };
-        match admission {
-            Ok(admission) => {
-                let key = self.insert_session(kind, transport, &open);
-                self.open_admitted(key, open, variant, admission);
-            }
-            Err(close) if websocket => {
-                // A browser shows its program nothing of a refused upgrade, but the close frame it does.
-                self.counts.refused(close);
-                self.counts.up(Count::RefusedHandshake);
-                self.out.push(Output::Refused { address: open.address, code: close.row().code });
-                self.release(open.address, open.crowded);
-                self.out.push(Output::Upgrade { conn });
-                self.out.push(Output::Close { conn, rest: Vec::new(), number: close.row().number, text: close.row().json });
-            }
-            Err(close) => {
-                self.counts.refused(close);
-                self.refuse(&open, Response::json(401, close.row().json.as_bytes()));
-            }
-        }
-    }
-
-    fn open_admitted(&mut self, key: SessionKey, open: Open, variant: Variant, admission: Admission) {
-        let conn = open.from.conn;
-        if let Err(refusal) = self.admit(key, Box::new(admission)) {
-            self.set_role(conn, Role::Session(key));
-            debug_assert_eq!(refusal, Refusal::TooManyConnections);
-            if open.wire == Wire::Plain {
-                self.out.push(Output::Upgrade { conn });
-                return self.close(key, Close::TooManyConnections);
-            }
-            self.set_role(conn, Role::None);
-            self.end(key, super::session::End::Broken);
-            // Its end has released its address already.
-            let open = Open { crowded: true, ..open };
-            return self.refuse(&open, Response::json(429, Close::TooManyConnections.row().json.as_bytes()));
-        }
-        self.set_role(conn, Role::Session(key));
-        self.out.push(if open.wire == Wire::Plain { Output::Upgrade { conn } } else { Output::Stream { conn } });
-        if open.wire == Wire::Events {
-            // Some proxies hold a response back until it has a body.
-            let index = self.outbox.frame(Frame::raw(b": open\n\n"), false);
-            self.outbox.push(slot(key), index);
-        }
-        let (socket, _) = self.add_socket(key, 0, variant, Comeback::default());
-        let recovered = match open.wire {
-            Wire::Events => self.resume_events(socket, &open.rooms, open.last_event_id.as_deref()),
-            _ => false,
-        };
-        self.greet(socket, recovered);
-        if open.wire == Wire::Events {
-            // A reader that never gets an event has a place to come back to, too; and one that was not given what it missed does not
-            // come back with a place before that.
-            let position = Position { epoch: self.tenants[self.tenant_of(socket)].epoch, sequence: self.tenants[self.tenant_of(socket)].sequence };
-            let index = self.outbox.frame(Frame::raw(format!("id: {position}\n\n").as_bytes()), false);
-            self.outbox.push(slot(key), index);
-        }
-    }
-
-    /// `{"event":"subscribe","data":{...},"id":1}`, or `{"ack":1,"data":...}`.
-    pub(super) fn plain_text(&mut self, key: SessionKey, text: &str) {
-        if !self.paced(key) {
-            return;
-        }
-        if !json::validate(text, &mut self.scratch) {
-            return self.broken(key);
-        }
-        let Some(socket) = self.sessions.get(key).and_then(|session| session.sockets.first().copied()) else { return };
-        let number = |raw: &str| raw.parse::<u64>().ok();
-        let id = match member(text, "id").map(number) {
-            Some(None) => return self.broken(key),
-            id => id.flatten(),
-        };
-        let data = member(text, "data").unwrap_or("");
-        if let Some(ack) = member(text, "ack").and_then(number) {
-            return self.acked(socket, ack, Args::of_value(data));
-        }
-        match member(text, "event").and_then(json::string) {
-            Some(name) => self.event(socket, &name, id, Args::of_value(data)),
-            None => self.broken(key),
-        }
-    }
-}
-
-/// The room that every socket of a user is in.
-pub(super) fn own_room(user: &str) -> String {
-    format!("user:{user}")
 }
 
 /// The raw value of a member of a validated object.

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::encode::Outgoing;
-use super::namespace::own_room;
+use super::membership::own_room;
 use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::session::SessionKey;
