@@ -105,7 +105,7 @@ impl Shard {
             // A pong has moved it on since the timer was armed.
             return true;
         }
-        if session.beat.awaits_pong() {
+        if session.beat.waits_for_pong() {
             self.counts.up(Count::PingTimeouts);
             self.end(key, End::PingTimeout);
             return false;

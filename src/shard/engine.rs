@@ -219,7 +219,7 @@ impl Shard {
     /// Ends a session whose pong is late, though its timer has not fired yet: a poll must not find what its heartbeat has lost.
     fn is_overdue(&mut self, key: SessionKey) -> bool {
         let beat = self.sessions[key].beat;
-        let overdue = beat.awaits_pong() && beat.at() <= self.now.at;
+        let overdue = beat.waits_for_pong() && beat.at() <= self.now.at;
         if overdue {
             self.beat(key);
         }
@@ -451,7 +451,7 @@ impl Shard {
     pub(super) fn packet(&mut self, key: SessionKey, packet: Packet<'_>) {
         self.sessions[key].last_heard = self.now.at;
         match packet {
-            Packet::Pong(_) if self.sessions[key].beat.awaits_pong() => self.pong(key),
+            Packet::Pong(_) if self.sessions[key].beat.waits_for_pong() => self.pong(key),
             Packet::Message(text) => {
                 if self.paced(key) {
                     match self.sessions[key].kind {

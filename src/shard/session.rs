@@ -109,7 +109,7 @@ impl Beat {
         Instant(self.0 & !Beat::PONG)
     }
 
-    pub fn awaits_pong(self) -> bool {
+    pub fn waits_for_pong(self) -> bool {
         self.0 & Beat::PONG != 0
     }
 }
