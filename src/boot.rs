@@ -528,9 +528,8 @@ fn cpus() -> Result<Vec<usize>, Error> {
     if cpus.is_empty() { Err(Error::Affinity(io::ErrorKind::NotFound.into())) } else { Ok(cpus) }
 }
 
-/// Has the kernel back this process with ordinary pages only; to be called before there are threads. mimalloc asks for pages of 2 MiB, and
-/// thousands of small pieces that come and go leave most of such a page unused, yet resident: 3,390 bytes a connection with them, 2,400
-/// without. Best effort: a kernel that does not know the request (before 3.15) has more memory to show.
+/// Has the kernel back this process with ordinary pages only; to be called before there is much memory. Thousands of small pieces that
+/// come and go leave most of a huge page (2 MiB) unused, yet resident: 3,390 bytes a connection with them, 2,400 without. Best effort: a kernel that does not know the request (before 3.15) has more memory to show.
 pub fn refuse_huge_pages() {
     let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
     // SAFETY: the call takes numbers and sets a flag of this process.

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-// Small size classes without headers, and memory given back to the system: an idle connection is many small pieces.
+// Small size classes without headers, and memory given back to the system: an idle connection is many small pieces. Built not to
+// ask for huge pages (`no_thp`), as it does before main begins; see `refuse_huge_pages` for a system that gives them unasked.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

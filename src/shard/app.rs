@@ -215,7 +215,7 @@ impl<'a> Context<'a> {
 
     /// What CONNECT carried, raw; `{}` where it carried nothing or [`Namespace::keep_auth`] was not asked for.
     pub fn auth(&self) -> &str {
-        self.shard.sockets[self.socket].auth.as_deref().unwrap_or("{}")
+        self.shard.sockets[self.socket].extras.as_ref().and_then(|extras| extras.auth.as_deref()).unwrap_or("{}")
     }
 
     /// Sends an event to this socket. `args` is raw JSON, several arguments joined by commas.

@@ -13,7 +13,7 @@ use super::encode::Outgoing;
 use super::outbox::Frame;
 use super::room::slot;
 use super::session::{Beat, End, Kind, Session, SessionKey};
-use super::{Shard, Timer};
+use super::Shard;
 use crate::base::{
     limit,
     time::{Duration, Instant, Now},
@@ -51,7 +51,7 @@ impl Shard {
         let next = self.sessions[key].next_look(self.now);
         if next < self.sessions[key].armed {
             self.sessions[key].armed = next;
-            self.timers.arm(next, Timer::Session(key));
+            self.looks.arm(next, key);
         }
     }
 

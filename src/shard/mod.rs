@@ -170,8 +170,6 @@ enum Place {
 /// What a timer is for. Its owner may be gone when it fires.
 #[derive(Clone, Copy, Debug)]
 enum Timer {
-    /// One of a session's deadlines.
-    Session(SessionKey),
     /// The WebSocket that probes has to have taken over.
     Upgrade(SessionKey, ConnKey),
     Typing(RoomKey, SocketKey),
@@ -199,8 +197,11 @@ pub struct Shard {
     tenant_keys: Map<TenantId, TenantKey>,
     rooms: Slab<RoomKey, Room>,
     typing: Map<(RoomKey, SocketKey), Instant>,
+    /// For each session the nearest of its deadlines: a wheel of their own, because an entry is half as large.
+    looks: Wheel<SessionKey>,
     timers: Wheel<Timer>,
     due: Vec<Timer>,
+    due_looks: Vec<SessionKey>,
     tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
     outbox: Outbox,
     leaving: Vec<moving::Leaving>,
@@ -232,8 +233,10 @@ impl Shard {
             tenant_keys: Map::with_hasher(chance.hasher()),
             rooms: Slab::default(),
             typing: Map::with_hasher(chance.hasher()),
+            looks: Wheel::default(),
             timers: Wheel::default(),
             due: Vec::new(),
+            due_looks: Vec::new(),
             tasks: Slab::default(),
             outbox: Outbox::default(),
             leaving: Vec::new(),
@@ -387,7 +390,7 @@ impl Shard {
 
     /// When to send [`Input::Tick`] if nothing else comes.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.timers.next_deadline()
+        self.looks.next_deadline().into_iter().chain(self.timers.next_deadline()).min()
     }
 
     pub fn counts(&self) -> &Counts {
@@ -409,7 +412,7 @@ impl Shard {
             ("session ids", self.sids.len()),
             ("typing", self.typing.len()),
             ("leaving", self.leaving.len()),
-            ("timers", self.timers.len()),
+            ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
         ]
     }
@@ -428,11 +431,16 @@ impl Shard {
     }
 
     fn fire(&mut self) {
+        let mut looks = std::mem::take(&mut self.due_looks);
+        self.looks.expire(self.now.at, |key| looks.push(key));
+        for key in looks.drain(..) {
+            self.look(key);
+        }
+        self.due_looks = looks;
         let mut due = std::mem::take(&mut self.due);
         self.timers.expire(self.now.at, |timer| due.push(timer));
         for timer in due.drain(..) {
             match timer {
-                Timer::Session(key) => self.look(key),
                 Timer::Upgrade(key, conn) => self.upgrade_timeout(key, conn),
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),

@@ -10,7 +10,7 @@ use super::moving::Connecting;
 use super::refusal::Refusal;
 use super::room::{Variant, slot};
 use super::session::{Kind, SessionKey};
-use super::socket::{Acks, Socket, SocketKey};
+use super::socket::{Extras, Socket, SocketKey};
 use super::tenant::{Tenant, TenantKey};
 use super::{Settings, Shard};
 use crate::base::{
@@ -222,7 +222,7 @@ impl Shard {
         let comeback = Comeback { pid: pid.as_deref(), offset: offset.as_deref() };
         let (socket, recovered) = self.add_socket(key, index, encode::variant_of(index), comeback);
         if self.app.namespaces[usize::from(index)].keeps_auth && !payload.is_empty() {
-            self.sockets[socket].auth = Some(payload.into());
+            self.sockets[socket].extras.get_or_insert_default().auth = Some(payload.into());
         }
         let state = &self.sockets[socket];
         let (sid, pid) = (state.sid.to_string(), state.pid.map(|pid| pid.to_string()));
@@ -258,8 +258,7 @@ impl Shard {
             typing: 0,
             seats: Vec::with_capacity(2),
             connected_at,
-            acks: None,
-            auth: None,
+            extras: None,
         });
         self.sessions[key].sockets.push(socket);
         let identity = self.sessions[key].identity.as_ref().expect("admitted");
@@ -313,7 +312,7 @@ impl Shard {
     }
 
     pub(super) fn acked(&mut self, socket: SocketKey, id: u64, args: Args<'_>) {
-        let Some(acks) = &mut self.sockets[socket].acks else { return };
+        let Some(Extras { acks, .. }) = self.sockets[socket].extras.as_deref_mut() else { return };
         let Some(at) = acks.pending.iter().position(|(pending, _)| *pending == id) else { return };
         if let Some((_, then)) = acks.pending.remove(at) {
             then(&mut Context::new(self, socket, None), args);
@@ -322,7 +321,7 @@ impl Shard {
 
     pub(super) fn send_with_ack(&mut self, socket: SocketKey, event: &str, args: &str, then: OnAck) {
         let Some(state) = self.sockets.get_mut(socket) else { return };
-        let acks = state.acks.get_or_insert_with(|| Box::new(Acks::default()));
+        let acks = &mut state.extras.get_or_insert_default().acks;
         let id = acks.next;
         acks.next += 1;
         acks.pending.push_back((id, then));

@@ -183,17 +183,16 @@ impl Shard {
     /// One frame for each variant among a room's members, indexed by variant.
     fn frames(&mut self, room: RoomKey, outgoing: &Outgoing<'_>, ephemeral: bool) -> smallvec::SmallVec<[FrameIndex; 8]> {
         let Shard { rooms, outbox, app, text, settings, .. } = self;
-        let variants = &rooms[room].variants;
-        outbox.reserve(variants.len());
+        outbox.reserve(rooms[room].variants().count());
         let mut frames = smallvec::SmallVec::from_elem(FrameIndex::NONE, encode::variant_count(app.names.len()));
-        for (variant, _) in variants {
-            let outgoing = match *variant {
+        for variant in rooms[room].variants() {
+            let outgoing = match variant {
                 // `/ws` has no use for a position; server-sent events always have, for `Last-Event-ID`.
                 encode::EVENTS => *outgoing,
                 _ if settings.recovery == Duration::ZERO => Outgoing { position: None, ..*outgoing },
                 _ => *outgoing,
             };
-            frames[usize::from(variant.0)] = outbox.frame(outgoing.encode(*variant, &app.names, text), ephemeral);
+            frames[usize::from(variant.0)] = outbox.frame(outgoing.encode(variant, &app.names, text), ephemeral);
         }
         frames
     }

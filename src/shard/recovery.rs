@@ -117,8 +117,7 @@ impl Shard {
             typing: 0,
             seats: Vec::with_capacity(saved.rooms.len()),
             connected_at: since,
-            acks: None,
-            auth: None,
+            extras: None,
         });
         self.sessions[key].sockets.push(socket);
         if socket.index() != pid.slot() {

@@ -26,12 +26,10 @@ pub struct Socket {
     pub seats: Vec<Seat>,
     /// The tenant's sequence when it connected.
     pub connected_at: u64,
-    pub acks: Option<Box<Acks>>,
-    /// What CONNECT carried, where the application wants it.
-    pub auth: Option<Box<str>>,
+    pub extras: Option<Box<Extras>>,
 }
 
-const _: () = assert!(size_of::<Socket>() <= 104, "nearly every session has one");
+const _: () = assert!(size_of::<Socket>() <= 88, "nearly every session has one");
 
 /// A socket's place in a room.
 #[derive(Clone)]
@@ -46,6 +44,14 @@ pub struct Seat {
 }
 
 const _: () = assert!(size_of::<Seat>() <= 24, "a typical socket has three");
+
+/// What few sockets have.
+#[derive(Default)]
+pub struct Extras {
+    pub acks: Acks,
+    /// What CONNECT carried, where the application wants it.
+    pub auth: Option<Box<str>>,
+}
 
 /// Acknowledgements a client owes.
 #[derive(Default)]

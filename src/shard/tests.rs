@@ -293,7 +293,7 @@ fn everything_is_given_back() {
         (shard.sessions.len(), shard.sockets.len(), shard.rooms.len(), shard.tenants.len(), shard.typing.len()),
         (0, 0, 0, 0, 0)
     );
-    assert_eq!((shard.sids.len(), shard.tenant_keys.len(), shard.timers.len()), (0, 0, 0));
+    assert_eq!((shard.sids.len(), shard.tenant_keys.len(), shard.timers.len() + shard.looks.len()), (0, 0, 0));
     assert_eq!(shard.counts.get(Count::Sessions), 0);
 }
 
