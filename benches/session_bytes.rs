@@ -5,8 +5,15 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use tenantcast::base::{id::{ConnKey, ReplyTo, ShardId}, slab::Key, time::{Instant, Now, UnixMs}};
-use tenantcast::shard::{Auth, Settings, Shard, default_app, io::{Input, Message, Open, Wire}};
+use tenantcast::base::{
+    id::{ConnKey, ReplyTo, ShardId},
+    slab::Key,
+    time::{Instant, Now, UnixMs},
+};
+use tenantcast::shard::{
+    Auth, Settings, Shard, default_app,
+    io::{Input, Message, Open, Wire},
+};
 use tenantcast::wire::auth::{Keys, Mint, Policy, mint};
 
 struct Counting;
@@ -62,7 +69,8 @@ fn main() {
             mint(&claims, &keys, &Policy::default(), now.unix).expect("a token")
         })
         .collect();
-    let before: Vec<(i64, i64)> = LIVE.iter().zip(&BLOCKS).map(|(live, blocks)| (live.load(Relaxed), blocks.load(Relaxed))).collect();
+    let before: Vec<(i64, i64)> =
+        LIVE.iter().zip(&BLOCKS).map(|(live, blocks)| (live.load(Relaxed), blocks.load(Relaxed))).collect();
     let mut shard = Shard::new(settings, default_app(["/"]), [1; 32]);
     for (n, token) in (0..).zip(&tokens) {
         let conn = ConnKey::new(n, 0);
@@ -89,7 +97,12 @@ fn main() {
         let (live, blocks) = (LIVE[class].load(Relaxed) - before.0, BLOCKS[class].load(Relaxed) - before.1);
         sum = (sum.0 + live, sum.1 + blocks);
         if live > 0 {
-            println!("{:>12} {:>14.1} {:>16.3}", 1u64 << class, live as f64 / f64::from(SESSIONS), blocks as f64 / f64::from(SESSIONS));
+            println!(
+                "{:>12} {:>14.1} {:>16.3}",
+                1u64 << class,
+                live as f64 / f64::from(SESSIONS),
+                blocks as f64 / f64::from(SESSIONS)
+            );
         }
     }
     println!("{:>12} {:>14.1} {:>16.3}", "all", sum.0 as f64 / f64::from(SESSIONS), sum.1 as f64 / f64::from(SESSIONS));

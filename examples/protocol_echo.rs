@@ -39,6 +39,8 @@ fn echo(namespace: &mut Namespace) {
         .on("message-with-ack", |socket, args| socket.ack_binary(args.raw(), args.attachments()))
         // Not of the suites: asks the client, and tells it what it answered.
         .on("ask-me", |socket, args| {
-            socket.emit_with_ack("question", args.raw(), |socket, answer| socket.emit_binary("answered", answer.raw(), answer.attachments()));
+            socket.emit_with_ack("question", args.raw(), |socket, answer| {
+                socket.emit_binary("answered", answer.raw(), answer.attachments())
+            });
         });
 }

@@ -18,11 +18,11 @@
 //! socket, no lock and no other thread; a peer's bytes never panic a shard; every queue has a bound and a policy.
 
 pub mod base;
-pub mod wire;
-pub mod shard;
-pub mod bridge;
-pub mod data_plane;
-pub mod config;
-pub mod cli;
-pub mod demo;
 pub mod boot;
+pub mod bridge;
+pub mod cli;
+pub mod config;
+pub mod data_plane;
+pub mod demo;
+pub mod shard;
+pub mod wire;

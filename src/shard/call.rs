@@ -64,16 +64,19 @@ impl Shard {
                     permissions: event.to_permissions.clone().into(),
                 })
             });
-            let published = self.publish(tenant, &Draft {
-                id: event.id.as_deref(),
-                event: &event.event,
-                room: event.room.as_deref().unwrap_or(&everyone),
-                entity: event.entity.as_ref().map(|(kind, id)| (&**kind, &**id)),
-                data: &event.data,
-                ephemeral: event.ephemeral,
-                user: None,
-                audience,
-            });
+            let published = self.publish(
+                tenant,
+                &Draft {
+                    id: event.id.as_deref(),
+                    event: &event.event,
+                    room: event.room.as_deref().unwrap_or(&everyone),
+                    entity: event.entity.as_ref().map(|(kind, id)| (&**kind, &**id)),
+                    data: &event.data,
+                    ephemeral: event.ephemeral,
+                    user: None,
+                    audience,
+                },
+            );
             match published {
                 Ok(receipt) => {
                     body.extend_from_slice(if nth > 0 { b",{" } else { b"{" });
@@ -89,7 +92,8 @@ impl Shard {
 
     fn list_rooms(&self, tenant: TenantKey) -> Vec<u8> {
         let tenant = &self.tenants[tenant];
-        let mut names: Vec<_> = tenant.rooms.iter().filter(|(_, room)| !self.rooms[**room].members.is_empty()).collect();
+        let mut names: Vec<_> =
+            tenant.rooms.iter().filter(|(_, room)| !self.rooms[**room].members.is_empty()).collect();
         names.sort_unstable_by(|a, b| a.0.cmp(b.0));
         let mut out = b"{\"rooms\":[".to_vec();
         for (nth, (name, room)) in names.into_iter().enumerate() {
@@ -183,7 +187,9 @@ impl Shard {
         let mut out = b"{\"user\":".to_vec();
         json::write_string(&mut out, name);
         let Some(user) = self.user(tenant, name) else {
-            out.extend_from_slice(b",\"connections\":0,\"status\":\"offline\",\"since\":null,\"lastSeen\":null,\"rooms\":[]}");
+            out.extend_from_slice(
+                b",\"connections\":0,\"status\":\"offline\",\"since\":null,\"lastSeen\":null,\"rooms\":[]}",
+            );
             return out;
         };
         let mut rooms = std::collections::BTreeSet::new();
@@ -267,10 +273,9 @@ fn refused(refusal: &Refusal, nth: usize, of: usize) -> Response {
     }
     body.push(b'}');
     match refusal {
-        Refusal::RateLimited(wait) => Response {
-            retry_after_s: Some(wait.as_millis().div_ceil(1000).max(1) as u32),
-            ..Response::json(429, body)
-        },
+        Refusal::RateLimited(wait) => {
+            Response { retry_after_s: Some(wait.as_millis().div_ceil(1000).max(1) as u32), ..Response::json(429, body) }
+        }
         _ => Response::json(400, body),
     }
 }

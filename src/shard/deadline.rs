@@ -8,12 +8,12 @@
 //!
 //! Invariant: every session has a timer that fires no later than its nearest deadline; of several, only the one `armed` names counts.
 
+use super::Shard;
 use super::count::Count;
 use super::encode::Outgoing;
 use super::outbox::Frame;
 use super::room::slot;
 use super::session::{Beat, End, Kind, Session, SessionKey};
-use super::Shard;
 use crate::base::{
     limit,
     time::{Duration, Instant, Now},

@@ -159,7 +159,11 @@ impl Shard {
             for socket in session.sockets.clone() {
                 let after = self.chance.below(spread.as_millis().max(1) as u64);
                 let args = format!("{{\"reconnectAfterMs\":{after}}}");
-                self.send_event(socket, &Outgoing { name: "server:draining", args: &args, ..Outgoing::default() }, false);
+                self.send_event(
+                    socket,
+                    &Outgoing { name: "server:draining", args: &args, ..Outgoing::default() },
+                    false,
+                );
             }
             self.close(key, Close::ServerDraining);
         }

@@ -17,7 +17,12 @@ const KEPT_FOR: Duration = Duration::from_secs(30);
 impl Shard {
     /// Tells a session what waits for it, then that it is closed: now where a poll waits, the rest at the next polls. True if something is
     /// left to be told.
-    pub(super) fn begin_farewell(&mut self, sid: Sid, waiting: Option<ReplyTo>, mut payloads: VecDeque<Box<[u8]>>) -> bool {
+    pub(super) fn begin_farewell(
+        &mut self,
+        sid: Sid,
+        waiting: Option<ReplyTo>,
+        mut payloads: VecDeque<Box<[u8]>>,
+    ) -> bool {
         payloads.push_back((*b"1").into());
         if let Some(to) = waiting
             && let Some(first) = payloads.pop_front()

@@ -83,7 +83,8 @@ pub struct Audience {
 impl Audience {
     pub fn admits(&self, rights: &Rights) -> bool {
         (self.roles.is_empty() || self.roles.iter().any(|role| rights.has_role(role)))
-            && (self.permissions.is_empty() || self.permissions.iter().any(|permission| rights.has_permission(permission)))
+            && (self.permissions.is_empty()
+                || self.permissions.iter().any(|permission| rights.has_permission(permission)))
     }
 }
 
@@ -238,7 +239,8 @@ mod tests {
         for n in 1..=5 {
             assert_eq!(history.append(Instant(n), n * 10, event(), KEEP), n);
         }
-        let offsets = |from: u64| history.recover(Epoch(9), from).map(|entries| entries.map(|e| e.offset).collect::<Vec<_>>());
+        let offsets =
+            |from: u64| history.recover(Epoch(9), from).map(|entries| entries.map(|e| e.offset).collect::<Vec<_>>());
         for (from, want) in [
             (5, Ok(vec![])),
             (4, Ok(vec![5])),
@@ -249,8 +251,11 @@ mod tests {
             assert_eq!(offsets(from), want, "since {from}");
         }
         assert_eq!(history.recover(Epoch(8), 5).err(), Some(Gap::EpochChanged));
-        let sequences = |from: u64| history.recover_sequence(from).map(|entries| entries.map(|e| e.offset).collect::<Vec<_>>());
-        for (from, want) in [(50, Ok(vec![])), (49, Ok(vec![5])), (20, Ok(vec![3, 4, 5])), (19, Err(Gap::Expired)), (99, Ok(vec![]))] {
+        let sequences =
+            |from: u64| history.recover_sequence(from).map(|entries| entries.map(|e| e.offset).collect::<Vec<_>>());
+        for (from, want) in
+            [(50, Ok(vec![])), (49, Ok(vec![5])), (20, Ok(vec![3, 4, 5])), (19, Err(Gap::Expired)), (99, Ok(vec![]))]
+        {
             assert_eq!(sequences(from), want, "sequence {from}");
         }
     }
@@ -270,7 +275,12 @@ mod tests {
     fn large_events_leave_early() {
         let keep = Retention { events: 100, ttl: Duration::from_secs(10) };
         let mut history = History::new(Epoch(1));
-        let large = || Rc::new(Event { data: "x".repeat(1 << 20).into(), ..Event { name: "e".into(), data: "".into(), meta: "".into(), entity: None, audience: None } });
+        let large = || {
+            Rc::new(Event {
+                data: "x".repeat(1 << 20).into(),
+                ..Event { name: "e".into(), data: "".into(), meta: "".into(), entity: None, audience: None }
+            })
+        };
         for n in 1..=20 {
             history.append(Instant(n), n, large(), keep);
         }

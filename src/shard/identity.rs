@@ -104,6 +104,9 @@ mod tests {
             identity(&mut known, "eve", &format!("role-{n}"));
             assert!(known.0.len() <= RIGHTS_KEPT);
         }
-        assert!(Rc::ptr_eq(&ann.rights, &identity(&mut known, "cat", "admin").rights), "what is had is not forgotten first");
+        assert!(
+            Rc::ptr_eq(&ann.rights, &identity(&mut known, "cat", "admin").rights),
+            "what is had is not forgotten first"
+        );
     }
 }

@@ -131,13 +131,29 @@ pub enum Output {
 pub enum Parcel {
     /// A long-polling or event-stream handshake whose tenant lives there.
     Open(Box<Open>),
-    Poll { from: ReplyTo, sid: Sid },
-    Post { from: ReplyTo, sid: Sid, body: Box<str> },
-    Call { from: ReplyTo, tenant: TenantId, call: Box<Call> },
+    Poll {
+        from: ReplyTo,
+        sid: Sid,
+    },
+    Post {
+        from: ReplyTo,
+        sid: Sid,
+        body: Box<str>,
+    },
+    Call {
+        from: ReplyTo,
+        tenant: TenantId,
+        call: Box<Call>,
+    },
     /// A waiting request's connection is gone.
-    Abandon { from: ReplyTo, sid: Sid },
+    Abandon {
+        from: ReplyTo,
+        sid: Sid,
+    },
     /// A session that moved from there to here has ended: forget where it went.
-    Forget { sid: Sid },
+    Forget {
+        sid: Sid,
+    },
 }
 
 impl Parcel {

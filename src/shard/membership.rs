@@ -52,7 +52,12 @@ impl Shard {
     }
 
     /// Puts a socket into a room of its tenant; in it already, only its filter changes.
-    pub(super) fn join(&mut self, socket: SocketKey, name: &str, filter: Option<Rc<Filter>>) -> Result<RoomKey, Refusal> {
+    pub(super) fn join(
+        &mut self,
+        socket: SocketKey,
+        name: &str,
+        filter: Option<Rc<Filter>>,
+    ) -> Result<RoomKey, Refusal> {
         self.check_room_name(name)?;
         if let Some(room) = self.room_key(socket, name)
             && self.sockets[socket].seat(room).is_some()
@@ -80,7 +85,8 @@ impl Shard {
         let room = &mut self.rooms[key];
         let state = &mut self.sockets[socket];
         assert_eq!(Some(room.tenant), self.sessions[state.session].tenant, "a room and its members are of one tenant");
-        let index = room.add(Member { socket, slot: slot(state.session), variant: state.variant, narrowed: filter.is_some() });
+        let index =
+            room.add(Member { socket, slot: slot(state.session), variant: state.variant, narrowed: filter.is_some() });
         state.sit(key, index, joined_at, filter);
     }
 

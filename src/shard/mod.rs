@@ -341,7 +341,8 @@ impl Shard {
 
     /// The bytes waiting for `conn`, ready for its socket; empty when there are none.
     pub fn pending(&mut self, conn: ConnKey) -> &[u8] {
-        let Some(link) = self.links.get(conn.index() as usize).filter(|link| link.generation == conn.generation()) else {
+        let Some(link) = self.links.get(conn.index() as usize).filter(|link| link.generation == conn.generation())
+        else {
             return &[];
         };
         if !link.bytes.is_empty() {

@@ -70,7 +70,9 @@ impl Shard {
     /// A handshake whose tenant lives on another shard.
     pub(super) fn open_elsewhere(&mut self, open: Open, to: ShardId) {
         match open.wire {
-            Wire::Polling | Wire::RawPolling => self.out.push(Output::Send { to, parcel: Parcel::Open(Box::new(open)) }),
+            Wire::Polling | Wire::RawPolling => {
+                self.out.push(Output::Send { to, parcel: Parcel::Open(Box::new(open)) })
+            }
             _ => self.handoff_opening(open, to),
         }
     }
@@ -137,7 +139,10 @@ impl Shard {
             let sid = leaving.traveller.sid;
             if leaving.gone {
                 self.sids.remove(&sid);
-                debug_assert!(leaving.followers.is_empty(), "only a WebSocket session has one connection, and nobody probes it");
+                debug_assert!(
+                    leaving.followers.is_empty(),
+                    "only a WebSocket session has one connection, and nobody probes it"
+                );
                 self.release(leaving.traveller.address, leaving.traveller.crowded);
                 continue;
             }
@@ -145,7 +150,8 @@ impl Shard {
                 *place = Place::Moved(leaving.to);
             }
             for conn in &leaving.conns {
-                let bytes = self.link_mut(*conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
+                let bytes =
+                    self.link_mut(*conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
                 leaving.traveller.unsent.splice(0..0, bytes);
                 self.set_role(*conn, Role::None);
             }
@@ -272,7 +278,10 @@ impl Shard {
 
     /// A session that came from another shard is over: that shard need not remember where it went.
     pub(super) fn forget_elsewhere(&mut self, sid: Sid) {
-        if sid.shard() != self.settings.shard && sid.node() == self.settings.node && sid.shard().0 < self.settings.shards {
+        if sid.shard() != self.settings.shard
+            && sid.node() == self.settings.node
+            && sid.shard().0 < self.settings.shards
+        {
             self.out.push(Output::Send { to: sid.shard(), parcel: Parcel::Forget { sid } });
         }
     }

@@ -149,8 +149,14 @@ impl Shard {
     }
 
     /// CONNECT at its tenant's home, its token accepted.
-    pub(super) fn connect_admitted(&mut self, key: SessionKey, namespace: &str, payload: &str, admission: Box<Admission>) {
-        match self.admit(key, admission) {
+    pub(super) fn connect_admitted(
+        &mut self,
+        key: SessionKey,
+        namespace: &str,
+        payload: &str,
+        admission: Box<Admission>,
+    ) {
+        match self.admit(key, *admission) {
             Ok(()) => self.join_namespace(key, namespace, payload),
             Err(refusal) => self.connect_refused(key, namespace, &refusal),
         }
@@ -178,7 +184,7 @@ impl Shard {
     }
 
     /// Makes a session one of its tenant's and user's, if they may have another.
-    pub(super) fn admit(&mut self, key: SessionKey, admission: Box<Admission>) -> Result<(), Refusal> {
+    pub(super) fn admit(&mut self, key: SessionKey, admission: Admission) -> Result<(), Refusal> {
         let tenant = self.tenant_or_new(&admission.tenant);
         let limits = &self.settings.limits;
         let over = |limit: u32, count: u32| limit != 0 && count >= limit;
@@ -197,7 +203,7 @@ impl Shard {
         session.early = None;
         let user = admission.user.clone();
         let Tenant { id, rights, .. } = &mut self.tenants[tenant];
-        session.identity = Some(Box::new(Identity::new(*admission, id.clone(), rights)));
+        session.identity = Some(Box::new(Identity::new(admission, id.clone(), rights)));
         self.arm_deadline(key);
         self.user_joined(tenant, &user);
         Ok(())
@@ -233,12 +239,16 @@ impl Shard {
     }
 
     /// A socket in its automatic rooms, or an earlier one in its own; and whether it is one.
-    pub(super) fn add_socket(&mut self, key: SessionKey, namespace: u8, variant: Variant, comeback: Comeback<'_>) -> (SocketKey, bool) {
+    pub(super) fn add_socket(
+        &mut self,
+        key: SessionKey,
+        namespace: u8,
+        variant: Variant,
+        comeback: Comeback<'_>,
+    ) -> (SocketKey, bool) {
         let tenant = self.sessions[key].tenant.expect("admitted");
         let recovery = self.settings.recovery.as_micros() > 0 && self.sessions[key].kind == Kind::SocketIo;
-        if recovery
-            && let Some(pid) = comeback.pid
-        {
+        if recovery && let Some(pid) = comeback.pid {
             if let Some(socket) = self.recover_socket(key, namespace, variant, pid, comeback.offset) {
                 self.counts.up(Count::SessionsRecovered);
                 return (socket, true);

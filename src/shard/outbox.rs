@@ -201,7 +201,9 @@ impl Outbox {
         debug_assert!(backlog.frames.is_empty(), "a session that has just arrived");
         backlog.bytes = bytes.len();
         backlog.sent = 1;
-        backlog.frames.push_back(Waiting { frame: Rc::new(Frame { bytes, header: 0, binary: false }), ephemeral: false });
+        backlog
+            .frames
+            .push_back(Waiting { frame: Rc::new(Frame { bytes, header: 0, binary: false }), ephemeral: false });
         self.list(slot);
     }
 

@@ -1,5 +1,6 @@
 //! `/ws` and `/events`: one socket in the namespace `/` each, in other frames than Socket.IO's.
 
+use super::Role;
 use super::Shard;
 use super::app::Args;
 use super::count::Count;
@@ -11,7 +12,6 @@ use super::outbox::Frame;
 use super::refusal::Refusal;
 use super::room::{Variant, slot};
 use super::session::{End, Kind, SessionKey, Transport};
-use super::Role;
 use crate::wire::{
     auth::{Admission, Reject},
     close::Close,
@@ -20,7 +20,7 @@ use crate::wire::{
 };
 
 impl Shard {
-pub(super) fn open_plain(&mut self, open: Open, early: Option<Result<Admission, Reject>>) {
+    pub(super) fn open_plain(&mut self, open: Open, early: Option<Result<Admission, Reject>>) {
         let conn = open.from.conn;
         let websocket = open.wire == Wire::Plain;
         let (kind, transport, variant) = match websocket {
@@ -49,7 +49,12 @@ pub(super) fn open_plain(&mut self, open: Open, early: Option<Result<Admission, 
                 self.out.push(Output::Refused { address: open.address, code: close.row().code });
                 self.release(open.address, open.crowded);
                 self.out.push(Output::Upgrade { conn });
-                self.out.push(Output::Close { conn, rest: Vec::new(), number: close.row().number, text: close.row().json });
+                self.out.push(Output::Close {
+                    conn,
+                    rest: Vec::new(),
+                    number: close.row().number,
+                    text: close.row().json,
+                });
             }
             Err(close) => {
                 self.counts.refused(close);
@@ -60,7 +65,7 @@ pub(super) fn open_plain(&mut self, open: Open, early: Option<Result<Admission, 
 
     fn open_admitted(&mut self, key: SessionKey, open: Open, variant: Variant, admission: Admission) {
         let conn = open.from.conn;
-        if let Err(refusal) = self.admit(key, Box::new(admission)) {
+        if let Err(refusal) = self.admit(key, admission) {
             self.set_role(conn, Role::Session(key));
             debug_assert_eq!(refusal, Refusal::TooManyConnections);
             if open.wire == Wire::Plain {
@@ -89,7 +94,10 @@ pub(super) fn open_plain(&mut self, open: Open, early: Option<Result<Admission, 
         if open.wire == Wire::Events {
             // A reader that never gets an event has a place to come back to, too; and one that was not given what it missed does not
             // come back with a place before that.
-            let position = Position { epoch: self.tenants[self.tenant_of(socket)].epoch, sequence: self.tenants[self.tenant_of(socket)].sequence };
+            let position = Position {
+                epoch: self.tenants[self.tenant_of(socket)].epoch,
+                sequence: self.tenants[self.tenant_of(socket)].sequence,
+            };
             let index = self.outbox.frame(Frame::raw(format!("id: {position}\n\n").as_bytes()), false);
             self.outbox.push(slot(key), index);
         }

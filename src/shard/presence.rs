@@ -7,7 +7,10 @@ use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::session::SessionKey;
 use super::tenant::{Status, TenantKey, User};
-use crate::base::{limit, time::{Instant, UnixMs}};
+use crate::base::{
+    limit,
+    time::{Instant, UnixMs},
+};
 use crate::wire::{close::Close, json};
 use std::io::Write;
 

@@ -127,7 +127,14 @@ impl Shard {
     }
 
     /// Encodes an event once for each form its room's members read, and gives each member its own.
-    pub(super) fn deliver(&mut self, room: RoomKey, event: &Event, position: Option<Position>, ephemeral: bool, except: Option<SocketKey>) {
+    pub(super) fn deliver(
+        &mut self,
+        room: RoomKey,
+        event: &Event,
+        position: Option<Position>,
+        ephemeral: bool,
+        except: Option<SocketKey>,
+    ) {
         let state = &self.rooms[room];
         if state.members.is_empty() {
             return;
@@ -181,7 +188,12 @@ impl Shard {
     }
 
     /// One frame for each variant among a room's members, indexed by variant.
-    fn frames(&mut self, room: RoomKey, outgoing: &Outgoing<'_>, ephemeral: bool) -> smallvec::SmallVec<[FrameIndex; 8]> {
+    fn frames(
+        &mut self,
+        room: RoomKey,
+        outgoing: &Outgoing<'_>,
+        ephemeral: bool,
+    ) -> smallvec::SmallVec<[FrameIndex; 8]> {
         let Shard { rooms, outbox, app, text, settings, .. } = self;
         outbox.reserve(rooms[room].variants().count());
         let mut frames = smallvec::SmallVec::from_elem(FrameIndex::NONE, encode::variant_count(app.names.len()));

@@ -1,13 +1,13 @@
 //! Coming back: a socket by its private id and the position it had read to, a room by its epoch and offset, an event stream by its last
 //! event id. Each gets exactly what it missed, or is told that it cannot.
 
+use super::Shard;
 use super::encode::Outgoing;
 use super::history::{Epoch, Event, Gap, Position};
 use super::room::{RoomKey, Variant, slot};
 use super::session::{End, SessionKey};
 use super::socket::{Seat, Socket, SocketKey};
 use super::tenant::{Pid, Saved, SavedSeat, TenantKey};
-use super::Shard;
 use crate::base::{id::Sid, limit, slab::Key, time::Duration};
 use crate::wire::close::Close;
 use std::rc::Rc;
@@ -173,7 +173,8 @@ impl Shard {
             let Some(history) = &self.rooms[*room].history else { continue };
             for entry in history.recover_sequence(since)? {
                 let wanted = filter.as_ref().is_none_or(|filter| filter.wants(&entry.event));
-                let admits = |audience: &super::history::Audience| identity.is_some_and(|identity| audience.admits(identity));
+                let admits =
+                    |audience: &super::history::Audience| identity.is_some_and(|identity| audience.admits(identity));
                 if wanted && entry.event.audience.as_deref().is_none_or(admits) {
                     missed.push((entry.sequence, entry.event.clone()));
                 }
@@ -248,7 +249,8 @@ impl Shard {
         }
         let session = self.sockets[socket].session;
         // What it reads is in its request's head: it was in these rooms when it had that position, too.
-        let seats: Vec<_> = self.saved_seats(socket).into_iter().map(|seat| SavedSeat { joined_at: 0, ..seat }).collect();
+        let seats: Vec<_> =
+            self.saved_seats(socket).into_iter().map(|seat| SavedSeat { joined_at: 0, ..seat }).collect();
         match self.missed(tenant, session, &seats, position.sequence) {
             Ok(missed) => {
                 self.replay(socket, &missed);

@@ -149,7 +149,12 @@ pub fn fan_out(members: &[Member], frames: &[FrameIndex], outbox: &mut Outbox) {
 }
 
 /// As [`fan_out`], but asks `wants` for each member first.
-pub fn fan_out_some(members: &[Member], frames: &[FrameIndex], outbox: &mut Outbox, mut wants: impl FnMut(&Member) -> bool) {
+pub fn fan_out_some(
+    members: &[Member],
+    frames: &[FrameIndex],
+    outbox: &mut Outbox,
+    mut wants: impl FnMut(&Member) -> bool,
+) {
     for member in members {
         if wants(member) {
             outbox.push(member.slot, frames[usize::from(member.variant.0)]);

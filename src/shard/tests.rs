@@ -30,19 +30,12 @@ impl Rig {
 
     fn of(app: App, change: impl FnOnce(&mut Settings)) -> Rig {
         let keys = Keys::from_secret(b"0123456789abcdef0123456789abcdef").unwrap();
-        let mut settings = Settings { auth: Some(Auth { keys: keys.clone(), policy: Policy::default() }), ..Settings::new() };
+        let mut settings =
+            Settings { auth: Some(Auth { keys: keys.clone(), policy: Policy::default() }), ..Settings::new() };
         change(&mut settings);
         let shard = Shard::new(settings, app, [1; 32]);
         let now = Now { at: Instant(1_000_000), unix: UnixMs(1_700_000_000_000) };
-        Rig {
-            shard,
-            now,
-            next: 0,
-            inbox: Default::default(),
-            closed: Vec::new(),
-            responses: Vec::new(),
-            keys,
-        }
+        Rig { shard, now, next: 0, inbox: Default::default(), closed: Vec::new(), responses: Vec::new(), keys }
     }
 
     fn token(&self, tenant: &str, user: &str) -> String {
@@ -78,7 +71,11 @@ impl Rig {
         for output in outputs {
             match output {
                 Output::Respond { to, response } => {
-                    self.responses.push((to.conn, response.status, String::from_utf8_lossy(&response.body).into_owned()));
+                    self.responses.push((
+                        to.conn,
+                        response.status,
+                        String::from_utf8_lossy(&response.body).into_owned(),
+                    ));
                 }
                 Output::Close { conn, rest, number, .. } => {
                     self.read(conn, &rest);
@@ -239,12 +236,19 @@ fn long_polling_and_its_upgrade() {
     assert_eq!(status, 200);
     let sid = Sid::parse(field(&body, "sid")).unwrap();
     let token = rig.token("acme", "a");
-    rig.input(Input::Post { from: from(open), sid, body: &format!("40{{\"token\":\"{token}\"}}\x1e421[\"presence\",{{\"room\":\"user:a\"}}]") });
+    rig.input(Input::Post {
+        from: from(open),
+        sid,
+        body: &format!("40{{\"token\":\"{token}\"}}\x1e421[\"presence\",{{\"room\":\"user:a\"}}]"),
+    });
     assert_eq!(rig.responses.remove(0).2, "ok");
     rig.input(Input::Poll { from: from(open), sid });
     let (_, _, body) = rig.responses.remove(0);
     let packets: Vec<&str> = body.split('\x1e').collect();
-    assert!(packets[0].starts_with("40{") && packets[1].starts_with("42[\"user:online\"") || packets.len() == 3, "{packets:?}");
+    assert!(
+        packets[0].starts_with("40{") && packets[1].starts_with("42[\"user:online\"") || packets.len() == 3,
+        "{packets:?}"
+    );
     rig.input(Input::Poll { from: from(open), sid });
     assert!(rig.responses.is_empty(), "nothing to answer yet");
     let probe = rig.open(Wire::Probe(sid), None);
@@ -254,7 +258,10 @@ fn long_polling_and_its_upgrade() {
     rig.say(probe, "5");
     rig.say(probe, "422[\"status\",{\"status\":\"away\"}]");
     let packets = rig.take(probe);
-    assert!(packets[0].starts_with("42[\"user:status\"") && packets[1].starts_with("432[{\"ok\":true}]"), "{packets:?}");
+    assert!(
+        packets[0].starts_with("42[\"user:status\"") && packets[1].starts_with("432[{\"ok\":true}]"),
+        "{packets:?}"
+    );
     rig.input(Input::Poll { from: from(open), sid });
     assert_eq!(rig.responses.remove(0).1, 400, "polling is over");
     rig.advance(Duration::from_secs(25));
@@ -368,9 +375,15 @@ fn a_backend_publishes_and_asks() {
     assert_eq!(body.matches("\"offset\":1}").count(), 2, "a retry is the same event: {body}");
     let packets = rig.take(a);
     assert_eq!(packets.len(), 1, "{packets:?}");
-    assert!(packets[0].starts_with("42[\"paid\",{\"n\":1},{\"id\":\"x\",\"type\":\"paid\",\"room\":\"tenant:acme\""), "{packets:?}");
+    assert!(
+        packets[0].starts_with("42[\"paid\",{\"n\":1},{\"id\":\"x\",\"type\":\"paid\",\"room\":\"tenant:acme\""),
+        "{packets:?}"
+    );
     let (_, _, body) = call(&mut rig, Call::History { room: "tenant:acme".into(), since: None, limit: 10 });
-    assert!(body.starts_with("{\"events\":[{\"id\":\"x\"") && body.ends_with("\"offset\":1,\"complete\":true}"), "{body}");
+    assert!(
+        body.starts_with("{\"events\":[{\"id\":\"x\"") && body.ends_with("\"offset\":1,\"complete\":true}"),
+        "{body}"
+    );
     let (_, _, body) = call(&mut rig, Call::User { user: "a".into() });
     assert!(body.contains("\"connections\":1,\"status\":\"online\""), "{body}");
     let (_, _, body) = call(&mut rig, Call::Kick { user: "a".into() });
@@ -398,13 +411,19 @@ fn a_handler_may_end_its_socket() {
             });
     });
     let mut rig = Rig::of(app, |_| {});
-    for (event, want) in [("leave", &["42[\"bye\",1]", "431[2]", "41", "42[\"last\"]"][..]), ("quit", &["42[\"error\",", "41", "42[\"last\"]"][..])] {
+    for (event, want) in [
+        ("leave", &["42[\"bye\",1]", "431[2]", "41", "42[\"last\"]"][..]),
+        ("quit", &["42[\"error\",", "41", "42[\"last\"]"][..]),
+    ] {
         let conn = rig.open(Wire::WebSocket, Some(rig.token("acme", "a")));
         rig.say(conn, "40");
         rig.take(conn);
         rig.say(conn, &format!("421[\"{event}\"]"));
         let packets = rig.take(conn);
-        assert!(packets.iter().zip(want).all(|(packet, want)| packet.starts_with(want)) && packets.len() == want.len(), "{packets:?}");
+        assert!(
+            packets.iter().zip(want).all(|(packet, want)| packet.starts_with(want)) && packets.len() == want.len(),
+            "{packets:?}"
+        );
         assert!(rig.shard.sockets.is_empty());
     }
     assert_eq!(rig.closed.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [4410]);

@@ -1,5 +1,6 @@
 //! Floor 1: the wires. Pure: bytes in, values out. Decoders have three answers: done, need more, broken.
 
+pub mod api;
 pub mod auth;
 pub mod close;
 pub mod engine_io;
@@ -7,4 +8,3 @@ pub mod http;
 pub mod json;
 pub mod socket_io;
 pub mod websocket;
-pub mod api;

@@ -230,7 +230,11 @@ impl Rig {
                     self.shards[to.index().min(1)].handle(self.now, Input::Parcel(parcel), &mut outputs);
                     self.outputs.extend(outputs.into_iter().map(|output| (to.index().min(1), output)));
                 }
-                Output::Upgrade { .. } | Output::Stream { .. } | Output::Close { .. } | Output::Refused { .. } | Output::Release { .. } => {}
+                Output::Upgrade { .. }
+                | Output::Stream { .. }
+                | Output::Close { .. }
+                | Output::Refused { .. }
+                | Output::Release { .. } => {}
             }
         }
     }

@@ -31,7 +31,7 @@ impl Peer {
     /// Opens a WebSocket and reads its 101.
     pub fn websocket(address: SocketAddr, target: &str) -> Peer {
         let mut peer = Peer::connect(address);
-        peer.send(&upgrade(target));
+        peer.send(upgrade(target));
         let head = peer.read_head();
         assert!(head.starts_with("HTTP/1.1 101 "), "{target}: {head}");
         peer

@@ -35,9 +35,12 @@ struct Entity<'a> {
 }
 
 pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    let argument: Argument<'_> = argument(args, "publish takes {id?, room, type, data, ephemeral?, entity?: {type, id}}")?;
+    let argument: Argument<'_> =
+        argument(args, "publish takes {id?, room, type, data, ephemeral?, entity?: {type, id}}")?;
     if !is_event_name(&argument.event) {
-        return Err(Refusal::InvalidArgument("type is 1 to 256 bytes, without control characters, and no reserved name"));
+        return Err(Refusal::InvalidArgument(
+            "type is 1 to 256 bytes, without control characters, and no reserved name",
+        ));
     }
     if argument.id.as_deref().is_some_and(|id| id.is_empty() || id.len() > limit::EVENT_NAME_BYTES_MAX) {
         return Err(Refusal::InvalidArgument("id is 1 to 256 bytes"));

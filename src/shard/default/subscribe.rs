@@ -72,7 +72,12 @@ impl Argument<'_> {
         let types: Result<Box<[Pattern]>, _> = types.collect();
         let filter = Filter {
             types: types.map_err(|_| Refusal::InvalidArgument("eventTypes are names, with * and ?"))?,
-            entities: self.entities.iter().flatten().map(|entity| (entity.kind[..].into(), entity.id[..].into())).collect(),
+            entities: self
+                .entities
+                .iter()
+                .flatten()
+                .map(|entity| (entity.kind[..].into(), entity.id[..].into()))
+                .collect(),
         };
         Ok((!filter.is_empty()).then(|| Rc::new(filter)))
     }
