@@ -221,10 +221,43 @@ fn a_reset_in_any_state_leaves_nothing() {
             }
         }
         server.assert_alive(what);
+        until(&format!("{what}: every session is over"), || server.sessions() == 0);
+        until(&format!("{what}: every descriptor is given back"), || server.descriptors() <= descriptors);
     }
+    until("only who asks is connected", || server.connections() <= 1);
+}
+
+#[test]
+fn members_that_leave_at_once_are_all_missed() {
+    let mut server = Server::start(&[("TENANTCAST_LIMITS__CONNECTIONS_PER_USER", "0")]);
+    let address = server.address;
+    // Several at a time, so that one takes the place of another that has just ended.
+    std::thread::scope(|scope| {
+        for nth in 0..8 {
+            scope.spawn(move || {
+                let token = token(&format!("tenant-{}", nth % 2), "ana");
+                for round in 0..150 {
+                    let peer = match nth / 2 {
+                        0 => Peer::socket_io(address, &token),
+                        1 => Peer::websocket(address, &format!("/ws?token={token}")),
+                        _ => {
+                            let mut peer = Peer::connect(address);
+                            peer.send(format!("GET /events?rooms=a&token={token} HTTP/1.1\r\nHost: t\r\n\r\n"));
+                            assert!(peer.read_head().contains(" 200 "));
+                            peer
+                        }
+                    };
+                    match round % 2 {
+                        0 => peer.reset(),
+                        _ => drop(peer),
+                    }
+                }
+            });
+        }
+    });
+    // No ping is due for long: only the ends themselves can have told the server.
     until("every session is over", || server.sessions() == 0);
-    until("every descriptor is given back", || server.descriptors() <= descriptors);
-    assert!(server.connections() <= 1, "only who asks");
+    server.assert_alive("leaving at once");
 }
 
 #[test]
