@@ -117,8 +117,9 @@ impl Pump {
         let state = &mut *guard;
         state.counts.up(Count::Turns);
 
-        let mut happened = self.hear_lanes(state, now);
-        happened |= self.hear_inbox(state, now);
+        // Before anything lands: a connection that does may take the place of one whose end the shard has yet to hear.
+        let mut happened = self.hear_inbox(state, now);
+        happened |= self.hear_lanes(state, now);
         if self.shard.next_deadline().is_some_and(|at| at <= now.at) {
             self.shard.handle(now, Input::Tick, &mut self.outputs);
         }

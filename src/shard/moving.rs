@@ -237,7 +237,7 @@ impl Shard {
                 }
             }
         }
-        self.connect_admitted(key, &traveller.namespace, &traveller.payload, traveller.admission);
+        self.connect_admitted(key, &traveller.namespace, &traveller.payload, *traveller.admission);
         for later in traveller.later {
             self.arrive_later(key, sid, conn, later);
         }

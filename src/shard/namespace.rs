@@ -123,7 +123,7 @@ impl Shard {
         if home != self.settings.shard {
             return self.leave(key, home, Connecting { namespace, payload, admission });
         }
-        self.connect_admitted(key, namespace, payload, admission);
+        self.connect_admitted(key, namespace, payload, *admission);
     }
 
     /// Whom CONNECT is from: its own token, else the one of the request's head, else who this session is already.
@@ -149,14 +149,8 @@ impl Shard {
     }
 
     /// CONNECT at its tenant's home, its token accepted.
-    pub(super) fn connect_admitted(
-        &mut self,
-        key: SessionKey,
-        namespace: &str,
-        payload: &str,
-        admission: Box<Admission>,
-    ) {
-        match self.admit(key, *admission) {
+    pub(super) fn connect_admitted(&mut self, key: SessionKey, namespace: &str, payload: &str, admission: Admission) {
+        match self.admit(key, admission) {
             Ok(()) => self.join_namespace(key, namespace, payload),
             Err(refusal) => self.connect_refused(key, namespace, &refusal),
         }
