@@ -92,6 +92,15 @@ struct InRoom<'a> {
     room: Cow<'a, str>,
 }
 
+/// What an event is about.
+#[derive(Deserialize)]
+struct Entity<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+}
+
 /// A room the socket is in, or could join.
 fn open_room(socket: &Context<'_>, room: &str) -> Result<(), Refusal> {
     if socket.is_in(room) || socket.identity().may_join(room) { Ok(()) } else { Err(Refusal::Forbidden) }

@@ -1,6 +1,6 @@
 //! `publish`.
 
-use super::{argument, text};
+use super::{Entity, argument, text};
 use crate::base::limit;
 use crate::shard::app::{Args, Context};
 use crate::shard::publish::{Draft, write_receipt};
@@ -24,14 +24,6 @@ struct Argument<'a> {
     ephemeral: bool,
     #[serde(borrow, default)]
     entity: Option<Entity<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Entity<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    id: Cow<'a, str>,
 }
 
 pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {

@@ -1,6 +1,6 @@
 //! `subscribe` and `unsubscribe`.
 
-use super::{argument, text, write_list};
+use super::{Entity, argument, text, write_list};
 use crate::base::limit;
 use crate::shard::app::{Args, Context};
 use crate::shard::filter::Filter;
@@ -35,14 +35,6 @@ enum Sinces<'a> {
     All(Since<'a>),
     /// By room.
     Each(BTreeMap<Cow<'a, str>, Since<'a>>),
-}
-
-#[derive(Deserialize)]
-struct Entity<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    id: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
