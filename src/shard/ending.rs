@@ -77,7 +77,11 @@ impl Shard {
         match session.transport {
             Transport::WebSocket(conn) | Transport::Stream(conn) => {
                 let slow = end == End::Close(Close::SlowConsumer);
-                let rest = if slow { self.outbox.take_begun(slot(key)) } else { self.outbox.take_bytes(slot(key)) };
+                let frames = if slow { self.outbox.take_begun(slot(key)) } else { self.outbox.take_bytes(slot(key)) };
+                // The answer to a probe may be half written still.
+                let mut rest: Vec<u8> =
+                    self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
+                rest.extend(frames);
                 if self.link(conn).is_some_and(|link| link.role == Role::Session(key)) {
                     self.set_role(conn, Role::None);
                     self.out.push(Output::Close { conn, rest, number, text });
