@@ -68,6 +68,7 @@ impl Rig {
             self.read(conn, &bytes);
             self.shard.wrote(self.now, conn, bytes.len(), &mut outputs);
         }
+        self.shard.end_writes();
         for output in outputs {
             match output {
                 Output::Respond { to, response } => {
@@ -324,6 +325,7 @@ fn a_slow_reader_is_closed_and_may_come_back() {
             let take = if conn == b { std::mem::take(&mut took) } else { len };
             rig.shard.wrote(rig.now, conn, take, &mut outputs);
         }
+        rig.shard.end_writes();
         closed = closed.or(outputs.iter().find_map(|output| match output {
             Output::Close { conn, rest, number, .. } if *conn == b => Some((n, rest.len(), *number)),
             _ => None,

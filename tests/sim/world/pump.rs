@@ -84,6 +84,7 @@ impl World {
                 break;
             }
         }
+        self.nodes[shard].shard.end_writes();
         if self.steps.is_multiple_of(64) {
             self.check_bounds(shard);
         }
