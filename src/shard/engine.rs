@@ -5,7 +5,7 @@ use super::count::Count;
 use super::io::{Message, Open, Output, Parcel, Wire};
 use super::outbox::Frame;
 use super::room::slot;
-use super::session::{Beat, End, Kind, Polling, Session, SessionKey, Transport};
+use super::session::{End, Kind, Polling, Session, SessionKey, Transport};
 use super::{Place, Role, Settings, Shard, Timer};
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, Sid},
@@ -92,7 +92,7 @@ impl Shard {
     /// A session that is open, but admitted nowhere.
     pub(super) fn insert_session(&mut self, kind: Kind, transport: Transport, open: &Open) -> SessionKey {
         let sid = Sid::new(self.settings.node, self.settings.shard, &mut self.chance);
-        let beat = Beat::ping(self.now.at + self.settings.ping_interval);
+        let beat = self.next_ping();
         let session = Session {
             sid,
             kind,

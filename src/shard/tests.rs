@@ -2,10 +2,14 @@
 
 use super::*;
 use crate::base::id::{ReplyTo, TenantId};
+use crate::base::limit;
 use crate::base::time::UnixMs;
 use crate::wire::api::{Call, Publish};
 use crate::wire::auth::{Mint, mint};
 use io::{Hangup, Open, Wire};
+
+/// By then presence has been told, however the timer wheel rounds.
+const TOLD: Duration = Duration::from_millis(limit::PRESENCE_EVERY.as_millis() as u64 + 10);
 
 /// A WebSocket client of a shard: what it has received, as packets.
 struct Rig {
@@ -243,13 +247,11 @@ fn long_polling_and_its_upgrade() {
         body: &format!("40{{\"token\":\"{token}\"}}\x1e421[\"presence\",{{\"room\":\"user:a\"}}]"),
     });
     assert_eq!(rig.responses.remove(0).2, "ok");
+    rig.advance(TOLD);
     rig.input(Input::Poll { from: from(open), sid });
     let (_, _, body) = rig.responses.remove(0);
     let packets: Vec<&str> = body.split('\x1e').collect();
-    assert!(
-        packets[0].starts_with("40{") && packets[1].starts_with("42[\"user:online\"") || packets.len() == 3,
-        "{packets:?}"
-    );
+    assert!(packets[0].starts_with("40{") && packets[3].starts_with("42[\"user:online\""), "{packets:?}");
     rig.input(Input::Poll { from: from(open), sid });
     assert!(rig.responses.is_empty(), "nothing to answer yet");
     let probe = rig.open(Wire::Probe(sid), None);
@@ -258,11 +260,9 @@ fn long_polling_and_its_upgrade() {
     assert_eq!(rig.take(probe), ["3probe"]);
     rig.say(probe, "5");
     rig.say(probe, "422[\"status\",{\"status\":\"away\"}]");
-    let packets = rig.take(probe);
-    assert!(
-        packets[0].starts_with("42[\"user:status\"") && packets[1].starts_with("432[{\"ok\":true}]"),
-        "{packets:?}"
-    );
+    assert_eq!(rig.take(probe), ["432[{\"ok\":true}]"]);
+    rig.advance(TOLD);
+    assert!(rig.take(probe)[0].starts_with("42[\"user:status\""));
     rig.input(Input::Poll { from: from(open), sid });
     assert_eq!(rig.responses.remove(0).1, 400, "polling is over");
     rig.advance(Duration::from_secs(25));
@@ -273,6 +273,29 @@ fn long_polling_and_its_upgrade() {
     rig.advance(Duration::from_secs(20));
     assert_eq!(rig.closed, [(probe, 1001)]);
     assert_eq!(rig.shard.sessions.len(), 0);
+}
+
+/// Joins and leaves are gathered: one write for all of them, and who was away for a moment was not away.
+#[test]
+fn presence_is_told_in_one_go() {
+    let mut rig = Rig::new();
+    let a = rig.client("acme", "a");
+    rig.advance(TOLD);
+    rig.take(a);
+    let b = rig.client("acme", "b");
+    let c = rig.client("acme", "c");
+    rig.say(c, "421[\"status\",{\"status\":\"busy\"}]");
+    let elsewhere = rig.client("globex", "d");
+    rig.input(Input::Hangup { conn: b, cause: Hangup::Closed });
+    assert_eq!(rig.take(a), [""; 0], "not yet");
+    rig.advance(TOLD);
+    let told = rig.take(a);
+    assert_eq!(told.len(), 1, "b has come and gone: {told:?}");
+    assert!(told[0].starts_with("42[\"user:online\",{\"user\":\"c\",\"status\":\"busy\""), "{told:?}");
+    assert!(rig.take(elsewhere).iter().all(|packet| !packet.contains("\"c\"")), "another tenant hears nothing");
+    rig.say(c, "1");
+    rig.advance(TOLD);
+    assert!(rig.take(a)[0].starts_with("42[\"user:offline\",{\"user\":\"c\",\"status\":\"offline\""));
 }
 
 #[test]
