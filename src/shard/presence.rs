@@ -104,8 +104,9 @@ impl Shard {
     }
 
     fn tells_users(&self, key: TenantKey) -> bool {
-        let Some(room) = tenant_room(&self.tenants[key]) else { return false };
-        self.app.announces_users && self.rooms[room].members.len() <= limit::PRESENCE_ANNOUNCE_MAX
+        let room = tenant_room(&self.tenants[key]);
+        let sockets = room.map_or(0, |room| self.rooms[room].members.len());
+        self.app.announces_users && sockets <= limit::PRESENCE_ANNOUNCE_MAX
     }
 
     /// Tells the tenant what was gathered.

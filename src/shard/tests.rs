@@ -251,7 +251,7 @@ fn long_polling_and_its_upgrade() {
     rig.input(Input::Poll { from: from(open), sid });
     let (_, _, body) = rig.responses.remove(0);
     let packets: Vec<&str> = body.split('\x1e').collect();
-    assert!(packets[0].starts_with("40{") && packets[2].starts_with("42[\"user:online\""), "{packets:?}");
+    assert!(packets[0].starts_with("40{") && packets[3].starts_with("42[\"user:online\""), "{packets:?}");
     rig.input(Input::Poll { from: from(open), sid });
     assert!(rig.responses.is_empty(), "nothing to answer yet");
     let probe = rig.open(Wire::Probe(sid), None);
