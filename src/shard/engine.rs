@@ -375,7 +375,7 @@ impl Shard {
                 polling.probe = None;
                 polling.probed = false;
                 self.counts.up(Count::RefusedPacket);
-                self.drop_conn(conn, 1002);
+                self.drop_conn(conn, 1002, "");
             }
         }
     }
@@ -386,15 +386,20 @@ impl Shard {
         {
             polling.probe = None;
             polling.probed = false;
-            self.drop_conn(conn, 1000);
+            self.drop_conn(conn, 1000, "");
         }
     }
 
     /// Closes a connection that is no session's transport.
-    fn drop_conn(&mut self, conn: ConnKey, number: u16) {
+    pub(super) fn drop_conn(&mut self, conn: ConnKey, number: u16, text: &'static str) {
         self.set_role(conn, Role::None);
-        let rest = self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
-        self.out.push(Output::Close { conn, rest, number, text: "" });
+        let rest = self.take_link_bytes(conn);
+        self.out.push(Output::Close { conn, rest, number, text });
+    }
+
+    /// What the connection's socket has not taken yet of the answer to its probe: it may be half written.
+    pub(super) fn take_link_bytes(&mut self, conn: ConnKey) -> Vec<u8> {
+        self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default()
     }
 
     pub(super) fn hangup(&mut self, conn: ConnKey) {

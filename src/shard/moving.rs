@@ -150,8 +150,7 @@ impl Shard {
                 *place = Place::Moved(leaving.to);
             }
             for conn in &leaving.conns {
-                let bytes =
-                    self.link_mut(*conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
+                let bytes = self.take_link_bytes(*conn);
                 leaving.traveller.unsent.splice(0..0, bytes);
                 self.set_role(*conn, Role::None);
             }

@@ -274,6 +274,59 @@ fn long_polling_and_its_upgrade() {
     assert_eq!(rig.shard.sessions.len(), 0);
 }
 
+/// The socket took two bytes of `3probe` and no more: whatever ends the connection now, the frame is written to its end.
+#[test]
+fn a_probe_is_answered_whole() {
+    type End = fn(&mut Rig, Sid, ConnKey, &mut Vec<Output>);
+    fn kick(rig: &mut Rig, _: Sid, _: ConnKey, outputs: &mut Vec<Output>) {
+        let from = ReplyTo { shard: ShardId(0), conn: ConnKey::new(999, 0) };
+        let call = Box::new(Call::Kick { user: "a".into() });
+        rig.shard.handle(rig.now, Input::Call { from, tenant: TenantId::parse("acme").unwrap(), call }, outputs);
+    }
+    let ends: [(&str, u16, End); 5] = [
+        ("kicked while it probes", 4410, kick),
+        ("kicked once it has taken over", 4410, |rig, sid, probe, outputs| {
+            rig.shard.handle(rig.now, Input::Message { conn: probe, message: Message::Text("5") }, outputs);
+            kick(rig, sid, probe, outputs);
+        }),
+        ("left over its other transport", 1000, |rig, sid, _, outputs| {
+            let from = ReplyTo { shard: ShardId(0), conn: ConnKey::new(0, 0) };
+            rig.shard.handle(rig.now, Input::Post { from, sid, body: "1" }, outputs);
+        }),
+        ("it says what no probe says", 1002, |rig, _, probe, outputs| {
+            rig.shard.handle(rig.now, Input::Message { conn: probe, message: Message::Text("x") }, outputs);
+        }),
+        ("it takes too long", 1000, |rig, _, _, outputs| {
+            rig.now = rig.now.later(crate::base::limit::UPGRADE_TIMEOUT);
+            rig.shard.handle(rig.now, Input::Tick, outputs);
+        }),
+    ];
+    for (how, number, end) in ends {
+        let mut rig = Rig::new();
+        let poll = rig.open(Wire::Polling, None);
+        let sid = Sid::parse(field(&rig.responses.remove(0).2, "sid")).unwrap();
+        let body = format!("40{{\"token\":\"{}\"}}", rig.token("acme", "a"));
+        rig.input(Input::Post { from: ReplyTo { shard: ShardId(0), conn: poll }, sid, body: &body });
+        let probe = rig.open(Wire::Probe(sid), None);
+        let mut outputs = Vec::new();
+        let message = Message::Text("2probe");
+        rig.shard.handle(rig.now, Input::Message { conn: probe, message }, &mut outputs);
+        rig.shard.end_turn(rig.now, &mut outputs);
+        while let Some(conn) = rig.shard.next_dirty() {
+            assert_eq!((conn, rig.shard.pending(conn)), (probe, &b"\x81\x063probe"[..]), "{how}");
+            rig.shard.wrote(rig.now, conn, 2, &mut outputs);
+        }
+        end(&mut rig, sid, probe, &mut outputs);
+        rig.shard.end_turn(rig.now, &mut outputs);
+        let closed = outputs.iter().find_map(|output| match output {
+            Output::Close { conn, rest, number, .. } if *conn == probe => Some((&**rest, *number)),
+            _ => None,
+        });
+        let (rest, told) = closed.unwrap_or_else(|| panic!("{how}: {outputs:?}"));
+        assert!(rest.starts_with(b"3probe") && told == number, "{how}: {told}, {rest:?}");
+    }
+}
+
 #[test]
 fn everything_is_given_back() {
     let mut rig = Rig::new();
