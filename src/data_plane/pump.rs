@@ -194,7 +194,7 @@ impl Pump {
             for output in std::mem::take(&mut self.outputs) {
                 self.carry_out(state, now, output);
             }
-            while let Some(key) = self.shard.next_dirty() {
+            while let Some(key) = self.shard.next_dirty(&mut self.outputs) {
                 socket::flush(&self.plane, state, &mut self.shard, now, key, &mut self.outputs);
             }
             for key in std::mem::take(&mut state.flush) {

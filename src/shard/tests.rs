@@ -63,7 +63,7 @@ impl Rig {
 
     fn turn(&mut self, mut outputs: Vec<Output>) {
         self.shard.end_turn(self.now, &mut outputs);
-        while let Some(conn) = self.shard.next_dirty() {
+        while let Some(conn) = self.shard.next_dirty(&mut outputs) {
             let bytes = self.shard.pending(conn).to_vec();
             self.read(conn, &bytes);
             self.shard.wrote(self.now, conn, bytes.len(), &mut outputs);
@@ -312,7 +312,7 @@ fn a_probe_is_answered_whole() {
         let message = Message::Text("2probe");
         rig.shard.handle(rig.now, Input::Message { conn: probe, message }, &mut outputs);
         rig.shard.end_turn(rig.now, &mut outputs);
-        while let Some(conn) = rig.shard.next_dirty() {
+        while let Some(conn) = rig.shard.next_dirty(&mut outputs) {
             assert_eq!((conn, rig.shard.pending(conn)), (probe, &b"\x81\x063probe"[..]), "{how}");
             rig.shard.wrote(rig.now, conn, 2, &mut outputs);
         }
@@ -372,7 +372,7 @@ fn a_slow_reader_is_closed_and_may_come_back() {
         let text = format!("42[\"publish\",{{\"room\":\"r\",\"type\":\"note\",\"data\":\"{n}{pad}\"}}]");
         rig.shard.handle(rig.now, Input::Message { conn: a, message: Message::Text(&text) }, &mut outputs);
         rig.shard.end_turn(rig.now, &mut outputs);
-        while let Some(conn) = rig.shard.next_dirty() {
+        while let Some(conn) = rig.shard.next_dirty(&mut outputs) {
             let len = rig.shard.pending(conn).len();
             let take = if conn == b { std::mem::take(&mut took) } else { len };
             rig.shard.wrote(rig.now, conn, take, &mut outputs);
@@ -386,6 +386,55 @@ fn a_slow_reader_is_closed_and_may_come_back() {
     assert_eq!(number, 4508);
     assert!((4..12).contains(&n), "at its bound, not before: {n}");
     assert!(rest > 500 && rest < 1000, "the frame that was begun is finished: {rest}");
+}
+
+/// What one answer to a poll has no room for is held to the bound in the same turn.
+#[test]
+fn what_a_poll_leaves_is_within_the_bound() {
+    let mut rig = Rig::with(|settings| settings.limits.outbox_bytes = 20_000);
+    let a = rig.client("acme", "a");
+    let open = rig.open(Wire::Polling, Some(rig.token("acme", "b")));
+    let sid = Sid::parse(field(&rig.responses.remove(0).2, "sid")).unwrap();
+    let from = ReplyTo { shard: ShardId(0), conn: open };
+    rig.input(Input::Post { from, sid, body: "40" });
+    rig.input(Input::Poll { from, sid });
+    rig.input(Input::Poll { from, sid });
+    rig.responses.clear();
+    let text =
+        format!("42[\"publish\",{{\"room\":\"user:b\",\"type\":\"note\",\"data\":\"{}\"}}]", "x".repeat(500_000));
+    let mut outputs = Vec::new();
+    for _ in 0..4 {
+        rig.shard.handle(rig.now, Input::Message { conn: a, message: Message::Text(&text) }, &mut outputs);
+    }
+    rig.turn(outputs);
+    assert!(rig.shard.backlog_bytes_max() <= 20_000, "{} bytes wait", rig.shard.backlog_bytes_max());
+    let (_, status, body) = rig.responses.remove(0);
+    assert!(status == 200 && body.matches("42[\"note\"").count() == 2, "it got what one answer holds: {status}");
+    assert_eq!(rig.shard.counts.get(Count::Farewells), 1, "and is told the next time that it is closed");
+}
+
+/// A connection that its data plane does not write to, because its own bytes are in the way, is held to the bound at the end of the turn.
+#[test]
+fn what_is_not_written_is_within_the_bound() {
+    let mut rig = Rig::with(|settings| settings.limits.outbox_bytes = 4096);
+    let (a, b) = (rig.client("acme", "a"), rig.client("acme", "b"));
+    rig.drop_all();
+    let text = format!("42[\"publish\",{{\"room\":\"user:b\",\"type\":\"note\",\"data\":\"{}\"}}]", "x".repeat(500));
+    let mut outputs = Vec::new();
+    for _ in 0..40 {
+        rig.shard.handle(rig.now, Input::Message { conn: a, message: Message::Text(&text) }, &mut outputs);
+    }
+    rig.shard.end_turn(rig.now, &mut outputs);
+    while let Some(conn) = rig.shard.next_dirty(&mut outputs) {
+        let len = rig.shard.pending(conn).len();
+        if conn != b {
+            rig.shard.wrote(rig.now, conn, len, &mut outputs);
+        }
+    }
+    assert!(rig.shard.backlog_bytes_max() <= 4096, "{} bytes wait", rig.shard.backlog_bytes_max());
+    let closed = outputs.iter().any(|output| matches!(output, Output::Close { conn, number: 4508, .. } if *conn == b));
+    assert!(closed, "{outputs:?}");
+    assert!(rig.shard.next_deadline().is_some_and(|at| at <= rig.now.at), "others are to hear of it at once");
 }
 
 #[test]

@@ -209,7 +209,7 @@ impl Rig {
     fn turn(&mut self, shard: usize) {
         let (now, mut outputs) = (self.now, Vec::new());
         self.shards[shard].end_turn(now, &mut outputs);
-        while let Some(conn) = self.shards[shard].next_dirty() {
+        while let Some(conn) = self.shards[shard].next_dirty(&mut outputs) {
             let len = self.shards[shard].pending(conn).len();
             let take = if self.chance.below(4) == 0 { self.chance.below(len as u64 + 1) as usize } else { len };
             self.shards[shard].wrote(now, conn, take, &mut outputs);

@@ -70,7 +70,7 @@ impl World {
             for output in std::mem::take(&mut outputs) {
                 self.carry_out(shard, output);
             }
-            while let Some(key) = self.nodes[shard].shard.next_dirty() {
+            while let Some(key) = self.nodes[shard].shard.next_dirty(&mut outputs) {
                 self.flush(shard, key, &mut outputs);
             }
             for conn in std::mem::take(&mut flush) {
