@@ -172,7 +172,8 @@ impl Shard {
     // Long-polling.
 
     pub(super) fn poll(&mut self, from: ReplyTo, sid: Sid, first: bool) {
-        if from.shard == self.settings.shard {
+        // One that was passed on may come back when its connection is gone and another has its slot.
+        if first {
             self.set_role(from.conn, Role::Request(sid));
         }
         match self.sids.get_mut(&sid) {

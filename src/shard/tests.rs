@@ -437,6 +437,32 @@ fn what_is_not_written_is_within_the_bound() {
     assert!(rig.shard.next_deadline().is_some_and(|at| at <= rig.now.at), "others are to hear of it at once");
 }
 
+/// A request that comes back from another shard after its connection is gone does not take the place of whoever has its slot now.
+#[test]
+fn a_late_poll_does_not_hide_another_connection() {
+    let mut rig = Rig::with(|settings| settings.shards = 2);
+    let before = ConnKey::new(0, 0);
+    let open = Open {
+        from: ReplyTo { shard: ShardId(0), conn: ConnKey::new(0, 1) },
+        wire: Wire::WebSocket,
+        token: None,
+        address: std::net::IpAddr::from([127, 0, 0, 1]),
+        admission: None,
+        hops: 0,
+        crowded: false,
+        rooms: Vec::new(),
+        last_event_id: None,
+    };
+    let conn = open.from.conn;
+    rig.input(Input::Open(Box::new(open)));
+    rig.take(conn);
+    let sid = Sid::new(NodeId(0), ShardId(1), &mut Chance::new([7; 32]));
+    rig.input(Input::Parcel(Parcel::Poll { from: ReplyTo { shard: ShardId(0), conn: before }, sid }));
+    assert_eq!(rig.responses.remove(0).1, 400, "nobody of that name is here");
+    rig.say(conn, "4nonsense");
+    assert_eq!(rig.closed, [(conn, 4400)], "it is still heard");
+}
+
 #[test]
 fn a_token_ends_and_is_renewed() {
     let mut rig = Rig::new();
