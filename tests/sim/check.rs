@@ -113,7 +113,7 @@ impl World {
         self.wake_client(c, after);
     }
 
-    fn event(&mut self, c: usize, name: &str, args: &[Value]) {
+    pub fn event(&mut self, c: usize, name: &str, args: &[Value]) {
         let client = &mut self.clients[c];
         if let (Some(Value::String(last)), Some(_)) = (args.last(), &client.pid) {
             client.last = Some(last.clone());

@@ -163,6 +163,12 @@ impl World {
 
     /// Lets go of every connection.
     fn leave_transport(&mut self, c: usize) {
+        if self.clients[c].kind == Some(Kind::Events) {
+            // An event source hands on what it gets at once, and asks for what comes after it, also when it is cut off in the midst of it.
+            for (name, args) in std::mem::take(&mut self.clients[c].early) {
+                self.event(c, &name, &args);
+            }
+        }
         let client = &mut self.clients[c];
         let poll = client.poll.take().map(|poll| *poll).unwrap_or_default();
         let all = client.main.take().into_iter().chain(poll.get).chain(poll.post).chain(poll.probe).chain(poll.idle);
