@@ -92,15 +92,28 @@ impl Shard {
     /// A session that is open, but admitted nowhere.
     pub(super) fn insert_session(&mut self, kind: Kind, transport: Transport, open: &Open) -> SessionKey {
         let sid = Sid::new(self.settings.node, self.settings.shard, &mut self.chance);
-        let beat = Beat::ping(self.now.at + self.settings.ping_interval);
-        let session = Session {
+        let session = self.new_session(sid, kind, transport, open.address, open.crowded);
+        self.counts.up(Count::SessionsOpened);
+        self.add_session(session)
+    }
+
+    /// A session as it begins on this shard.
+    pub(super) fn new_session(
+        &self,
+        sid: Sid,
+        kind: Kind,
+        transport: Transport,
+        address: IpAddr,
+        crowded: bool,
+    ) -> Session {
+        Session {
             sid,
             kind,
             transport,
-            beat,
+            beat: Beat::ping(self.now.at + self.settings.ping_interval),
             bucket: Bucket::new(self.now.at, self.settings.limits.events_burst),
-            address: open.address,
-            crowded: open.crowded,
+            address,
+            crowded,
             last_heard: self.now.at,
             connect_by: self.now.at + self.settings.connect_timeout,
             armed: Instant::NEVER,
@@ -110,9 +123,7 @@ impl Shard {
             early: None,
             sockets: SmallVec::new(),
             assembler: Assembler::default(),
-        };
-        self.counts.up(Count::SessionsOpened);
-        self.add_session(session)
+        }
     }
 
     pub(super) fn add_session(&mut self, session: Session) -> SessionKey {
