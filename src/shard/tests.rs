@@ -557,6 +557,34 @@ fn a_handler_may_end_its_socket() {
     assert_eq!(rig.closed.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [4410]);
 }
 
+/// `/ws` and `/events` have no place for attachments: they get the arguments alone.
+#[test]
+fn attachments_are_of_socket_io_alone() {
+    let app = App::new().namespace("/", |namespace| {
+        namespace.on("ask", |socket, _| {
+            socket.emit_binary("told", "1", &[vec![b'!']]);
+            socket.ack_binary("2", &[vec![b'!']]);
+        });
+    });
+    let mut rig = Rig::of(app, |_| {});
+    for (wire, ask, want) in [
+        (Wire::WebSocket, "427[\"ask\"]", &["451-[\"told\",1]", "!", "461-7[2]", "!"][..]),
+        (
+            Wire::Plain,
+            "{\"event\":\"ask\",\"id\":7}",
+            &["{\"event\":\"told\",\"data\":1}", "{\"ack\":7,\"data\":2}"][..],
+        ),
+    ] {
+        let conn = rig.open(wire, Some(rig.token("acme", "a")));
+        if wire == Wire::WebSocket {
+            rig.say(conn, "40");
+        }
+        rig.take(conn);
+        rig.say(conn, ask);
+        assert_eq!(rig.take(conn), want, "{wire:?}");
+    }
+}
+
 /// Nobody is known before CONNECT, and nothing is kept for nobody.
 #[test]
 fn attachments_need_a_namespace() {
