@@ -112,8 +112,9 @@ fn turn(shard: &mut Shard, now: Now, input: Input<'_>) {
     let mut outputs = Vec::new();
     shard.handle(now, input, &mut outputs);
     shard.end_turn(now, &mut outputs);
-    while let Some(conn) = shard.next_dirty(&mut outputs) {
+    while let Some(conn) = shard.next_dirty() {
         let bytes = shard.pending(conn).len();
         shard.wrote(now, conn, bytes, &mut outputs);
     }
+    shard.end_writes(&mut outputs);
 }

@@ -200,9 +200,9 @@ impl Server {
                     let Some(public) = public else { return Ended::Stopped };
                     let shard = Shard::new(shard_settings, app(), seed);
                     let start = Start { id: ShardId(index), shard, settings, bridge, clock, public, admin };
-                    data_plane::run(start, move || {
+                    data_plane::run(start, move |accepts| {
                         // Nobody listens any more when another shard has failed.
-                        let _ = ready.send(());
+                        let _ = ready.send(accepts);
                     })
                     .await
                 });
@@ -217,11 +217,14 @@ impl Server {
         drop(ready);
         for _ in 0..shards {
             // An executor that cannot get its memory ends without a word; its error is in the join.
-            if all_ready.recv().is_err() {
-                handle.stop();
-                handle.wait()?;
-                return Err(Error::Shard { shard: 0, reason: "it ended before it accepted".into() });
-            }
+            let reason = match all_ready.recv() {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => format!("io_uring: {error}"),
+                Err(_) => "it ended before it accepted".into(),
+            };
+            handle.stop();
+            handle.wait()?;
+            return Err(Error::Shard { shard: 0, reason });
         }
         Ok(handle)
     }

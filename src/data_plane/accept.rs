@@ -1,30 +1,22 @@
-//! Listeners and the tasks that accept.
+//! Listeners, and what a shard does when somebody wants to connect.
 //!
 //! Every shard listens on the same address by `SO_REUSEPORT` and the kernel spreads connections over them. They are built with socket2:
 //! glommio's own have a backlog of 1024, which a wave of reconnecting clients overflows (the kernel then makes them wait a second).
 //!
-//! Invariant: an accept that fails (no descriptors left) never spins: the task waits 10 ms, doubling up to a second.
+//! Invariant: an accept that fails (no descriptors left) never spins: the listener rests 10 ms, doubling up to a second.
 
-use super::{Plane, conn::Conn, count::Count, socket};
-use crate::base::time::{Duration, Instant};
-use glommio::{
-    net::{AcceptedTcpStream, TcpListener, TcpStream},
-    timer::Timer,
-};
-use socket2::{Domain, Protocol, Socket, Type};
+use super::{Plane, State, conn::Conn, count::Count};
+use crate::base::time::{Duration, Instant, Now};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
-    future::{Future, poll_fn},
     io,
     net::SocketAddr,
-    os::fd::{AsRawFd, FromRawFd, IntoRawFd},
-    pin::pin,
-    rc::Rc,
-    task::Poll,
+    os::fd::{AsRawFd, IntoRawFd},
 };
 
 /// Connections that wait to be accepted, each shard; the kernel's `somaxconn` caps it.
 const BACKLOG: i32 = 4096;
-/// Connections accepted before other tasks get their turn.
+/// Connections accepted before others get their turn.
 const ACCEPTS_AT_ONCE: usize = 64;
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -50,7 +42,7 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::Tcp
         socket.set_reuse_port(true)?;
         // Inherited by accepted sockets, so no connection needs a system call for it.
         socket.set_tcp_nodelay(true)?;
-        // Left blocking: on a non-blocking listener io_uring's accept answers EAGAIN instead of waiting.
+        socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let listener = std::net::TcpListener::from(socket);
@@ -60,94 +52,116 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::Tcp
     Ok(listeners)
 }
 
-/// Accepts until the drained node has nobody left who might come for a last answer; the admin port until it ends.
-pub fn spawn(plane: Rc<Plane>, listener: std::net::TcpListener, admin: bool) {
-    glommio::spawn_local(accept_all(plane, listener, admin)).detach();
+/// One listening socket of a shard.
+pub struct Listener {
+    socket: Socket,
+    admin: bool,
+    /// Connections may be waiting.
+    ready: bool,
+    /// After a failure: not before this.
+    rests_until: Option<Instant>,
+    backoff: Duration,
+    logged: Option<Instant>,
 }
 
-async fn accept_all(plane: Rc<Plane>, listener: std::net::TcpListener, admin: bool) {
-    // SAFETY: the descriptor is an owned, listening socket and is given away here.
-    let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
-    let mut backoff = BACKOFF_MIN;
-    let mut logged: Option<Instant> = None;
-    let mut at_once = 0;
-    while let Some(result) = next(&plane, &listener, admin).await {
-        match result {
-            Ok(stream) => {
-                backoff = BACKOFF_MIN;
-                admit(&plane, stream, admin);
-                at_once += 1;
-                if at_once == ACCEPTS_AT_ONCE {
-                    at_once = 0;
-                    yield_once().await;
-                }
-            }
-            // The peer has gone before it was accepted: nothing is wrong here.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {}
-            Err(error) => {
-                let now = plane.now().at;
-                plane.state.borrow_mut().counts.up(Count::AcceptErrors);
-                if logged.is_none_or(|at| now.since(at) >= Duration::from_secs(1)) {
-                    tracing::warn!(%error, shard = plane.id.0, "cannot accept");
-                    logged = Some(now);
-                }
-                Timer::new(backoff).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
-            }
-        }
+impl Listener {
+    pub fn new(socket: std::net::TcpListener, admin: bool) -> Listener {
+        Listener { socket: socket.into(), admin, ready: true, rests_until: None, backoff: BACKOFF_MIN, logged: None }
+    }
+
+    /// When to look again although the listener says nothing; at once if it is in the middle of its work.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.ready { Some(self.rests_until.unwrap_or_default()) } else { None }
     }
 }
 
-/// Waits for a connection; none when its port is closed.
-async fn next(plane: &Plane, listener: &TcpListener, admin: bool) -> Option<io::Result<TcpStream>> {
-    let mut accept = pin!(listener.shared_accept());
-    poll_fn(|cx| {
-        if let Poll::Ready(result) = accept.as_mut().poll(cx) {
-            return Poll::Ready(Some(result.map(AcceptedTcpStream::bind_to_executor).map_err(io::Error::from)));
-        }
-        let mut state = plane.state.borrow_mut();
-        // What the kernel has queued is taken before the listener closes and resets it.
-        if state.ending || state.closed && !admin {
-            return Poll::Ready(None);
-        }
-        if !state.acceptors.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.acceptors.push(cx.waker().clone());
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// Takes a connection in, or closes it at once when its address makes too many.
-fn admit(plane: &Rc<Plane>, stream: TcpStream, admin: bool) {
-    // Gone already: nobody to tell.
-    let Ok(peer) = stream.peer_addr() else { return };
-    let now = plane.now().at;
-    let mut state = plane.state.borrow_mut();
-    state.counts.up(Count::Accepted);
-    if !admin && !plane.bridge.addresses.try_connect(peer.ip(), now) {
-        state.counts.up(Count::RefusedRate);
-        tracing::debug!(address = %peer.ip(), "refused: too many new connections from this address");
-        return;
+impl State {
+    pub fn listen(&mut self, listener: Listener) {
+        let index = self.listeners.len() as u32;
+        self.ring.poll_listener(index, listener.socket.as_raw_fd());
+        self.listeners.push(Some(listener));
     }
-    let mut conn = Conn::new(stream.as_raw_fd(), peer.ip(), admin);
-    conn.deadline = plane.settings.handshake_deadline(now);
-    let key = state.conns.insert(conn);
-    state.arm(key);
-    // A new task runs at once: it must find the state free.
-    drop(state);
-    socket::spawn(plane.clone(), stream, key);
-}
 
-/// Lets other tasks run once.
-pub async fn yield_once() {
-    let mut yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
+    /// Somebody may be waiting at this listener.
+    pub fn knocked(&mut self, index: u32, rearm: bool) {
+        let Some(Some(listener)) = self.listeners.get_mut(index as usize) else { return };
+        listener.ready = true;
+        if rearm {
+            self.ring.poll_listener(index, listener.socket.as_raw_fd());
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
+    }
+
+    /// Takes in those who wait, some of them at a time.
+    pub fn accept(&mut self, plane: &Plane, now: Now) {
+        for index in 0..self.listeners.len() {
+            self.accept_from(plane, now, index, ACCEPTS_AT_ONCE);
+        }
+    }
+
+    /// Closes the public port, once everybody whom the kernel has queued there is taken in: a close resets them.
+    pub fn close_public(&mut self, plane: &Plane, now: Now) {
+        for index in 0..self.listeners.len() {
+            if self.listeners[index].as_ref().is_some_and(|listener| !listener.admin) {
+                self.accept_from(plane, now, index, usize::MAX);
+                self.close_listener(index);
+            }
+        }
+    }
+
+    pub fn close_listener(&mut self, index: usize) {
+        if let Some(listener) = self.listeners[index].take() {
+            self.ring.forget_listener(index as u32);
+            self.ring.close(listener.socket.into_raw_fd());
+        }
+    }
+
+    fn accept_from(&mut self, plane: &Plane, now: Now, index: usize, at_most: usize) {
+        for _ in 0..at_most {
+            let Some(listener) = &mut self.listeners[index] else { return };
+            if listener.deadline().is_none_or(|at| at > now.at) {
+                return;
+            }
+            match listener.socket.accept() {
+                Ok((socket, peer)) => {
+                    (listener.rests_until, listener.backoff) = (None, BACKOFF_MIN);
+                    let admin = listener.admin;
+                    self.admit(plane, now, socket, &peer, admin);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => listener.ready = false,
+                // The peer has gone before it was accepted: nothing is wrong here.
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                }
+                Err(error) => {
+                    self.counts.up(Count::AcceptErrors);
+                    if listener.logged.is_none_or(|at| now.at.since(at) >= Duration::from_secs(1)) {
+                        tracing::warn!(%error, shard = plane.id.0, "cannot accept");
+                        listener.logged = Some(now.at);
+                    }
+                    listener.rests_until = Some(now.at + listener.backoff);
+                    listener.backoff = (listener.backoff * 2).min(BACKOFF_MAX);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes a connection in, or closes it at once when its address makes too many.
+    fn admit(&mut self, plane: &Plane, now: Now, socket: Socket, peer: &SockAddr, admin: bool) {
+        let Some(peer) = peer.as_socket() else { return };
+        self.counts.up(Count::Accepted);
+        if !admin && !plane.bridge.addresses.try_connect(peer.ip(), now.at) {
+            self.counts.up(Count::RefusedRate);
+            tracing::debug!(address = %peer.ip(), "refused: too many new connections from this address");
+            return;
+        }
+        let fd = socket.into_raw_fd();
+        let mut conn = Conn::new(fd, peer.ip(), admin);
+        conn.deadline = plane.settings.handshake_deadline(now.at);
+        // Its request is often there already.
+        conn.readable = true;
+        let key = self.conns.insert(conn);
+        self.arm(key);
+        self.ring.poll(key, fd);
+        self.ready.push(key);
+    }
 }

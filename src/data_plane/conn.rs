@@ -31,7 +31,7 @@ use crate::wire::{
     http::{self, Response},
     websocket::{self, Decoder, Event, Opcode},
 };
-use std::{net::IpAddr, os::fd::RawFd, task::Waker};
+use std::{net::IpAddr, os::fd::RawFd};
 
 /// Bytes kept for later while a request waits for its answer; above, the connection is not read.
 const UNREAD_MAX: usize = 64 * 1024;
@@ -39,7 +39,7 @@ const UNREAD_MAX: usize = 64 * 1024;
 const CONTROL_MAX: usize = 2048;
 
 pub struct Conn {
-    /// Held open by the connection's task for as long as the entry is there.
+    /// Open as long as the entry is there.
     pub fd: RawFd,
     pub address: IpAddr,
     pub phase: Phase,
@@ -49,7 +49,6 @@ pub struct Conn {
     pub deadline: Instant,
     /// The nearest look the wheel will have at this connection, or [`Instant::NEVER`].
     pub armed: Instant,
-    pub waker: Option<Waker>,
     /// Read and not decoded.
     unread: Buffer,
     /// The request being read or answered.
@@ -60,8 +59,14 @@ pub struct Conn {
     pub admin: bool,
     /// The shard knows it: it must hear of the end.
     pub known: bool,
-    /// The socket has not taken all of `out`; the task waits until it does.
+    /// The socket did not take everything it was given and has not said yet that it takes more.
     pub blocked: bool,
+    /// In the batch of writes being gathered.
+    pub writing: bool,
+    /// The socket may have bytes to read.
+    pub readable: bool,
+    /// The socket has said that the peer has ended its side, or that it has failed: it is read until it says so itself.
+    pub peer_ended: bool,
     /// The last of the shard's bytes that were taken end inside a frame.
     pub inside_frame: bool,
     /// The peer has ended its side; it still gets what it asked for.
@@ -125,13 +130,15 @@ impl Conn {
             out: Buffer::default(),
             deadline: Instant::NEVER,
             armed: Instant::NEVER,
-            waker: None,
             unread: Buffer::default(),
             exchange: None,
             control: Buffer::default(),
             admin,
             known: false,
             blocked: false,
+            writing: false,
+            readable: false,
+            peer_ended: false,
             inside_frame: false,
             ended: false,
             tried: false,
@@ -443,12 +450,9 @@ impl Conn {
         !self.out.is_empty() || !self.control.is_empty() || matches!(self.phase, Phase::Closing)
     }
 
-    /// All is written: what was read meanwhile may go on.
-    pub fn settle(&mut self) {
-        self.inside_frame = false;
-        if !self.unread.is_empty() {
-            self.wake();
-        }
+    /// Whether something was read that is not decoded.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// Arrived on another shard.
@@ -456,13 +460,6 @@ impl Conn {
         self.fd = fd;
         self.armed = Instant::NEVER;
         self.tried = false;
-    }
-
-    /// Has its task look at it.
-    pub fn wake(&self) {
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
     }
 }
 

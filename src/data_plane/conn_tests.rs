@@ -102,7 +102,7 @@ impl Bench {
             }
             self.conn.append_control();
             self.written.append(&mut self.conn.out);
-            self.conn.settle();
+            self.conn.inside_frame = false;
             if !self.conn.resumes() {
                 return;
             }

@@ -1,16 +1,12 @@
 //! A connection on its way to another shard.
 //!
-//! The descriptor is copied (`F_DUPFD_CLOEXEC`) and the old one closed by its task: glommio's stream does not give its own away. Reads on
-//! it were waits for readiness, so no byte was taken by the shard it leaves.
+//! Its descriptor goes with it. The shard it leaves only ever polled it, so no byte was taken that the other does not get.
 //!
 //! Invariant: bytes keep their order. What was read and not decoded travels in [`Conn`] and is decoded there before anything new is read;
 //! what was decoded has been handled by the shard before it decided the move.
 
 use super::conn::Conn;
-use std::{
-    io,
-    os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd},
-};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 /// A connection between two shards: dropped, it closes.
 pub struct Moved {
@@ -19,26 +15,17 @@ pub struct Moved {
 }
 
 impl Moved {
-    /// Packs a connection that was removed from its shard's table.
-    pub fn pack(mut conn: Conn) -> io::Result<Moved> {
-        // SAFETY: F_DUPFD_CLOEXEC takes a descriptor and a number; the connection's task keeps its descriptor open until it has seen that
-        // the entry is gone, and it cannot have run since.
-        let fd = unsafe { libc::fcntl(conn.fd, libc::F_DUPFD_CLOEXEC, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // The task it would wake is not one of the other shard's.
-        conn.waker = None;
-        // SAFETY: the system has just made this descriptor for us.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Moved { fd, conn: Box::new(conn) })
+    /// Packs a connection that was released from its shard's table.
+    pub fn pack(conn: Conn) -> Moved {
+        // SAFETY: the entry owned the descriptor and is gone from the table.
+        let fd = unsafe { OwnedFd::from_raw_fd(conn.fd) };
+        Moved { fd, conn: Box::new(conn) }
     }
 
-    /// The connection with its new descriptor, which is the caller's to own.
-    pub fn unpack(self) -> (RawFd, Conn) {
+    /// The connection, which owns its descriptor again.
+    pub fn unpack(self) -> Conn {
         let mut conn = self.conn;
-        let fd = self.fd.into_raw_fd();
-        conn.land(fd);
-        (fd, *conn)
+        conn.land(self.fd.into_raw_fd());
+        *conn
     }
 }

@@ -2,15 +2,17 @@
 //! nothing else.
 //!
 //! ```text
-//!  accept --- a task for each connection --------.          one pump a shard
-//!             bytes -> conn.feed -> inbox  ------+------>   lanes, inbox -> Shard::handle -> outputs
-//!             waits for room to write  <---------+-------   one send for each connection that has something
-//!                                                '------>   handoff, mesh -> lanes of other shards
+//!  the shard's ring --- events: readable, takes bytes again, wants to connect
+//!        |
+//!      pump:   accept, recv -> conn.feed -> inbox
+//!              lanes, inbox -> Shard::handle -> outputs
+//!              one submission with the writes of up to 256 connections
+//!              handoff, mesh -> lanes of other shards
 //! ```
 //!
-//! Invariants: the pump owns the shard by value, everyone else only appends to the inbox; nobody holds a borrow of [`State`] across an
-//! await; no task is ever cancelled (glommio leaks it): tasks end by themselves when their connection's entry is gone; a descriptor is
-//! closed after its entry was removed, so nothing is ever written to a descriptor that means another connection.
+//! Invariants: the pump owns the shard and every connection by value, and there is no other task: nothing is shared and nothing is cancelled
+//! (glommio leaks cancelled tasks); a descriptor is closed after its entry was removed, so nothing is ever written to a descriptor that means
+//! another connection.
 
 mod accept;
 mod answer;
@@ -21,8 +23,10 @@ mod inbox;
 mod mesh;
 mod pump;
 mod request;
+mod ring;
 mod route;
 mod socket;
+mod wait;
 
 pub use accept::{listen, probe};
 pub use handoff::Moved;
@@ -39,16 +43,13 @@ use crate::base::{
 use crate::bridge::Bridge;
 use crate::shard::Shard;
 use crate::wire::{api::Access, http::Cors};
+use accept::Listener;
 use conn::{Conn, World};
 use count::PlaneCounts;
 use inbox::Inbox;
-use std::{
-    cell::{Cell, RefCell},
-    net::TcpListener,
-    rc::Rc,
-    sync::Arc,
-    task::Waker,
-};
+use ring::{Event, Ring, Slot};
+use socket::Batch;
+use std::{io, net::TcpListener, rc::Rc, sync::Arc};
 
 /// What the data plane is told at start; the same for every shard.
 pub struct Settings {
@@ -101,57 +102,54 @@ pub struct Start {
     pub admin: Option<TcpListener>,
 }
 
-/// Runs one shard until it is told to stop or has drained. Call inside a glommio executor; `ready` is called when it accepts.
-pub async fn run(start: Start, ready: impl FnOnce()) -> Ended {
-    let plane = Rc::new(Plane {
-        id: start.id,
-        settings: start.settings,
-        bridge: start.bridge,
-        clock: start.clock,
-        state: RefCell::default(),
-        scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
-        pump: Cell::new(None),
-    });
-    accept::spawn(plane.clone(), start.public, false);
+/// Runs one shard until it is told to stop or has drained. Call inside a glommio executor; `ready` hears when it accepts, or why it cannot.
+pub async fn run(start: Start, ready: impl FnOnce(io::Result<()>)) -> Ended {
+    let plane = Plane { id: start.id, settings: start.settings, bridge: start.bridge, clock: start.clock };
+    let ring = match Ring::new() {
+        Ok(ring) => ring,
+        Err(error) => {
+            ready(Err(error));
+            return Ended::Stopped;
+        }
+    };
+    let mut state = State::new(ring);
+    state.listen(Listener::new(start.public, false));
     if let Some(admin) = start.admin {
-        accept::spawn(plane.clone(), admin, true);
+        state.listen(Listener::new(admin, true));
     }
-    ready();
-    pump::run(plane, start.shard).await
+    ready(Ok(()));
+    pump::run(Rc::new(plane), state, start.shard).await
 }
 
 /// Bytes read at once. One buffer a shard: an idle connection has none.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
-/// One shard's data plane, as its tasks share it.
+/// What a shard's data plane is told once.
 struct Plane {
     id: ShardId,
     settings: Arc<Settings>,
     bridge: Arc<Bridge<MeshMessage>>,
     clock: Arc<dyn Clock + Send + Sync>,
-    state: RefCell<State>,
-    scratch: RefCell<Box<[u8]>>,
-    /// The sleeping pump's waker; none while it is awake or about to be.
-    pump: Cell<Option<Waker>>,
 }
 
-#[derive(Default)]
+/// What it does with that.
 struct State {
+    ring: Ring,
     conns: Slab<ConnKey, Conn>,
+    listeners: Vec<Option<Listener>>,
     inbox: Inbox,
+    /// Connections to look at in the next turn: they have been read in part, or may go on now.
+    ready: Vec<ConnKey>,
     /// Connections with something to write that the shard does not know of.
     flush: Vec<ConnKey>,
-    /// Connections that stopped reading because the inbox was full.
-    parked: Vec<ConnKey>,
+    batch: Batch,
+    scratch: Box<[u8]>,
+    events: Vec<Event>,
     deadlines: Wheel<ConnKey>,
     counts: PlaneCounts,
     draining: bool,
     /// The public port accepts nobody any more.
     closed: bool,
-    /// The shard's run is over.
-    ending: bool,
-    /// Accepting tasks, to be told that it is over.
-    acceptors: Vec<Waker>,
 }
 
 impl Plane {
@@ -162,16 +160,73 @@ impl Plane {
     fn world(&self, draining: bool) -> World<'_> {
         World { shard: self.id, settings: &self.settings, bridge: &self.bridge, clock: &*self.clock, draining }
     }
-
-    /// Has the pump take a turn soon; once is enough however often it is called.
-    fn wake_pump(&self) {
-        if let Some(waker) = self.pump.take() {
-            waker.wake();
-        }
-    }
 }
 
 impl State {
+    fn new(ring: Ring) -> State {
+        State {
+            ring,
+            conns: Slab::default(),
+            listeners: Vec::new(),
+            inbox: Inbox::default(),
+            ready: Vec::new(),
+            flush: Vec::new(),
+            batch: Batch::default(),
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            events: Vec::new(),
+            deadlines: Wheel::default(),
+            counts: PlaneCounts::default(),
+            draining: false,
+            closed: false,
+        }
+    }
+
+    /// Hears what has happened: accepts and reads, as far as the inbox has room.
+    fn hear(&mut self, plane: &Plane, now: Now) {
+        let ready = std::mem::take(&mut self.ready);
+        let mut events = std::mem::take(&mut self.events);
+        self.ring.turn(&mut events);
+        for &key in &ready {
+            self.attend(plane, key);
+        }
+        for event in events.drain(..) {
+            match event {
+                Event::Input { slot, ended, rearm } => {
+                    let Some(key) = self.meant(slot) else { continue };
+                    let Some(conn) = self.conns.get_mut(key) else { continue };
+                    conn.readable = true;
+                    conn.peer_ended |= ended;
+                    if rearm {
+                        self.ring.poll(key, conn.fd);
+                    }
+                    self.attend(plane, key);
+                }
+                Event::Room { slot } => {
+                    if let Some(key) = self.meant(slot) {
+                        self.unblock(key);
+                    }
+                }
+                Event::Listener { index, rearm } => self.knocked(index, rearm),
+            }
+        }
+        self.events = events;
+        self.accept(plane, now);
+        // Those just accepted; what is not ready for more is put back.
+        for key in std::mem::take(&mut self.ready) {
+            self.attend(plane, key);
+        }
+    }
+
+    /// The connection an event is about; none when it is gone.
+    fn meant(&self, slot: Slot) -> Option<ConnKey> {
+        self.conns.key_at(slot.index).filter(|&key| slot.is(key))
+    }
+
+    /// Whether another turn has something to do at once.
+    fn has_work(&mut self) -> bool {
+        !self.inbox.is_empty() || !self.flush.is_empty() || !self.ready.is_empty() || self.ring.has_work()
+    }
+
     /// Makes sure the wheel looks at this connection when its deadline comes. A connection is in the wheel once, or a few times where a
     /// nearer deadline came after a farther one.
     fn arm(&mut self, key: ConnKey) {
@@ -199,14 +254,5 @@ impl State {
             due
         });
         fired
-    }
-
-    /// Forgets a connection; its task ends and closes the socket.
-    fn remove(&mut self, key: ConnKey) -> Option<Conn> {
-        let mut conn = self.conns.remove(key)?;
-        if let Some(waker) = conn.waker.take() {
-            waker.wake();
-        }
-        Some(conn)
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!  read the clock once
-//!  lanes, inbox, deadlines -> Shard::handle      in that order; bounded by the lanes' and the inbox's length
+//!  events of the ring -> accept, recv, decode -> inbox
+//!  inbox, lanes, deadlines -> Shard::handle      in that order; bounded by the inbox's and the lanes' length
 //!  Shard::end_turn
 //!  outputs -> answers, closes, moves, parcels
-//!  for each connection with something to write: one send
-//!  gauges out, lanes woken, sleep until something comes or a deadline is near
+//!  all writes in submissions of up to 256
+//!  gauges out, lanes woken; sleep until something comes or a deadline is near
 //! ```
 //!
 //! Invariants: a turn has no await, so nobody sees it half done; the inbox is empty at its end but for what its own writes brought up
@@ -15,14 +16,14 @@
 
 use super::{
     Plane, State,
-    accept::yield_once,
+    accept::Listener,
     answer,
     conn::Conn,
     count::{Count, in_row},
     handoff::Moved,
     inbox::Inbox,
     mesh::{Control, Mesh, MeshMessage},
-    socket,
+    wait::Wait,
 };
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId},
@@ -35,12 +36,11 @@ use crate::shard::{
     transit::Transit,
 };
 use crate::wire::http::Response;
-use glommio::{net::TcpStream, timer::Timer};
+use glommio::timer::Timer;
 use smallvec::SmallVec;
 use std::{
     future::{Future, poll_fn},
     net::IpAddr,
-    os::fd::{FromRawFd, RawFd},
     pin::Pin,
     rc::Rc,
     task::Poll,
@@ -71,52 +71,46 @@ struct Pump {
     shard: Shard,
     mesh: Mesh,
     outputs: Vec<Output>,
-    /// Connections that came from other shards in this turn; their tasks start when it is over.
-    landed: Vec<(RawFd, ConnKey)>,
     drain_until: Option<Instant>,
     ended: Option<Ended>,
     /// When something last happened.
     busy: Instant,
 }
 
+/// Turns in a row before the executor gets to look after itself.
+const TURNS_AT_ONCE: u32 = 64;
+
 /// Takes turns until the shard is told to end.
-pub async fn run(plane: Rc<Plane>, shard: Shard) -> Ended {
+pub async fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
     let mesh = Mesh::new(plane.id, plane.bridge.shards());
-    let mut pump = Pump {
-        plane,
-        shard,
-        mesh,
-        outputs: Vec::new(),
-        landed: Vec::new(),
-        drain_until: None,
-        ended: None,
-        busy: Instant::default(),
-    };
+    let mut pump =
+        Pump { plane, shard, mesh, outputs: Vec::new(), drain_until: None, ended: None, busy: Instant::default() };
     let mut timer = Timer::new(TICK_BUSY);
+    let mut wait = Wait::new(state.ring.as_raw_fd());
+    let mut turns = 0;
     loop {
-        let now = pump.turn();
-        for (fd, key) in std::mem::take(&mut pump.landed) {
-            // SAFETY: the descriptor came with the connection and is given away here.
-            let stream = unsafe { TcpStream::from_raw_fd(fd) };
-            socket::spawn(pump.plane.clone(), stream, key);
-        }
+        let now = pump.turn(&mut state);
         if let Some(ended) = pump.ended {
-            pump.end().await;
+            state.end();
             return ended;
         }
-        timer.reset(pump.rest(now));
-        pump.sleep(&mut timer).await;
+        turns += 1;
+        if turns < TURNS_AT_ONCE && (state.has_work() || !pump.plane.bridge.is_empty(pump.plane.id)) {
+            continue;
+        }
+        turns = 0;
+        timer.reset(pump.rest(&state, now));
+        pump.sleep(&mut state, &mut timer, &mut wait).await;
     }
 }
 
 impl Pump {
-    fn turn(&mut self) -> Now {
+    fn turn(&mut self, state: &mut State) -> Now {
         let plane = self.plane.clone();
         let now = plane.now();
-        let mut guard = plane.state.borrow_mut();
-        let state = &mut *guard;
         state.counts.up(Count::Turns);
 
+        state.hear(&plane, now);
         // Before anything lands: a connection that does may take the place of one whose end the shard has yet to hear.
         let mut happened = self.hear_inbox(state, now);
         happened |= self.hear_lanes(state, now);
@@ -134,11 +128,6 @@ impl Pump {
         self.mesh.retry(&plane.bridge);
         self.publish(state);
         self.mesh.wake(&plane.bridge);
-        for key in std::mem::take(&mut state.parked) {
-            if let Some(conn) = state.conns.get(key) {
-                conn.wake();
-            }
-        }
         now
     }
 
@@ -181,7 +170,7 @@ impl Pump {
                 state.counts.up(Count::DeadlinesMissed);
             }
             if conn.expire(&world) {
-                self.plane.fail(state, key, Hangup::Failed);
+                state.fail(key, Hangup::Failed);
             } else {
                 state.flush.push(key);
             }
@@ -194,14 +183,20 @@ impl Pump {
             for output in std::mem::take(&mut self.outputs) {
                 self.carry_out(state, now, output);
             }
-            while let Some(key) = self.shard.next_dirty(&mut self.outputs) {
-                socket::flush(&self.plane, state, &mut self.shard, now, key, &mut self.outputs);
+            while self.shard.has_dirty() {
+                if let Some(key) = self.shard.next_dirty() {
+                    state.gather(&mut self.shard, now, key, &mut self.outputs);
+                }
             }
             for key in std::mem::take(&mut state.flush) {
-                socket::flush(&self.plane, state, &mut self.shard, now, key, &mut self.outputs);
+                state.gather(&mut self.shard, now, key, &mut self.outputs);
             }
-            if self.outputs.is_empty() && state.flush.is_empty() {
-                return;
+            state.complete(&mut self.shard, now, &mut self.outputs);
+            if self.outputs.is_empty() && state.flush.is_empty() && !self.shard.has_dirty() {
+                self.shard.end_writes(&mut self.outputs);
+                if self.outputs.is_empty() {
+                    return;
+                }
             }
         }
     }
@@ -268,12 +263,7 @@ impl Pump {
         conns: SmallVec<[ConnKey; 2]>,
     ) {
         let mut moved = SmallVec::new();
-        let whole = conns.iter().all(|&key| {
-            let packed = state.remove(key).and_then(|conn| {
-                Moved::pack(conn).inspect_err(|error| tracing::warn!(%error, "a connection cannot move")).ok()
-            });
-            packed.map(|packed| moved.push(packed)).is_some()
-        });
+        let whole = conns.iter().all(|&key| state.release(key).map(|conn| moved.push(Moved::pack(conn))).is_some());
         let message = MeshMessage::Handoff { transit, conns: Box::new(moved) };
         let refused = if whole { self.mesh.send(&self.plane.bridge, to, message).err() } else { Some(message) };
         // Dropped, the connections close, and their clients come back.
@@ -300,15 +290,19 @@ impl Pump {
         let conns = moved
             .into_iter()
             .map(|moved| {
-                let (fd, conn) = moved.unpack();
-                let owes = conn.owes();
+                let conn = moved.unpack();
+                let (fd, owes, blocked) = (conn.fd, conn.owes(), conn.blocked);
                 let key = state.conns.insert(conn);
                 state.arm(key);
+                state.ring.poll(key, fd);
+                if blocked {
+                    state.ring.poll_room(key, fd);
+                }
+                state.ready.push(key);
                 // It may have been answered in the turn in which it left: a probe's 101.
                 if owes {
                     state.flush.push(key);
                 }
-                self.landed.push((fd, key));
                 key
             })
             .collect();
@@ -348,11 +342,9 @@ impl Pump {
             // Not before: a client may be sending its next poll on one of them.
             let idle = |(key, conn): (ConnKey, &Conn)| (conn.is_idle() && !conn.admin).then_some(key);
             for key in state.conns.iter().filter_map(idle).collect::<Vec<_>>() {
-                self.plane.fail(state, key, Hangup::Closed);
+                state.fail(key, Hangup::Closed);
             }
-            for acceptor in std::mem::take(&mut state.acceptors) {
-                acceptor.wake();
-            }
+            state.close_public(&self.plane, now);
         }
         let drained = state.closed
             && self.shard.is_empty()
@@ -367,24 +359,6 @@ impl Pump {
         }
     }
 
-    /// Closes everything: tasks and acceptors end by themselves, so that nothing of them stays behind in an embedding program.
-    async fn end(&self) {
-        {
-            let mut state = self.plane.state.borrow_mut();
-            state.ending = true;
-            let keys: Vec<ConnKey> = state.conns.keys().collect();
-            for key in keys {
-                state.remove(key);
-            }
-            for acceptor in std::mem::take(&mut state.acceptors) {
-                acceptor.wake();
-            }
-        }
-        // They are woken before us.
-        yield_once().await;
-        yield_once().await;
-    }
-
     fn publish(&mut self, state: &mut State) {
         state.counts.set(Count::Connections, state.conns.len());
         state.counts.set(Count::Draining, usize::from(state.draining));
@@ -393,41 +367,33 @@ impl Pump {
     }
 
     /// How long there is nothing to do.
-    fn rest(&self, now: Now) -> Duration {
+    fn rest(&self, state: &State, now: Now) -> Duration {
         let busy = now.at.since(self.busy) < BUSY_FOR || self.drain_until.is_some();
         let mut rest = if busy { TICK_BUSY } else { TICK_IDLE };
         if self.mesh.spilled() > 0 {
             rest = RETRY_EVERY;
         }
-        let deadlines =
-            [self.shard.next_deadline(), self.plane.state.borrow().deadlines.next_deadline(), self.drain_until];
-        for at in deadlines.into_iter().flatten() {
+        let accepts = state.listeners.iter().flatten().filter_map(Listener::deadline);
+        let deadlines = [self.shard.next_deadline(), state.deadlines.next_deadline(), self.drain_until];
+        for at in deadlines.into_iter().flatten().chain(accepts) {
             rest = rest.min(at.since(now.at));
         }
         rest
     }
 
-    /// Sleeps until the timer, a message, or a connection that has heard something. Others get their turn in any case.
-    async fn sleep(&self, timer: &mut Timer) {
+    /// Sleeps until the timer, a message, or an event of the ring. The executor gets to look after itself in any case.
+    async fn sleep(&self, state: &mut State, timer: &mut Timer, wait: &mut Wait) {
         let plane = &self.plane;
         let mut yielded = false;
         poll_fn(|cx| {
             plane.bridge.register(plane.id, cx.waker());
-            let work = {
-                let state = plane.state.borrow();
-                !plane.bridge.is_empty(plane.id) || !state.inbox.is_empty() || !state.flush.is_empty()
-            };
-            if work || Pin::new(&mut *timer).poll(cx).is_ready() {
-                if std::mem::replace(&mut yielded, true) {
-                    plane.pump.set(None);
-                    return Poll::Ready(());
-                }
+            let work =
+                state.has_work() || !plane.bridge.is_empty(plane.id) || Pin::new(&mut *timer).poll(cx).is_ready();
+            if work && !std::mem::replace(&mut yielded, true) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            yielded = true;
-            plane.pump.set(Some(cx.waker().clone()));
-            Poll::Pending
+            if work || wait.poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }

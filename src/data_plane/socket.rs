@@ -1,10 +1,16 @@
-//! The shell around a connection: its task, which reads and waits, and [`flush`], with which the pump writes.
+//! The shell around a connection: reads what its socket has, and gathers what is to be written into one submission.
 //!
-//! The pump writes with one `sendmsg` a turn, straight from the shard's buffer. A socket that does not take everything is *blocked*: up to
-//! [`CARRY_BYTES`] of what is left are moved into `conn.out`, the task waits until the socket has taken them, and the shard hears
-//! [`Input::Writable`]. (glommio can only wait for room by writing, so the task needs some bytes of its own.)
+//! ```text
+//!  event -> attend: recv into the shard's one scratch buffer -> conn.feed -> inbox
+//!  dirty -> gather: a pointer to a frame of this turn, or a copy in the arena where bytes must be put together
+//!        -> complete: one system call for up to 256 connections, then every result is told to connection and shard
+//! ```
 //!
-//! Invariant: bytes leave in order. `conn.out` goes before the shard's bytes; control frames are put between the shard's frames only.
+//! A socket that does not take everything is *blocked* until it takes bytes again; the shard keeps what is left and hears
+//! [`Input::Writable`].
+//!
+//! Invariants: bytes leave in order: `conn.out` goes before the shard's bytes, and control frames are put between the shard's frames only.
+//! A connection is in a batch once, and between gathering and completing a batch nothing it points at is touched.
 
 use super::{
     Plane, State,
@@ -15,248 +21,261 @@ use crate::base::{buffer::Buffer, id::ConnKey, time::Now};
 use crate::shard::{
     Shard,
     io::{Hangup, Input, Output},
+    outbox::Pending,
 };
-use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
-use std::{
-    future::Future,
-    io,
-    os::fd::RawFd,
-    pin::Pin,
-    rc::Rc,
-    task::{Context, Poll},
-};
+use std::{io, ops::Range, os::fd::RawFd};
 
-/// Bytes of the shard's that a blocked connection holds itself.
-const CARRY_BYTES: usize = 4096;
 /// Reads of one connection before others get their turn.
 const READS_AT_ONCE: usize = 8;
+/// Bytes put together for one batch; a single larger write has a batch for itself.
+const ARENA_BYTES: usize = 256 * 1024;
 
-/// Starts the task of a connection. It ends when the connection's entry is gone, and closes the socket then. The task runs at once: the
-/// caller holds no borrow of the plane's state.
-pub fn spawn(plane: Rc<Plane>, stream: TcpStream, key: ConnKey) {
-    glommio::spawn_local(Task { plane, stream, key }).detach();
+/// The writes of one submission.
+#[derive(Default)]
+pub struct Batch {
+    writes: Vec<Write>,
+    results: Vec<i32>,
+    arena: Vec<u8>,
+    /// Where the bytes that were put together last lie in the arena: neighbours in a room mostly get the same.
+    joined: Option<Range<usize>>,
 }
 
-/// Written out because an `async` block would hold the stream twice: 288 bytes instead of these.
-struct Task {
-    plane: Rc<Plane>,
-    stream: TcpStream,
+struct Write {
     key: ConnKey,
+    /// Bytes of the connection's own, then of the shard's.
+    own: usize,
+    theirs: usize,
 }
 
-const _: () = assert!(size_of::<Task>() <= 136, "an idle connection is its entry, its task and its stream");
-
-impl Future for Task {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let task = &mut *self;
-        task.plane.poll(task.key, &mut task.stream, cx)
-    }
-}
-
-impl Plane {
-    /// Moves one connection on as far as it goes. Ready: its entry is gone.
-    fn poll(&self, key: ConnKey, stream: &mut TcpStream, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let Some(conn) = state.conns.get_mut(key) else { return Poll::Ready(()) };
-        if conn.waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
-            conn.waker = Some(cx.waker().clone());
-        }
+impl State {
+    /// Reads and decodes a connection as far as it goes now.
+    pub fn attend(&mut self, plane: &Plane, key: ConnKey) {
         for reads in 0.. {
-            let Some(conn) = state.conns.get_mut(key) else { break };
-            if conn.blocked {
-                match write(conn, stream, cx) {
-                    Ok(true) => {
-                        if conn.known {
-                            state.inbox.push(Input::Writable { conn: key });
-                        }
-                        state.flush.push(key);
-                    }
-                    Ok(false) => {}
-                    Err(_) => {
-                        self.fail(state, key, Hangup::Failed);
-                        break;
-                    }
-                }
-            }
-            let Some(conn) = state.conns.get_mut(key) else { break };
+            let Some(conn) = self.conns.get_mut(key) else { return };
             if conn.resumes() {
-                self.feed(state, key, &mut []);
+                self.feed(plane, key, 0);
                 continue;
             }
-            if !conn.reads() {
-                break;
+            if !conn.readable || !conn.reads() {
+                return;
             }
-            if state.inbox.is_full() {
-                state.parked.push(key);
-                break;
+            if self.inbox.is_full() || reads == READS_AT_ONCE {
+                self.ready.push(key);
+                return;
             }
-            if reads == READS_AT_ONCE {
-                cx.waker().wake_by_ref();
-                break;
-            }
-            let mut scratch = self.scratch.borrow_mut();
-            match Pin::new(&mut *stream).poll_read(cx, &mut scratch) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(0)) => {
-                    self.end_of_file(state, key);
-                    break;
+            match receive(conn.fd, &mut self.scratch) {
+                Ok(0) => return self.end_of_file(key),
+                Ok(bytes) => {
+                    // A short read has emptied the socket; whatever comes now is another event.
+                    conn.readable = bytes == self.scratch.len() || conn.peer_ended;
+                    self.counts.add(Count::BytesIn, bytes);
+                    self.feed(plane, key, bytes);
                 }
-                Poll::Ready(Ok(bytes)) => {
-                    state.counts.add(Count::BytesIn, bytes);
-                    self.feed(state, key, &mut scratch[..bytes]);
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    conn.readable = false;
+                    return;
                 }
-                Poll::Ready(Err(_)) => {
-                    self.fail(state, key, Hangup::Failed);
-                    break;
-                }
+                Err(_) => return self.fail(key, Hangup::Failed),
             }
         }
-        if !state.inbox.is_empty() || !state.flush.is_empty() {
-            self.wake_pump();
-        }
-        if state.conns.contains(key) { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// Decodes what was read, or what an earlier read left.
-    fn feed(&self, state: &mut State, key: ConnKey, bytes: &mut [u8]) {
-        let Some(conn) = state.conns.get_mut(key) else { return };
-        conn.feed(key, bytes, &self.world(state.draining), &mut state.inbox, &mut state.counts);
+    /// Decodes the first `bytes` of the scratch buffer, behind what earlier reads left.
+    fn feed(&mut self, plane: &Plane, key: ConnKey, bytes: usize) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.feed(key, &mut self.scratch[..bytes], &plane.world(self.draining), &mut self.inbox, &mut self.counts);
         if conn.owes() {
-            state.flush.push(key);
+            self.flush.push(key);
         }
-        state.arm(key);
+        self.arm(key);
     }
 
-    fn end_of_file(&self, state: &mut State, key: ConnKey) {
-        let Some(conn) = state.conns.get_mut(key) else { return };
+    fn end_of_file(&mut self, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.outlives_end_of_file() {
             conn.ended = true;
             return;
         }
         let cause = if conn.phase.is_body() { Hangup::Broken } else { Hangup::Closed };
-        self.fail(state, key, cause);
+        self.fail(key, cause);
     }
 
     /// The connection is gone: the shard hears of it if it knows it.
-    pub fn fail(&self, state: &mut State, key: ConnKey, cause: Hangup) {
-        let Some(conn) = state.remove(key) else { return };
+    pub fn fail(&mut self, key: ConnKey, cause: Hangup) {
+        let Some(conn) = self.remove(key) else { return };
         if conn.known {
-            state.inbox.push(Input::Hangup { conn: key, cause });
-        }
-        self.wake_pump();
-    }
-}
-
-/// Writes a blocked connection's own bytes. True: all of them are written and it is not blocked any more.
-fn write(conn: &mut Conn, stream: &mut TcpStream, cx: &mut Context<'_>) -> io::Result<bool> {
-    let mut at = 0;
-    while at < conn.out.len() {
-        match Pin::new(&mut *stream).poll_write(cx, &conn.out[at..]) {
-            Poll::Ready(result) => at += result?,
-            Poll::Pending => {
-                conn.out.drain(..at);
-                return Ok(false);
-            }
+            self.inbox.push(Input::Hangup { conn: key, cause });
         }
     }
-    conn.out = Buffer::default();
-    conn.blocked = false;
-    Ok(true)
-}
 
-/// Writes what the connection owes: its own bytes, then the shard's. Ends a closing connection that owes nothing any more.
-pub fn flush(plane: &Plane, state: &mut State, shard: &mut Shard, now: Now, key: ConnKey, outputs: &mut Vec<Output>) {
-    state.arm(key);
-    loop {
-        let Some(conn) = state.conns.get_mut(key) else { return };
-        if conn.blocked {
+    /// A blocked connection takes bytes again.
+    pub fn unblock(&mut self, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.blocked = false;
+        if conn.known {
+            self.inbox.push(Input::Writable { conn: key });
+        }
+        self.flush.push(key);
+    }
+
+    /// Puts what the connection owes into the batch, its own bytes before the shard's. A closing connection that owes nothing any more ends.
+    pub fn gather(&mut self, shard: &mut Shard, now: Now, key: ConnKey, outputs: &mut Vec<Output>) {
+        self.arm(key);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.blocked || conn.writing {
             return;
         }
         if !conn.inside_frame {
             conn.append_control();
         }
-        let pending: &[u8] = if conn.takes_shard_bytes() { shard.pending(key) } else { &[] };
-        let (own, theirs) = (conn.out.len(), pending.len());
+        let pending = if conn.takes_shard_bytes() { shard.pending_write(key) } else { Pending::NONE };
+        let (own, theirs) = (conn.out.len(), pending.bytes().len());
         if own + theirs == 0 {
-            if !conn.phase.is_closing() {
-                conn.settle();
-                return;
-            }
-            return linger(plane, state, key);
+            return if conn.phase.is_closing() { self.linger(key) } else { self.settle(key) };
         }
-        let sent = match send(conn.fd, &conn.out, pending) {
-            Ok(sent) => sent,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                plane.fail(state, key, Hangup::Failed);
-                return;
+        let batch = &mut self.batch;
+        let stays = match pending {
+            Pending::Frame(_) => true,
+            Pending::Joined { again, .. } => again && batch.joined.is_some(),
+        };
+        let copies = if theirs > 0 && (own > 0 || !stays) { own + theirs } else { 0 };
+        if self.ring.is_full() || (copies > 0 && batch.arena.len() + copies > batch.arena.capacity()) {
+            // The bytes are the same when they are asked for again.
+            self.complete(shard, now, outputs);
+            self.batch.arena.reserve(copies.max(ARENA_BYTES));
+            return self.gather(shard, now, key, outputs);
+        }
+        let bytes: &[u8] = match pending {
+            Pending::Frame(bytes) if own == 0 => bytes,
+            Pending::Joined { .. } if own == 0 && stays => &batch.arena[batch.joined.clone().unwrap_or_default()],
+            _ if theirs == 0 => &conn.out,
+            pending => {
+                let start = batch.arena.len();
+                batch.arena.extend_from_slice(&conn.out);
+                batch.arena.extend_from_slice(pending.bytes());
+                if matches!(pending, Pending::Joined { .. }) {
+                    batch.joined = (own == 0).then_some(start..batch.arena.len());
+                }
+                &batch.arena[start..]
             }
         };
-        state.counts.add(Count::BytesOut, sent);
-        let mut of_theirs = sent.saturating_sub(own);
-        if sent < own {
+        conn.writing = true;
+        // SAFETY: the bytes stay until `complete`: a frame of this turn is the shard's until its turn ends, and `pending_write`, all that is
+        // asked of it meanwhile, frees none; `conn.out` is not touched while `writing` is set; the arena grows only when it is empty.
+        unsafe { self.ring.write(conn.fd, bytes) };
+        batch.writes.push(Write { key, own, theirs });
+    }
+
+    /// Writes the batch and says what became of it.
+    pub fn complete(&mut self, shard: &mut Shard, now: Now, outputs: &mut Vec<Output>) {
+        if self.batch.writes.is_empty() {
+            return;
+        }
+        let mut writes = std::mem::take(&mut self.batch.writes);
+        let mut results = std::mem::take(&mut self.batch.results);
+        self.ring.submit_writes(&mut results);
+        for (write, &result) in writes.iter().zip(&results) {
+            self.wrote(shard, now, write, result, outputs);
+        }
+        writes.clear();
+        self.batch.writes = writes;
+        self.batch.results = results;
+        self.batch.joined = None;
+        self.batch.arena.clear();
+        self.batch.arena.shrink_to(2 * ARENA_BYTES);
+    }
+
+    fn wrote(&mut self, shard: &mut Shard, now: Now, write: &Write, result: i32, outputs: &mut Vec<Output>) {
+        let key = write.key;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.writing = false;
+        let sent = match result {
+            0.. => result as usize,
+            _ if -result == libc::EAGAIN || -result == libc::EINTR => 0,
+            _ => return self.fail(key, Hangup::Failed),
+        };
+        self.counts.add(Count::BytesOut, sent);
+        let of_theirs = sent.saturating_sub(write.own);
+        if sent < write.own {
             conn.out.drain(..sent);
-        } else {
+        } else if write.own > 0 {
             conn.out = Buffer::default();
         }
-        if sent < own + theirs {
-            state.counts.up(Count::WritesShort);
+        conn.inside_frame = of_theirs < write.theirs && (of_theirs > 0 || conn.inside_frame);
+        if sent < write.own + write.theirs {
+            self.counts.up(Count::WritesShort);
             conn.blocked = true;
-            if conn.out.is_empty() {
-                let carry = (theirs - of_theirs).min(CARRY_BYTES);
-                conn.out.append_slice(&pending[of_theirs..of_theirs + carry]);
-                of_theirs += carry;
-            }
-            conn.wake();
+            self.ring.poll_room(key, conn.fd);
+        } else if conn.phase.is_closing() || conn.owes() {
+            self.flush.push(key);
+        } else {
+            self.settle(key);
         }
-        conn.inside_frame = of_theirs < theirs;
-        if theirs > 0 {
+        if write.theirs > 0 {
             shard.wrote(now, key, of_theirs, outputs);
         }
     }
+
+    /// All is written: what was read meanwhile may go on.
+    fn settle(&mut self, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.inside_frame = false;
+        if conn.has_unread() || conn.readable {
+            self.ready.push(key);
+        }
+    }
+
+    /// All is written: says so to the peer and waits for its end of file, or the deadline that stands. A close right away would reset the
+    /// connection if the peer was still sending, and take our last bytes with it.
+    fn linger(&mut self, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if matches!(conn.phase, Phase::Lingering) {
+            return;
+        }
+        // SAFETY: a system call on a descriptor that is open as long as its entry is there.
+        let failed = unsafe { libc::shutdown(conn.fd, libc::SHUT_WR) } != 0;
+        conn.phase = Phase::Lingering;
+        if failed || conn.ended {
+            self.fail(key, Hangup::Closed);
+        } else if conn.readable {
+            self.ready.push(key);
+        }
+    }
+
+    /// Forgets a connection and closes its socket with the next submission.
+    pub fn remove(&mut self, key: ConnKey) -> Option<Conn> {
+        let conn = self.conns.remove(key)?;
+        self.ring.forget(key, conn.blocked);
+        self.ring.close(conn.fd);
+        Some(conn)
+    }
+
+    /// Closes everything, so that nothing stays behind in an embedding program.
+    pub fn end(&mut self) {
+        for key in self.conns.keys().collect::<Vec<_>>() {
+            self.remove(key);
+        }
+        for index in 0..self.listeners.len() {
+            self.close_listener(index);
+        }
+        self.ring.turn(&mut self.events);
+    }
+
+    /// Forgets a connection that goes elsewhere with its socket.
+    pub fn release(&mut self, key: ConnKey) -> Option<Conn> {
+        let conn = self.conns.remove(key)?;
+        self.ring.forget(key, conn.blocked);
+        Some(conn)
+    }
 }
 
-/// All is written: says so to the peer and waits for its end of file, or the deadline that stands. A close right away would reset the
-/// connection if the peer was still sending, and take our last bytes with it.
-fn linger(plane: &Plane, state: &mut State, key: ConnKey) {
-    let Some(conn) = state.conns.get_mut(key) else { return };
-    if matches!(conn.phase, Phase::Lingering) {
-        return;
-    }
-    // SAFETY: a system call on a descriptor that its task holds open as long as the entry is there.
-    let failed = unsafe { libc::shutdown(conn.fd, libc::SHUT_WR) } != 0;
-    conn.phase = Phase::Lingering;
-    if failed || conn.ended {
-        plane.fail(state, key, Hangup::Closed);
-    } else {
-        conn.wake();
-    }
-}
-
-/// One system call for both parts; sends what the socket takes without waiting.
-fn send(fd: RawFd, first: &[u8], second: &[u8]) -> io::Result<usize> {
-    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+/// Reads what the socket has without waiting.
+fn receive(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     loop {
-        let sent = if first.is_empty() || second.is_empty() {
-            let bytes = if first.is_empty() { second } else { first };
-            // SAFETY: the pointer and the length are a slice's, which is only read.
-            unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), FLAGS) }
-        } else {
-            let part = |bytes: &[u8]| libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-            let mut parts = [part(first), part(second)];
-            // SAFETY: all zeroes is a message header without address and control data.
-            let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-            message.msg_iov = parts.as_mut_ptr();
-            message.msg_iovlen = parts.len() as _;
-            // SAFETY: the header names two slices that live until the call returns and are only read.
-            unsafe { libc::sendmsg(fd, &message, FLAGS) }
-        };
-        if sent >= 0 {
-            return Ok(sent as usize);
+        // SAFETY: the pointer and the length are a slice's, which is ours alone.
+        let received = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+        if received >= 0 {
+            return Ok(received as usize);
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {

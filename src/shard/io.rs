@@ -5,6 +5,7 @@
 //!           end_turn(now, &mut outputs)                 waiting long-polling requests are answered
 //!           outputs                                     answers, closes, moves, parcels, in order
 //!           next_dirty() -> pending(conn) -> wrote()    one write for each connection that has something
+//!           end_writes(&mut outputs)                    what was not written waits; what is too much closes its session
 //! ```
 
 use super::transit::Transit;

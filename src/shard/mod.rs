@@ -54,7 +54,7 @@ use app::App;
 use count::{Count, Counts};
 use history::Retention;
 use io::{Input, Message, Output, Parcel};
-use outbox::Outbox;
+use outbox::{Outbox, Pending};
 use room::{Room, RoomKey};
 use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
@@ -331,38 +331,50 @@ impl Shard {
         outputs.append(&mut self.out);
     }
 
-    /// A connection that has bytes to write, each once a turn. `None` ends the turn: what was not written waits, within its bound.
-    pub fn next_dirty(&mut self, outputs: &mut Vec<Output>) -> Option<ConnKey> {
-        let next = self.writes.pop();
-        if next.is_none() {
-            let bound = self.settings.limits.outbox_bytes as usize;
-            // Closing one session tells others, whose frames are of this turn too.
-            loop {
-                let over = self.outbox.end_turn(bound);
-                if over.is_empty() {
-                    break;
-                }
-                for key in over.into_iter().filter_map(|slot| self.sessions.key_at(slot)).collect::<Vec<_>>() {
-                    self.close(key, crate::wire::close::Close::SlowConsumer);
-                }
+    /// Whether a connection has bytes to write in this turn.
+    pub fn has_dirty(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
+    /// A connection that has bytes to write, each once a turn.
+    pub fn next_dirty(&mut self) -> Option<ConnKey> {
+        self.writes.pop()
+    }
+
+    /// Ends the turn's writes: what was not written waits, within its bound.
+    pub fn end_writes(&mut self, outputs: &mut Vec<Output>) {
+        let bound = self.settings.limits.outbox_bytes as usize;
+        // Closing one session tells others, whose frames are of this turn too.
+        loop {
+            let over = self.outbox.end_turn(bound);
+            if over.is_empty() {
+                break;
             }
-            outputs.append(&mut self.out);
+            for key in over.into_iter().filter_map(|slot| self.sessions.key_at(slot)).collect::<Vec<_>>() {
+                self.close(key, crate::wire::close::Close::SlowConsumer);
+            }
         }
-        next
+        outputs.append(&mut self.out);
     }
 
     /// The bytes waiting for `conn`, ready for its socket; empty when there are none.
     pub fn pending(&mut self, conn: ConnKey) -> &[u8] {
+        self.pending_write(conn).bytes()
+    }
+
+    /// [`pending`](Self::pending), with how long the bytes stay. Asking for other connections' bytes moves none that stay.
+    pub fn pending_write(&mut self, conn: ConnKey) -> Pending<'_> {
         let Some(link) = self.links.get(conn.index() as usize).filter(|link| link.generation == conn.generation())
         else {
-            return &[];
+            return Pending::NONE;
         };
         if !link.bytes.is_empty() {
-            return &self.links[conn.index() as usize].bytes;
+            self.outbox.forget_joined();
+            return Pending::Joined { bytes: &self.links[conn.index() as usize].bytes, again: false };
         }
         match link.role {
             Role::Session(key) => self.outbox.pending(key.index()),
-            _ => &[],
+            _ => Pending::NONE,
         }
     }
 

@@ -118,6 +118,25 @@ impl FrameIndex {
     pub const NONE: FrameIndex = FrameIndex(u16::MAX);
 }
 
+/// Bytes to write, and how long they stay where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pending<'a> {
+    /// A frame of this turn: it stays until the turn's writes end.
+    Frame(&'a [u8]),
+    /// Put together: it stays until bytes are asked for again. `again`: it is what the last such answer was.
+    Joined { bytes: &'a [u8], again: bool },
+}
+
+impl<'a> Pending<'a> {
+    pub const NONE: Pending<'static> = Pending::Frame(&[]);
+
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Pending::Frame(bytes) | Pending::Joined { bytes, .. } => bytes,
+        }
+    }
+}
+
 /// A session is over its bound, even without its ephemeral frames.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Overflow;
@@ -318,14 +337,14 @@ impl Outbox {
     }
 
     /// The bytes to write for a session now.
-    pub fn pending(&mut self, slot: u32) -> &[u8] {
+    pub fn pending(&mut self, slot: u32) -> Pending<'_> {
         if self.queues[slot as usize].backlog.is_some() {
             self.absorb(slot);
             let backlog = self.queues[slot as usize].backlog.as_ref().expect("looked at above");
             self.joined_of.clear();
             self.joined.clear();
             if backlog.full {
-                return &[];
+                return Pending::NONE;
             }
             let mut skip = backlog.sent;
             for waiting in &backlog.frames {
@@ -335,23 +354,29 @@ impl Outbox {
                     break;
                 }
             }
-            return &self.joined;
+            return Pending::Joined { bytes: &self.joined, again: false };
         }
         let turn = &self.queues[slot as usize].turn;
         match turn.as_slice() {
-            [] => &[],
-            [one] => &self.frames[usize::from(*one)].frame.bytes,
+            [] => Pending::NONE,
+            [one] => Pending::Frame(&self.frames[usize::from(*one)].frame.bytes),
             many => {
-                if self.joined_of.as_slice() != many {
+                let again = self.joined_of.as_slice() == many;
+                if !again {
                     self.joined.clear();
                     for index in many {
                         self.joined.extend_from_slice(&self.frames[usize::from(*index)].frame.bytes);
                     }
                     self.joined_of = SmallVec::from_slice(many);
                 }
-                &self.joined
+                Pending::Joined { bytes: &self.joined, again }
             }
         }
+    }
+
+    /// The next bytes put together are not those of the last time.
+    pub fn forget_joined(&mut self) {
+        self.joined_of.clear();
     }
 
     /// The connection took `taken` bytes of what [`pending`](Self::pending) gave.
@@ -501,7 +526,7 @@ mod tests {
         let dirty = outbox.take_dirty();
         assert_eq!(dirty, [0, 1, 2]);
         for slot in dirty {
-            assert_eq!(outbox.pending(slot), b"\x81\x01a\x81\x01b");
+            assert_eq!(outbox.pending(slot).bytes(), b"\x81\x01a\x81\x01b");
             outbox.wrote(slot, 6);
             assert!(outbox.is_empty(slot));
         }
@@ -526,7 +551,7 @@ mod tests {
             }
             outbox.hold(0, 1 << 20).unwrap();
             for slot in outbox.take_dirty() {
-                let bytes = outbox.pending(slot).to_vec();
+                let bytes = outbox.pending(slot).bytes().to_vec();
                 let taken = bytes.len().min(usize::from(turn % 5));
                 seen.extend_from_slice(&bytes[..taken]);
                 outbox.wrote(slot, taken);

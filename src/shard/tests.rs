@@ -63,11 +63,12 @@ impl Rig {
 
     fn turn(&mut self, mut outputs: Vec<Output>) {
         self.shard.end_turn(self.now, &mut outputs);
-        while let Some(conn) = self.shard.next_dirty(&mut outputs) {
+        while let Some(conn) = self.shard.next_dirty() {
             let bytes = self.shard.pending(conn).to_vec();
             self.read(conn, &bytes);
             self.shard.wrote(self.now, conn, bytes.len(), &mut outputs);
         }
+        self.shard.end_writes(&mut outputs);
         for output in outputs {
             match output {
                 Output::Respond { to, response } => {
@@ -312,10 +313,11 @@ fn a_probe_is_answered_whole() {
         let message = Message::Text("2probe");
         rig.shard.handle(rig.now, Input::Message { conn: probe, message }, &mut outputs);
         rig.shard.end_turn(rig.now, &mut outputs);
-        while let Some(conn) = rig.shard.next_dirty(&mut outputs) {
+        while let Some(conn) = rig.shard.next_dirty() {
             assert_eq!((conn, rig.shard.pending(conn)), (probe, &b"\x81\x063probe"[..]), "{how}");
             rig.shard.wrote(rig.now, conn, 2, &mut outputs);
         }
+        rig.shard.end_writes(&mut outputs);
         end(&mut rig, sid, probe, &mut outputs);
         rig.shard.end_turn(rig.now, &mut outputs);
         let closed = outputs.iter().find_map(|output| match output {
@@ -372,11 +374,12 @@ fn a_slow_reader_is_closed_and_may_come_back() {
         let text = format!("42[\"publish\",{{\"room\":\"r\",\"type\":\"note\",\"data\":\"{n}{pad}\"}}]");
         rig.shard.handle(rig.now, Input::Message { conn: a, message: Message::Text(&text) }, &mut outputs);
         rig.shard.end_turn(rig.now, &mut outputs);
-        while let Some(conn) = rig.shard.next_dirty(&mut outputs) {
+        while let Some(conn) = rig.shard.next_dirty() {
             let len = rig.shard.pending(conn).len();
             let take = if conn == b { std::mem::take(&mut took) } else { len };
             rig.shard.wrote(rig.now, conn, take, &mut outputs);
         }
+        rig.shard.end_writes(&mut outputs);
         closed = closed.or(outputs.iter().find_map(|output| match output {
             Output::Close { conn, rest, number, .. } if *conn == b => Some((n, rest.len(), *number)),
             _ => None,
@@ -425,12 +428,13 @@ fn what_is_not_written_is_within_the_bound() {
         rig.shard.handle(rig.now, Input::Message { conn: a, message: Message::Text(&text) }, &mut outputs);
     }
     rig.shard.end_turn(rig.now, &mut outputs);
-    while let Some(conn) = rig.shard.next_dirty(&mut outputs) {
+    while let Some(conn) = rig.shard.next_dirty() {
         let len = rig.shard.pending(conn).len();
         if conn != b {
             rig.shard.wrote(rig.now, conn, len, &mut outputs);
         }
     }
+    rig.shard.end_writes(&mut outputs);
     assert!(rig.shard.backlog_bytes_max() <= 4096, "{} bytes wait", rig.shard.backlog_bytes_max());
     let closed = outputs.iter().any(|output| matches!(output, Output::Close { conn, number: 4508, .. } if *conn == b));
     assert!(closed, "{outputs:?}");

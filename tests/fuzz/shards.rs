@@ -209,11 +209,12 @@ impl Rig {
     fn turn(&mut self, shard: usize) {
         let (now, mut outputs) = (self.now, Vec::new());
         self.shards[shard].end_turn(now, &mut outputs);
-        while let Some(conn) = self.shards[shard].next_dirty(&mut outputs) {
+        while let Some(conn) = self.shards[shard].next_dirty() {
             let len = self.shards[shard].pending(conn).len();
             let take = if self.chance.below(4) == 0 { self.chance.below(len as u64 + 1) as usize } else { len };
             self.shards[shard].wrote(now, conn, take, &mut outputs);
         }
+        self.shards[shard].end_writes(&mut outputs);
         let outputs =
             std::mem::take(&mut self.outputs).into_iter().chain(outputs.into_iter().map(|output| (shard, output)));
         for (from, output) in outputs.collect::<Vec<_>>() {

@@ -73,7 +73,7 @@ impl World {
             for output in std::mem::take(&mut outputs) {
                 self.carry_out(shard, output);
             }
-            while let Some(key) = self.nodes[shard].shard.next_dirty(&mut outputs) {
+            while let Some(key) = self.nodes[shard].shard.next_dirty() {
                 self.flush(shard, key, &mut outputs);
             }
             for conn in std::mem::take(&mut flush) {
@@ -84,7 +84,10 @@ impl World {
                 }
             }
             if outputs.is_empty() {
-                break;
+                self.nodes[shard].shard.end_writes(&mut outputs);
+                if outputs.is_empty() {
+                    break;
+                }
             }
         }
         self.check_bounds(shard);

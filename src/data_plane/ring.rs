@@ -1,0 +1,232 @@
+//! The shard's own io_uring: readiness of every socket, and all writes of a turn in one system call.
+//!
+//! glommio's streams make one system call for each read and write, arm a poll for each wait, and need a task each. Here a connection has one
+//! multishot poll for its whole life, and a turn's writes are submitted together; glommio keeps what it is best at, the executor of the
+//! core, its timers and its sleep (see `wait.rs`).
+//!
+//! ```text
+//!  poll(key)       one multishot POLL: an event each time bytes come or the peer ends; nothing is read by the kernel for us, so a
+//!                  connection can move to another shard at any time without a byte being lost
+//!  poll_room(key)  one POLL: an event once a full socket takes bytes again
+//!  retire(key)     the poll goes, then the descriptor is closed, both with the next submission
+//!  write(..)       up to WRITES_MAX sends, done when `submit_writes` returns: MSG_DONTWAIT never waits and never needs another thread
+//! ```
+//!
+//! Invariants: the bytes of a write are only read until [`Ring::submit_writes`] returns; an event of a connection that is gone names an old
+//! generation and is dropped by whoever looks it up; when the completion queue overflows, a poll ends and its event says so
+//! ([`Event::Input::rearm`]).
+
+use crate::base::{id::ConnKey, slab::Key};
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use std::{
+    io,
+    os::fd::{AsRawFd, RawFd},
+};
+
+/// Sends submitted at once. Loopback's receive queue holds 1,000 packets (`netdev_max_backlog`): one submission must not fill it.
+pub const WRITES_MAX: usize = 256;
+/// Completions the queue holds: a burst of this many sockets that become readable needs no second look.
+const COMPLETIONS_MAX: u32 = 16 * 1024;
+const SUBMISSIONS_MAX: u32 = 1024;
+
+/// Kinds of operation, in the top three bits of what the kernel hands back.
+const KIND_SHIFT: u32 = 61;
+const INPUT: u64 = 0;
+const ROOM: u64 = 1;
+const LISTENER: u64 = 2;
+const WRITE: u64 = 3;
+const QUIET: u64 = 4;
+/// Bits of a generation that fit between kind and slot: a stale event is taken for a new one after 536 million connections in one slot
+/// while it waits, which is a turn.
+const GENERATION_MASK: u32 = (1 << 29) - 1;
+
+pub struct Ring {
+    ring: IoUring,
+    /// Writes queued.
+    writes: usize,
+    /// Their results, by the order they were queued in.
+    results: Box<[i32]>,
+    /// Events that came while writes were submitted.
+    events: Vec<Event>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A connection has something to read, or has ended.
+    Input { slot: Slot, ended: bool, rearm: bool },
+    /// A connection takes bytes again, or has failed.
+    Room { slot: Slot },
+    /// Somebody wants to connect to this listener.
+    Listener { index: u32, rearm: bool },
+}
+
+/// A connection as an event names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    pub index: u32,
+    generation: u32,
+}
+
+impl Slot {
+    /// Whether the connection that is at the slot now is the one meant.
+    pub fn is(self, key: ConnKey) -> bool {
+        self.index == key.index() && self.generation == key.generation() & GENERATION_MASK
+    }
+}
+
+impl Ring {
+    pub fn new() -> io::Result<Ring> {
+        // Completions are made only when asked for, by the one thread that submits: no interrupt of a turn. Kernels before 6.1 lack it.
+        let mut builder = IoUring::builder();
+        builder.setup_cqsize(COMPLETIONS_MAX).setup_clamp().setup_submit_all();
+        let plain = builder.clone();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+        let ring = match builder.build(SUBMISSIONS_MAX) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => plain.build(SUBMISSIONS_MAX)?,
+            built => built?,
+        };
+        Ok(Ring { ring, writes: 0, results: [0; WRITES_MAX].into(), events: Vec::new() })
+    }
+
+    pub fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+
+    /// Reports whenever bytes come to the connection, or its peer ends.
+    pub fn poll(&mut self, key: ConnKey, fd: RawFd) {
+        let flags = (libc::POLLIN | libc::POLLRDHUP) as u32;
+        self.push(opcode::PollAdd::new(types::Fd(fd), flags).multi(true).build().user_data(data(INPUT, key)));
+    }
+
+    /// Reports once when the connection takes bytes.
+    pub fn poll_room(&mut self, key: ConnKey, fd: RawFd) {
+        self.push(opcode::PollAdd::new(types::Fd(fd), libc::POLLOUT as u32).build().user_data(data(ROOM, key)));
+    }
+
+    pub fn poll_listener(&mut self, index: u32, fd: RawFd) {
+        let poll = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).multi(true);
+        self.push(poll.build().user_data(LISTENER << KIND_SHIFT | u64::from(index)));
+    }
+
+    /// Reports nothing of this connection any more.
+    pub fn forget(&mut self, key: ConnKey, blocked: bool) {
+        self.push(opcode::PollRemove::new(data(INPUT, key)).build().user_data(QUIET << KIND_SHIFT));
+        if blocked {
+            self.push(opcode::PollRemove::new(data(ROOM, key)).build().user_data(QUIET << KIND_SHIFT));
+        }
+    }
+
+    pub fn forget_listener(&mut self, index: u32) {
+        let of = LISTENER << KIND_SHIFT | u64::from(index);
+        self.push(opcode::PollRemove::new(of).build().user_data(QUIET << KIND_SHIFT));
+    }
+
+    /// Closes a descriptor after what was said of it before: a poll that still stands would keep the socket open.
+    pub fn close(&mut self, fd: RawFd) {
+        self.push(opcode::Close::new(types::Fd(fd)).build().user_data(QUIET << KIND_SHIFT));
+    }
+
+    /// Whether another write fits before [`submit_writes`](Self::submit_writes).
+    pub fn is_full(&self) -> bool {
+        self.writes == WRITES_MAX
+    }
+
+    /// Queues a send; its result stands at the position it was queued at.
+    ///
+    /// # Safety
+    /// `bytes` stay where they are, unchanged, until [`submit_writes`](Self::submit_writes) returns.
+    pub unsafe fn write(&mut self, fd: RawFd, bytes: *const [u8]) {
+        const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        debug_assert!(self.writes < WRITES_MAX);
+        let send = opcode::Send::new(types::Fd(fd), bytes.cast(), bytes.len().min(u32::MAX as usize) as u32);
+        self.results[self.writes] = -libc::EIO;
+        self.push(send.flags(FLAGS).build().user_data(WRITE << KIND_SHIFT | self.writes as u64));
+        self.writes += 1;
+    }
+
+    /// Submits what was queued. Afterwards `results` holds, for each write, the bytes taken or a negative error number.
+    pub fn submit_writes(&mut self, results: &mut Vec<i32>) {
+        let count = std::mem::take(&mut self.writes);
+        let mut left = count;
+        // One round, unless the kernel had no memory for a request: then what it did not take is submitted again.
+        while left > 0 {
+            self.submit();
+            left -= self.collect().min(left);
+        }
+        results.clear();
+        results.extend_from_slice(&self.results[..count]);
+    }
+
+    /// Submits what was queued and takes what has happened into `events`.
+    pub fn turn(&mut self, events: &mut Vec<Event>) {
+        if self.wants_submit() {
+            self.submit();
+        }
+        self.collect();
+        events.append(&mut self.events);
+    }
+
+    /// Whether something has happened, or something waits to be submitted.
+    pub fn has_work(&mut self) -> bool {
+        self.wants_submit() || !self.events.is_empty() || !self.ring.completion().is_empty()
+    }
+
+    fn wants_submit(&mut self) -> bool {
+        let queue = self.ring.submission();
+        !queue.is_empty() || queue.taskrun() || queue.cq_overflow()
+    }
+
+    /// # Panics
+    /// When the kernel takes no submissions at all: a shard without its ring has nothing to serve. No peer can bring that about.
+    fn submit(&mut self) {
+        loop {
+            match self.ring.submit() {
+                Ok(_) => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The kernel wants its completions taken first, or has no memory at this moment.
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN)) => {
+                    self.collect();
+                }
+                Err(error) => panic!("io_uring takes no submissions: {error}"),
+            }
+        }
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        // SAFETY: polls, removals and closes name descriptors only; the bytes of a send are its caller's to keep.
+        while unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.submit();
+        }
+    }
+
+    /// Takes completions; how many of them were writes.
+    fn collect(&mut self) -> usize {
+        let mut writes = 0;
+        for entry in self.ring.completion() {
+            let (data, result) = (entry.user_data(), entry.result());
+            let slot = Slot { index: data as u32, generation: (data >> 32) as u32 & GENERATION_MASK };
+            let rearm = !cqueue::more(entry.flags());
+            match data >> KIND_SHIFT {
+                WRITE => {
+                    self.results[data as u32 as usize] = result;
+                    writes += 1;
+                }
+                // Told to forget it.
+                _ if result == -libc::ECANCELED => {}
+                INPUT => {
+                    const ENDED: i32 = (libc::POLLRDHUP | libc::POLLHUP | libc::POLLERR) as i32;
+                    let ended = result < 0 || result & ENDED != 0;
+                    self.events.push(Event::Input { slot, ended, rearm });
+                }
+                ROOM => self.events.push(Event::Room { slot }),
+                LISTENER => self.events.push(Event::Listener { index: data as u32, rearm }),
+                _ => {}
+            }
+        }
+        writes
+    }
+}
+
+fn data(kind: u64, key: ConnKey) -> u64 {
+    kind << KIND_SHIFT | u64::from(key.generation() & GENERATION_MASK) << 32 | u64::from(key.index())
+}
