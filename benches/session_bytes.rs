@@ -116,5 +116,5 @@ fn turn(shard: &mut Shard, now: Now, input: Input<'_>) {
         let bytes = shard.pending(conn).len();
         shard.wrote(now, conn, bytes, &mut outputs);
     }
-    shard.end_writes();
+    shard.end_writes(&mut outputs);
 }

@@ -2,6 +2,7 @@
 
 pub mod buffer;
 pub mod chance;
+pub mod count;
 pub mod id;
 pub mod limit;
 pub mod slab;

@@ -1,15 +1,6 @@
 //! What the data plane counts, by name. Published behind the shard's own [`Counts`] in the same row of the bridge's gauges.
 
-use crate::shard::count::Counts;
-
-macro_rules! counts {
-    ($($(#[$doc:meta])* $name:ident $text:literal;)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum Count { $($(#[$doc])* $name,)* }
-        const NAMES: &[&str] = &[$($text,)*];
-    };
-}
+use crate::{base::count::counts, shard::count::Counts};
 
 counts! {
     /// Gauge: sockets open now.

@@ -193,10 +193,12 @@ impl Pump {
             }
             state.complete(&mut self.shard, now, &mut self.outputs);
             if self.outputs.is_empty() && state.flush.is_empty() && !self.shard.has_dirty() {
-                break;
+                self.shard.end_writes(&mut self.outputs);
+                if self.outputs.is_empty() {
+                    return;
+                }
             }
         }
-        self.shard.end_writes();
     }
 
     fn carry_out(&mut self, state: &mut State, now: Now, output: Output) {

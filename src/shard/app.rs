@@ -223,7 +223,7 @@ impl<'a> Context<'a> {
         self.shard.send_event(self.socket, &Outgoing { name: event, args, ..Outgoing::default() }, false);
     }
 
-    /// As [`emit`](Self::emit), with binary parts for the placeholders in `args`.
+    /// As [`emit`](Self::emit), with binary parts for the placeholders in `args`; `/ws` and `/events` get `args` alone.
     pub fn emit_binary(&mut self, event: &str, args: &str, attachments: &[Vec<u8>]) {
         self.shard.send_event(self.socket, &Outgoing { name: event, args, attachments, ..Outgoing::default() }, false);
     }

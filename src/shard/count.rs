@@ -1,15 +1,6 @@
 //! What a shard counts, by name. Plain numbers here; the pump copies them where other threads may read them.
 
-use crate::wire::close::Close;
-
-macro_rules! counts {
-    ($($(#[$doc:meta])* $name:ident $text:literal;)*) => {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[repr(usize)]
-        pub enum Count { $($(#[$doc])* $name,)* }
-        const NAMES: &[&str] = &[$($text,)*];
-    };
-}
+use crate::{base::count::counts, wire::close::Close};
 
 counts! {
     /// Gauge: sessions open now, authenticated.

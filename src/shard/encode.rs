@@ -24,6 +24,11 @@ pub fn variant_of(namespace: u8) -> Variant {
     Variant(NAMESPACES_FROM + namespace)
 }
 
+/// Whether binary messages may follow a packet: in a stream of text events their bytes would be torn lines.
+pub fn has_attachments(variant: Variant) -> bool {
+    variant.0 >= NAMESPACES_FROM
+}
+
 pub fn variant_count(namespaces: usize) -> usize {
     usize::from(NAMESPACES_FROM) + namespaces
 }

@@ -78,9 +78,7 @@ impl Shard {
             Transport::WebSocket(conn) | Transport::Stream(conn) => {
                 let slow = end == End::Close(Close::SlowConsumer);
                 let frames = if slow { self.outbox.take_begun(slot(key)) } else { self.outbox.take_bytes(slot(key)) };
-                // The answer to a probe may be half written still.
-                let mut rest: Vec<u8> =
-                    self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
+                let mut rest = self.take_link_bytes(conn);
                 rest.extend(frames);
                 if self.link(conn).is_some_and(|link| link.role == Role::Session(key)) {
                     self.set_role(conn, Role::None);
@@ -94,8 +92,7 @@ impl Shard {
                 // Who broke the protocol is not waited for.
                 let told = matches!(end, End::Close(close) if close != Close::ProtocolError);
                 if let Some(conn) = polling.probe {
-                    self.set_role(conn, Role::None);
-                    self.out.push(Output::Close { conn, rest: Vec::new(), number, text });
+                    self.drop_conn(conn, number, text);
                 }
                 self.sids.remove(&session.sid);
                 let mut payloads = VecDeque::new();

@@ -92,15 +92,28 @@ impl Shard {
     /// A session that is open, but admitted nowhere.
     pub(super) fn insert_session(&mut self, kind: Kind, transport: Transport, open: &Open) -> SessionKey {
         let sid = Sid::new(self.settings.node, self.settings.shard, &mut self.chance);
-        let beat = self.next_ping();
-        let session = Session {
+        let session = self.new_session(sid, kind, transport, open.address, open.crowded);
+        self.counts.up(Count::SessionsOpened);
+        self.add_session(session)
+    }
+
+    /// A session as it begins on this shard.
+    pub(super) fn new_session(
+        &self,
+        sid: Sid,
+        kind: Kind,
+        transport: Transport,
+        address: IpAddr,
+        crowded: bool,
+    ) -> Session {
+        Session {
             sid,
             kind,
             transport,
-            beat,
+            beat: self.next_ping(),
             bucket: Bucket::new(self.now.at, self.settings.limits.events_burst),
-            address: open.address,
-            crowded: open.crowded,
+            address,
+            crowded,
             last_heard: self.now.at,
             connect_by: self.now.at + self.settings.connect_timeout,
             armed: Instant::NEVER,
@@ -110,9 +123,7 @@ impl Shard {
             early: None,
             sockets: SmallVec::new(),
             assembler: Assembler::default(),
-        };
-        self.counts.up(Count::SessionsOpened);
-        self.add_session(session)
+        }
     }
 
     pub(super) fn add_session(&mut self, session: Session) -> SessionKey {
@@ -172,7 +183,8 @@ impl Shard {
     // Long-polling.
 
     pub(super) fn poll(&mut self, from: ReplyTo, sid: Sid, first: bool) {
-        if from.shard == self.settings.shard {
+        // One that was passed on may come back when its connection is gone and another has its slot.
+        if first {
             self.set_role(from.conn, Role::Request(sid));
         }
         match self.sids.get_mut(&sid) {
@@ -375,7 +387,7 @@ impl Shard {
                 polling.probe = None;
                 polling.probed = false;
                 self.counts.up(Count::RefusedPacket);
-                self.drop_conn(conn, 1002);
+                self.drop_conn(conn, 1002, "");
             }
         }
     }
@@ -386,15 +398,20 @@ impl Shard {
         {
             polling.probe = None;
             polling.probed = false;
-            self.drop_conn(conn, 1000);
+            self.drop_conn(conn, 1000, "");
         }
     }
 
     /// Closes a connection that is no session's transport.
-    fn drop_conn(&mut self, conn: ConnKey, number: u16) {
+    pub(super) fn drop_conn(&mut self, conn: ConnKey, number: u16, text: &'static str) {
         self.set_role(conn, Role::None);
-        let rest = self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
-        self.out.push(Output::Close { conn, rest, number, text: "" });
+        let rest = self.take_link_bytes(conn);
+        self.out.push(Output::Close { conn, rest, number, text });
+    }
+
+    /// What the connection's socket has not taken yet of the answer to its probe: it may be half written.
+    pub(super) fn take_link_bytes(&mut self, conn: ConnKey) -> Vec<u8> {
+        self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default()
     }
 
     pub(super) fn hangup(&mut self, conn: ConnKey) {

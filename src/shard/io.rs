@@ -1,10 +1,11 @@
 //! Every way into a shard and out of it. A shard is a function of [`Input`]s; the pump and the simulator are its two callers.
 //!
 //! ```text
-//! a turn:   handle(now, input, &mut outputs)*      inputs in the order they came
-//!           end_turn(now, &mut outputs)            waiting long-polling requests are answered
-//!           outputs                                answers, closes, moves, parcels, in order
-//!           dirty() -> pending(conn) -> wrote()    one write for each connection that has something
+//! a turn:   handle(now, input, &mut outputs)*           inputs in the order they came
+//!           end_turn(now, &mut outputs)                 waiting long-polling requests are answered
+//!           outputs                                     answers, closes, moves, parcels, in order
+//!           next_dirty() -> pending(conn) -> wrote()    one write for each connection that has something
+//!           end_writes(&mut outputs)                    what was not written waits; what is too much closes its session
 //! ```
 
 use super::transit::Transit;

@@ -303,17 +303,18 @@ impl Shard {
             for &slot in &dirty {
                 let Some(key) = self.sessions.key_at(slot) else { continue };
                 match &mut self.sessions[key].transport {
-                    Transport::Polling(polling) => match polling.waiting.take() {
-                        Some(to) => match self.outbox.take_poll(slot) {
-                            Some(body) => self.answer_poll(to, body),
-                            None => polling.waiting = Some(to),
-                        },
-                        None => {
-                            if self.outbox.hold(slot, bound).is_err() {
-                                self.close(key, crate::wire::close::Close::SlowConsumer);
+                    Transport::Polling(polling) => {
+                        if let Some(to) = polling.waiting.take() {
+                            match self.outbox.take_poll(slot) {
+                                Some(body) => self.answer_poll(to, body),
+                                None => polling.waiting = Some(to),
                             }
                         }
-                    },
+                        // Also what one answer has no room for.
+                        if self.outbox.hold(slot, bound).is_err() {
+                            self.close(key, crate::wire::close::Close::SlowConsumer);
+                        }
+                    }
                     Transport::WebSocket(conn) | Transport::Stream(conn) => {
                         let conn = *conn;
                         if self.outbox.has_backlog(slot) && self.outbox.hold(slot, bound).is_err() {
@@ -341,9 +342,20 @@ impl Shard {
         self.writes.pop()
     }
 
-    /// Ends the turn's writes: what was not written waits.
-    pub fn end_writes(&mut self) {
-        self.outbox.end_turn();
+    /// Ends the turn's writes: what was not written waits, within its bound.
+    pub fn end_writes(&mut self, outputs: &mut Vec<Output>) {
+        let bound = self.settings.limits.outbox_bytes as usize;
+        // Closing one session tells others, whose frames are of this turn too.
+        loop {
+            let over = self.outbox.end_turn(bound);
+            if over.is_empty() {
+                break;
+            }
+            for key in over.into_iter().filter_map(|slot| self.sessions.key_at(slot)).collect::<Vec<_>>() {
+                self.close(key, crate::wire::close::Close::SlowConsumer);
+            }
+        }
+        outputs.append(&mut self.out);
     }
 
     /// The bytes waiting for `conn`, ready for its socket; empty when there are none.
@@ -402,9 +414,10 @@ impl Shard {
         }
     }
 
-    /// When to send [`Input::Tick`] if nothing else comes.
+    /// When to send [`Input::Tick`] if nothing else comes: at once where a session that was closed as it was written has told others.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.looks.next_deadline().into_iter().chain(self.timers.next_deadline()).min()
+        let at_once = self.outbox.has_dirty().then_some(self.now.at);
+        at_once.into_iter().chain(self.looks.next_deadline()).chain(self.timers.next_deadline()).min()
     }
 
     pub fn counts(&self) -> &Counts {

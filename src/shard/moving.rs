@@ -14,11 +14,8 @@ use super::room::slot;
 use super::session::{Kind, Polling, Session, SessionKey, Transport};
 use super::transit::{Later, Transit, Traveller};
 use super::{Place, Role, Shard, Timer};
-use crate::base::{
-    id::{ConnKey, ReplyTo, ShardId, Sid},
-    time::Instant,
-};
-use crate::wire::{auth::Admission, socket_io::Assembler};
+use crate::base::id::{ConnKey, ReplyTo, ShardId, Sid};
+use crate::wire::auth::Admission;
 use smallvec::{SmallVec, smallvec};
 
 /// A session that goes at the end of this turn.
@@ -150,8 +147,7 @@ impl Shard {
                 *place = Place::Moved(leaving.to);
             }
             for conn in &leaving.conns {
-                let bytes =
-                    self.link_mut(*conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default();
+                let bytes = self.take_link_bytes(*conn);
                 leaving.traveller.unsent.splice(0..0, bytes);
                 self.set_role(*conn, Role::None);
             }
@@ -195,22 +191,10 @@ impl Shard {
         };
         self.counts.up(Count::SessionsMovedIn);
         let key = self.add_session(Session {
-            sid,
-            kind: Kind::SocketIo,
-            transport,
             beat: traveller.beat,
             bucket: traveller.bucket,
-            address: traveller.address,
-            crowded: traveller.crowded,
             last_heard: traveller.last_heard,
-            connect_by: self.now.at + self.settings.connect_timeout,
-            armed: Instant::NEVER,
-            told_expiring: false,
-            tenant: None,
-            identity: None,
-            early: None,
-            sockets: SmallVec::new(),
-            assembler: Assembler::default(),
+            ..self.new_session(sid, Kind::SocketIo, transport, traveller.address, traveller.crowded)
         });
         if traveller.websocket {
             if let Some(conn) = conn {

@@ -343,16 +343,16 @@ impl Shard {
         let frame = event.encode(variant, &self.app.names, &mut self.text);
         let index = self.outbox.frame(frame, ephemeral);
         self.outbox.push(slot(session), index);
-        for attachment in event.attachments {
-            self.send_binary(session, attachment);
+        if encode::has_attachments(variant) {
+            event.attachments.iter().for_each(|attachment| self.send_binary(session, attachment));
         }
     }
 
     pub(super) fn send_ack(&mut self, socket: SocketKey, id: u64, args: &str, attachments: &[Vec<u8>]) {
         let Some(state) = self.sockets.get(socket) else { return };
-        let session = state.session;
+        let (session, variant) = (state.session, state.variant);
         let mut packet = Vec::with_capacity(args.len() + 32);
-        if state.variant == encode::PLAIN {
+        if variant == encode::PLAIN {
             packet.extend_from_slice(b"{\"ack\":");
             json::write_number(&mut packet, id);
             packet.extend_from_slice(b",\"data\":");
@@ -363,8 +363,8 @@ impl Shard {
             socket_io::ack(&mut packet, namespace, id, &format!("[{args}]"), attachments.len());
         }
         self.send_text(session, &packet, false);
-        for attachment in attachments {
-            self.send_binary(session, attachment);
+        if encode::has_attachments(variant) {
+            attachments.iter().for_each(|attachment| self.send_binary(session, attachment));
         }
     }
 

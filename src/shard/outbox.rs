@@ -466,15 +466,28 @@ impl Outbox {
         backlog.frames.iter().map(|waiting| (waiting.frame.binary, waiting.frame.payload().into())).collect()
     }
 
-    /// Ends the turn, after every write: indices given out are void. Queues whose connection was not written keep theirs as a backlog.
-    pub fn end_turn(&mut self) {
-        self.absorb_all();
+    /// Ends the turn, after every write: indices given out are void. Queues whose connection was not written keep theirs as a backlog,
+    /// held to `bytes_max`; the slots it gives back are over it.
+    pub fn end_turn(&mut self, bytes_max: usize) -> Vec<u32> {
+        let mut over = Vec::new();
+        for position in 0..self.taken.len() + self.dirty.len() {
+            let slot = *self.taken.get(position).unwrap_or_else(|| &self.dirty[position - self.taken.len()]);
+            if !self.queues[slot as usize].turn.is_empty() && self.hold(slot, bytes_max).is_err() {
+                over.push(slot);
+            }
+        }
         self.taken.clear();
         self.frames.clear();
         self.joined_of.clear();
         if self.joined.capacity() > 4 * WRITE_BYTES_MAX {
             self.joined = Vec::new();
         }
+        over
+    }
+
+    /// Whether somebody has got something since the slots to write were [taken](Self::take_dirty).
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
     }
 
     /// (delivered, dropped) since last asked.
@@ -517,7 +530,7 @@ mod tests {
             outbox.wrote(slot, 6);
             assert!(outbox.is_empty(slot));
         }
-        outbox.end_turn();
+        assert!(outbox.end_turn(0).is_empty());
     }
 
     /// A frame once begun is finished, even when the socket takes one byte at a time over many turns.
@@ -543,7 +556,7 @@ mod tests {
                 seen.extend_from_slice(&bytes[..taken]);
                 outbox.wrote(slot, taken);
             }
-            outbox.end_turn();
+            assert!(outbox.end_turn(0).is_empty());
         }
         seen.extend(outbox.take_bytes(0));
         assert_eq!(seen, want);
@@ -570,7 +583,7 @@ mod tests {
         let index = outbox.frame(Frame::text(b"a"), false);
         outbox.push(0, index);
         assert_eq!(outbox.take_dirty(), [0]);
-        outbox.end_turn();
+        assert!(outbox.end_turn(0).is_empty());
         assert_eq!(outbox.take_bytes(0), b"\x81\x01a");
     }
 

@@ -1,12 +1,12 @@
 //! Who is there: users of a tenant with their sessions, and what others are told of them. Nothing of it leaves the tenant.
 
-use super::{Shard, Timer};
 use super::encode::Outgoing;
 use super::membership::own_room;
 use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::session::SessionKey;
 use super::tenant::{Change, Status, TenantKey, User};
+use super::{Shard, Timer};
 use crate::base::{
     limit,
     time::{Instant, UnixMs},

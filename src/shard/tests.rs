@@ -72,7 +72,7 @@ impl Rig {
             self.read(conn, &bytes);
             self.shard.wrote(self.now, conn, bytes.len(), &mut outputs);
         }
-        self.shard.end_writes();
+        self.shard.end_writes(&mut outputs);
         for output in outputs {
             match output {
                 Output::Respond { to, response } => {
@@ -298,6 +298,60 @@ fn presence_is_told_in_one_go() {
     assert!(rig.take(a)[0].starts_with("42[\"user:offline\",{\"user\":\"c\",\"status\":\"offline\""));
 }
 
+/// The socket took two bytes of `3probe` and no more: whatever ends the connection now, the frame is written to its end.
+#[test]
+fn a_probe_is_answered_whole() {
+    type End = fn(&mut Rig, Sid, ConnKey, &mut Vec<Output>);
+    fn kick(rig: &mut Rig, _: Sid, _: ConnKey, outputs: &mut Vec<Output>) {
+        let from = ReplyTo { shard: ShardId(0), conn: ConnKey::new(999, 0) };
+        let call = Box::new(Call::Kick { user: "a".into() });
+        rig.shard.handle(rig.now, Input::Call { from, tenant: TenantId::parse("acme").unwrap(), call }, outputs);
+    }
+    let ends: [(&str, u16, End); 5] = [
+        ("kicked while it probes", 4410, kick),
+        ("kicked once it has taken over", 4410, |rig, sid, probe, outputs| {
+            rig.shard.handle(rig.now, Input::Message { conn: probe, message: Message::Text("5") }, outputs);
+            kick(rig, sid, probe, outputs);
+        }),
+        ("left over its other transport", 1000, |rig, sid, _, outputs| {
+            let from = ReplyTo { shard: ShardId(0), conn: ConnKey::new(0, 0) };
+            rig.shard.handle(rig.now, Input::Post { from, sid, body: "1" }, outputs);
+        }),
+        ("it says what no probe says", 1002, |rig, _, probe, outputs| {
+            rig.shard.handle(rig.now, Input::Message { conn: probe, message: Message::Text("x") }, outputs);
+        }),
+        ("it takes too long", 1000, |rig, _, _, outputs| {
+            rig.now = rig.now.later(crate::base::limit::UPGRADE_TIMEOUT);
+            rig.shard.handle(rig.now, Input::Tick, outputs);
+        }),
+    ];
+    for (how, number, end) in ends {
+        let mut rig = Rig::new();
+        let poll = rig.open(Wire::Polling, None);
+        let sid = Sid::parse(field(&rig.responses.remove(0).2, "sid")).unwrap();
+        let body = format!("40{{\"token\":\"{}\"}}", rig.token("acme", "a"));
+        rig.input(Input::Post { from: ReplyTo { shard: ShardId(0), conn: poll }, sid, body: &body });
+        let probe = rig.open(Wire::Probe(sid), None);
+        let mut outputs = Vec::new();
+        let message = Message::Text("2probe");
+        rig.shard.handle(rig.now, Input::Message { conn: probe, message }, &mut outputs);
+        rig.shard.end_turn(rig.now, &mut outputs);
+        while let Some(conn) = rig.shard.next_dirty() {
+            assert_eq!((conn, rig.shard.pending(conn)), (probe, &b"\x81\x063probe"[..]), "{how}");
+            rig.shard.wrote(rig.now, conn, 2, &mut outputs);
+        }
+        rig.shard.end_writes(&mut outputs);
+        end(&mut rig, sid, probe, &mut outputs);
+        rig.shard.end_turn(rig.now, &mut outputs);
+        let closed = outputs.iter().find_map(|output| match output {
+            Output::Close { conn, rest, number, .. } if *conn == probe => Some((&**rest, *number)),
+            _ => None,
+        });
+        let (rest, told) = closed.unwrap_or_else(|| panic!("{how}: {outputs:?}"));
+        assert!(rest.starts_with(b"3probe") && told == number, "{how}: {told}, {rest:?}");
+    }
+}
+
 #[test]
 fn everything_is_given_back() {
     let mut rig = Rig::new();
@@ -348,7 +402,7 @@ fn a_slow_reader_is_closed_and_may_come_back() {
             let take = if conn == b { std::mem::take(&mut took) } else { len };
             rig.shard.wrote(rig.now, conn, take, &mut outputs);
         }
-        rig.shard.end_writes();
+        rig.shard.end_writes(&mut outputs);
         closed = closed.or(outputs.iter().find_map(|output| match output {
             Output::Close { conn, rest, number, .. } if *conn == b => Some((n, rest.len(), *number)),
             _ => None,
@@ -358,6 +412,82 @@ fn a_slow_reader_is_closed_and_may_come_back() {
     assert_eq!(number, 4508);
     assert!((4..12).contains(&n), "at its bound, not before: {n}");
     assert!(rest > 500 && rest < 1000, "the frame that was begun is finished: {rest}");
+}
+
+/// What one answer to a poll has no room for is held to the bound in the same turn.
+#[test]
+fn what_a_poll_leaves_is_within_the_bound() {
+    let mut rig = Rig::with(|settings| settings.limits.outbox_bytes = 20_000);
+    let a = rig.client("acme", "a");
+    let open = rig.open(Wire::Polling, Some(rig.token("acme", "b")));
+    let sid = Sid::parse(field(&rig.responses.remove(0).2, "sid")).unwrap();
+    let from = ReplyTo { shard: ShardId(0), conn: open };
+    rig.input(Input::Post { from, sid, body: "40" });
+    rig.input(Input::Poll { from, sid });
+    rig.input(Input::Poll { from, sid });
+    rig.responses.clear();
+    let text =
+        format!("42[\"publish\",{{\"room\":\"user:b\",\"type\":\"note\",\"data\":\"{}\"}}]", "x".repeat(500_000));
+    let mut outputs = Vec::new();
+    for _ in 0..4 {
+        rig.shard.handle(rig.now, Input::Message { conn: a, message: Message::Text(&text) }, &mut outputs);
+    }
+    rig.turn(outputs);
+    assert!(rig.shard.backlog_bytes_max() <= 20_000, "{} bytes wait", rig.shard.backlog_bytes_max());
+    let (_, status, body) = rig.responses.remove(0);
+    assert!(status == 200 && body.matches("42[\"note\"").count() == 2, "it got what one answer holds: {status}");
+    assert_eq!(rig.shard.counts.get(Count::Farewells), 1, "and is told the next time that it is closed");
+}
+
+/// A connection that its data plane does not write to, because its own bytes are in the way, is held to the bound at the end of the turn.
+#[test]
+fn what_is_not_written_is_within_the_bound() {
+    let mut rig = Rig::with(|settings| settings.limits.outbox_bytes = 4096);
+    let (a, b) = (rig.client("acme", "a"), rig.client("acme", "b"));
+    rig.drop_all();
+    let text = format!("42[\"publish\",{{\"room\":\"user:b\",\"type\":\"note\",\"data\":\"{}\"}}]", "x".repeat(500));
+    let mut outputs = Vec::new();
+    for _ in 0..40 {
+        rig.shard.handle(rig.now, Input::Message { conn: a, message: Message::Text(&text) }, &mut outputs);
+    }
+    rig.shard.end_turn(rig.now, &mut outputs);
+    while let Some(conn) = rig.shard.next_dirty() {
+        let len = rig.shard.pending(conn).len();
+        if conn != b {
+            rig.shard.wrote(rig.now, conn, len, &mut outputs);
+        }
+    }
+    rig.shard.end_writes(&mut outputs);
+    assert!(rig.shard.backlog_bytes_max() <= 4096, "{} bytes wait", rig.shard.backlog_bytes_max());
+    let closed = outputs.iter().any(|output| matches!(output, Output::Close { conn, number: 4508, .. } if *conn == b));
+    assert!(closed, "{outputs:?}");
+    assert!(rig.shard.next_deadline().is_some_and(|at| at <= rig.now.at + TOLD), "others are to hear of it");
+}
+
+/// A request that comes back from another shard after its connection is gone does not take the place of whoever has its slot now.
+#[test]
+fn a_late_poll_does_not_hide_another_connection() {
+    let mut rig = Rig::with(|settings| settings.shards = 2);
+    let before = ConnKey::new(0, 0);
+    let open = Open {
+        from: ReplyTo { shard: ShardId(0), conn: ConnKey::new(0, 1) },
+        wire: Wire::WebSocket,
+        token: None,
+        address: std::net::IpAddr::from([127, 0, 0, 1]),
+        admission: None,
+        hops: 0,
+        crowded: false,
+        rooms: Vec::new(),
+        last_event_id: None,
+    };
+    let conn = open.from.conn;
+    rig.input(Input::Open(Box::new(open)));
+    rig.take(conn);
+    let sid = Sid::new(NodeId(0), ShardId(1), &mut Chance::new([7; 32]));
+    rig.input(Input::Parcel(Parcel::Poll { from: ReplyTo { shard: ShardId(0), conn: before }, sid }));
+    assert_eq!(rig.responses.remove(0).1, 400, "nobody of that name is here");
+    rig.say(conn, "4nonsense");
+    assert_eq!(rig.closed, [(conn, 4400)], "it is still heard");
 }
 
 #[test]
@@ -452,6 +582,34 @@ fn a_handler_may_end_its_socket() {
         assert!(rig.shard.sockets.is_empty());
     }
     assert_eq!(rig.closed.iter().map(|(_, number)| *number).collect::<Vec<_>>(), [4410]);
+}
+
+/// `/ws` and `/events` have no place for attachments: they get the arguments alone.
+#[test]
+fn attachments_are_of_socket_io_alone() {
+    let app = App::new().namespace("/", |namespace| {
+        namespace.on("ask", |socket, _| {
+            socket.emit_binary("told", "1", &[vec![b'!']]);
+            socket.ack_binary("2", &[vec![b'!']]);
+        });
+    });
+    let mut rig = Rig::of(app, |_| {});
+    for (wire, ask, want) in [
+        (Wire::WebSocket, "427[\"ask\"]", &["451-[\"told\",1]", "!", "461-7[2]", "!"][..]),
+        (
+            Wire::Plain,
+            "{\"event\":\"ask\",\"id\":7}",
+            &["{\"event\":\"told\",\"data\":1}", "{\"ack\":7,\"data\":2}"][..],
+        ),
+    ] {
+        let conn = rig.open(wire, Some(rig.token("acme", "a")));
+        if wire == Wire::WebSocket {
+            rig.say(conn, "40");
+        }
+        rig.take(conn);
+        rig.say(conn, ask);
+        assert_eq!(rig.take(conn), want, "{wire:?}");
+    }
 }
 
 /// Nobody is known before CONNECT, and nothing is kept for nobody.

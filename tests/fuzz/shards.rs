@@ -214,7 +214,7 @@ impl Rig {
             let take = if self.chance.below(4) == 0 { self.chance.below(len as u64 + 1) as usize } else { len };
             self.shards[shard].wrote(now, conn, take, &mut outputs);
         }
-        self.shards[shard].end_writes();
+        self.shards[shard].end_writes(&mut outputs);
         let outputs =
             std::mem::take(&mut self.outputs).into_iter().chain(outputs.into_iter().map(|output| (shard, output)));
         for (from, output) in outputs.collect::<Vec<_>>() {

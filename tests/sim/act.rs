@@ -202,8 +202,12 @@ impl World {
                     "42/nowhere,[\"a\"]",
                     "45",
                 ];
-                let text = texts[self.acting.below(texts.len() as u64) as usize].to_owned();
-                self.say(c, text);
+                match texts.get(self.acting.below(texts.len() as u64 + 2) as usize) {
+                    Some(text) => self.say(c, (*text).to_owned()),
+                    // Of no packet, or less than the packet wants.
+                    None if self.acting.below(2) == 0 => self.say_binary(c, b"stray".to_vec()),
+                    None => self.say(c, "451-[\"mirror\",{\"_placeholder\":true,\"num\":0}]".to_owned()),
+                }
             }
             Act::Flood => {
                 for _ in 0..self.acting.below(3 * u64::from(self.swarm.events_burst)) {
@@ -214,6 +218,12 @@ impl World {
                 let token = self.token(c, true);
                 self.emit(c, "authenticate", &json!(token), Request::Renew);
             }
+            Act::Mirror => {
+                let parts = (0..self.acting.below(4)).map(|_| self.acting.below(1 + self.swarm.pad_bytes) as usize);
+                let parts = parts.map(|bytes| vec![0xa5; bytes]).collect::<Vec<_>>();
+                self.mirror(c, parts);
+            }
+            Act::Announce => self.announce(),
             Act::Leave => {
                 match self.acting.below(3) {
                     0 if self.clients[c].kind != Some(crate::client::Kind::Plain) => self.say(c, "1".into()),

@@ -1,7 +1,7 @@
 //! What must hold of every packet a client gets, and of the world when it has come to rest.
 
 use crate::act::{Api, TYPES};
-use crate::client::{Kind, Request};
+use crate::client::{Client, Kind, Request};
 use crate::model::{Skip, Spot};
 use crate::parse::Packet;
 use crate::tamper::Verdict;
@@ -17,12 +17,12 @@ impl World {
     pub fn packet(&mut self, c: usize, packet: Packet) {
         self.show(c, "hears", &packet);
         match self.tampered(c, packet) {
-            Verdict::Pass(packets) => packets.into_iter().for_each(|(c, packet)| self.understand(c, packet)),
+            Verdict::Pass(packets) => packets.into_iter().for_each(|(c, packet)| self.assemble(c, packet)),
             Verdict::Swallow => {}
         }
     }
 
-    fn understand(&mut self, c: usize, packet: Packet) {
+    pub fn understand(&mut self, c: usize, packet: Packet) {
         let client = &mut self.clients[c];
         let nsp = match &packet {
             Packet::Connect { nsp, .. }
@@ -75,6 +75,9 @@ impl World {
                 }
             }
             Packet::Ack { id, args, .. } => self.acked(c, id, args.first().unwrap_or(&Value::Null)),
+            packet @ (Packet::Binary { .. } | Packet::Attachment(_)) => {
+                self.fail(format!("put together before it comes here: {packet:?}"));
+            }
         }
     }
 
@@ -113,7 +116,7 @@ impl World {
         self.wake_client(c, after);
     }
 
-    fn event(&mut self, c: usize, name: &str, args: &[Value]) {
+    pub fn event(&mut self, c: usize, name: &str, args: &[Value]) {
         let client = &mut self.clients[c];
         if let (Some(Value::String(last)), Some(_)) = (args.last(), &client.pid) {
             client.last = Some(last.clone());
@@ -141,6 +144,12 @@ impl World {
                 }
             }
             "error" if data["code"].is_string() => {}
+            "announced" => {
+                let number = data["n"].as_u64().filter(|number| (1..=self.model.announced).contains(number));
+                if number.is_none_or(|number| !client.announced.insert(number)) {
+                    self.fail(format!("{} gets an announcement nobody made, or twice: {data}", self.clients[c].name));
+                }
+            }
             "server:draining" if data["reconnectAfterMs"].is_number() => {}
             _ if TYPES.contains(&name) => self.published(c, name, args),
             _ => self.fail(format!("{} gets {name} {args:?}", self.clients[c].name)),
@@ -379,6 +388,7 @@ impl World {
                 return self.fail(what);
             }
         }
+        self.check_announcement();
         for tenant in 0..self.swarm.tenants {
             let mut rooms: Vec<String> = crate::act::ROOMS.map(str::to_owned).to_vec();
             rooms.push(format!("tenant:t{tenant}"));
@@ -427,6 +437,20 @@ impl World {
         }
         let skips = self.model.check_skips();
         self.check(skips);
+    }
+
+    /// What is announced now reaches everybody who stays.
+    fn check_announcement(&mut self) {
+        let here = |client: &Client| (client.live, client.sid, client.main, client.epoch);
+        let before: Vec<_> = self.clients.iter().map(here).collect();
+        self.announce();
+        self.run(Duration::from_secs(3));
+        for (client, before) in self.clients.iter().zip(before) {
+            if client.live && here(client) == before && !client.announced.contains(&self.model.announced) {
+                let what = format!("{} was there and never got announcement {}", client.name, self.model.announced);
+                return self.fail(what);
+            }
+        }
     }
 
     fn ask(&mut self, tenant: usize, call: Call) -> Value {

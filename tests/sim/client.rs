@@ -5,6 +5,7 @@
 
 use crate::parse::{Frame, Packet, Sse, engine, plain};
 use crate::world::{Down, Up, World};
+use base64::engine::{Engine, general_purpose::STANDARD};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use tenantcast::base::id::Sid;
@@ -32,12 +33,26 @@ pub struct Seat {
 
 #[derive(Clone, Debug)]
 pub enum Request {
-    Subscribe { room: String, since: bool },
-    Unsubscribe { room: String },
-    Publish { id: Option<String>, room: String, nonce: u64 },
+    Subscribe {
+        room: String,
+        since: bool,
+    },
+    Unsubscribe {
+        room: String,
+    },
+    Publish {
+        id: Option<String>,
+        room: String,
+        nonce: u64,
+    },
     History,
     Presence,
     Renew,
+    /// These attachments, not said again yet or already.
+    Mirror {
+        parts: Vec<Vec<u8>>,
+        said: bool,
+    },
     Other,
 }
 
@@ -87,11 +102,14 @@ pub struct Client {
     pub last: Option<String>,
     /// What came before CONNECT: an earlier session's.
     pub early: Vec<(String, Vec<Value>)>,
+    /// A packet that waits for attachments: how many, and those that have come.
+    pub partial: Option<(usize, Packet, Vec<Vec<u8>>)>,
     pub next_ack: u64,
     pub pending: BTreeMap<u64, Request>,
     pub drafts: BTreeMap<u64, Draft>,
     pub rooms: BTreeMap<String, Seat>,
     pub fleeting: BTreeSet<u64>,
+    pub announced: BTreeSet<u64>,
     pub expiring: Option<String>,
     pub refused: u32,
 }
@@ -163,6 +181,12 @@ impl World {
 
     /// Lets go of every connection.
     fn leave_transport(&mut self, c: usize) {
+        if self.clients[c].kind == Some(Kind::Events) {
+            // An event source hands on what it gets at once, and asks for what comes after it, also when it is cut off in the midst of it.
+            for (name, args) in std::mem::take(&mut self.clients[c].early) {
+                self.event(c, &name, &args);
+            }
+        }
         let client = &mut self.clients[c];
         let poll = client.poll.take().map(|poll| *poll).unwrap_or_default();
         let all = client.main.take().into_iter().chain(poll.get).chain(poll.post).chain(poll.probe).chain(poll.idle);
@@ -173,6 +197,7 @@ impl World {
         (client.sid, client.live, client.admitted) = (None, false, false);
         client.expiring = None;
         client.early.clear();
+        client.partial = None;
     }
 
     /// The session is over: what was asked stays unanswered, and the client comes back.
@@ -245,8 +270,9 @@ impl World {
         let packet = match (frame, client.kind) {
             (Frame::Ping, _) => return self.send(conn, Up::Pong),
             (Frame::Text(text), Some(Kind::Plain)) => plain(&text),
+            (Frame::Text(text), _) if text.starts_with('b') => Err("base64 on a WebSocket".to_owned()),
             (Frame::Text(text), _) => engine(&text),
-            (Frame::Binary(_), _) => Err("nobody sent anything binary".to_owned()),
+            (Frame::Binary(bytes), _) => Ok(Packet::Attachment(bytes)),
         };
         match packet {
             Ok(Packet::ProbePong) if probing => self.probed(c),
@@ -397,7 +423,9 @@ impl World {
         self.model.upgraded += 1;
         self.send(conn, Up::Text("5".into()));
         for text in poll.out {
-            self.send(conn, Up::Text(text));
+            // What is no base64 is a text of garbage.
+            let bytes = text.strip_prefix('b').and_then(|text| STANDARD.decode(text).ok());
+            self.send(conn, bytes.map_or(Up::Text(text), Up::Binary));
         }
         for conn in poll.idle {
             self.hang_up(conn);

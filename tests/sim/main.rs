@@ -8,6 +8,7 @@
 //! ```
 
 mod act;
+mod attachment;
 mod check;
 mod client;
 mod model;
@@ -107,7 +108,7 @@ fn seeds() {
         Some(seed) => seed..seed + 1,
         None => env("SIM_FROM").unwrap_or(0)..env("SIM_FROM").unwrap_or(0) + env("SIM_RUNS").unwrap_or(RUNS),
     };
-    let mut total = [0u64; 9];
+    let mut total = [0u64; 11];
     let mut failures = Vec::new();
     for seed in seeds {
         let swarm = Swarm::draw(seed);
@@ -123,6 +124,8 @@ fn seeds() {
             model.moved,
             model.upgraded,
             model.slow,
+            model.announced,
+            model.mirrored,
         ];
         total.iter_mut().zip(numbers).for_each(|(total, number)| *total += number);
         if outcome.world.steps > 3_000_000 {
@@ -135,8 +138,19 @@ fn seeds() {
             ));
         }
     }
-    let names =
-        ["steps", "events", "acknowledged", "delivered", "recovered", "not recovered", "moved", "upgraded", "slow"];
+    let names = [
+        "steps",
+        "events",
+        "acknowledged",
+        "delivered",
+        "recovered",
+        "not recovered",
+        "moved",
+        "upgraded",
+        "slow",
+        "announced",
+        "mirrored",
+    ];
     eprintln!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
     if env("SIM_SEED").is_none() && env("SIM_RUNS").is_none() {
@@ -164,6 +178,8 @@ fn the_checker_can_fail() {
         (Tamper::OtherTenant, "of tenant"),
         (Tamper::BeforeToken, "has shown no token"),
         (Tamper::StrangeAck, "never asked"),
+        (Tamper::Attachment, "and hears"),
+        (Tamper::Announcement, "or twice"),
     ] {
         let violation = run(Swarm::calm(1), Some(fault.clone())).violation;
         assert!(violation.as_ref().is_some_and(|what| what.contains(says)), "{fault:?}: {violation:?}");

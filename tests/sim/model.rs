@@ -38,6 +38,9 @@ pub struct Model {
     ids: BTreeMap<(usize, String), (Spot, u64)>,
     nonces: BTreeMap<u64, Spot>,
     pub skips: Vec<Skip>,
+    /// Announcements to everyone; they are numbered from 1.
+    pub announced: u64,
+    pub mirrored: u64,
     pub delivered: u64,
     pub acknowledged: u64,
     pub recovered: u64,

@@ -2,6 +2,7 @@
 //!
 //! Every function answers with an error instead of guessing: bytes that are not what a server may send fail the run.
 
+use base64::engine::{Engine, general_purpose::STANDARD};
 use serde_json::Value;
 
 /// RFC 6455 frames of a server: whole, unmasked, in the shortest form.
@@ -104,11 +105,34 @@ pub enum Packet {
     Ping,
     ProbePong,
     Noop,
-    Connect { nsp: String, sid: String, pid: Option<String> },
-    ConnectError { nsp: String, data: Value },
-    Disconnect { nsp: String },
-    Event { nsp: String, name: String, args: Vec<Value> },
-    Ack { nsp: String, id: u64, args: Vec<Value> },
+    Connect {
+        nsp: String,
+        sid: String,
+        pid: Option<String>,
+    },
+    ConnectError {
+        nsp: String,
+        data: Value,
+    },
+    Disconnect {
+        nsp: String,
+    },
+    Event {
+        nsp: String,
+        name: String,
+        args: Vec<Value>,
+    },
+    Ack {
+        nsp: String,
+        id: u64,
+        args: Vec<Value>,
+    },
+    /// An event or an acknowledgement that is whole once so many binary messages have followed.
+    Binary {
+        attachments: usize,
+        packet: Box<Packet>,
+    },
+    Attachment(Vec<u8>),
 }
 
 /// An Engine.IO packet with a Socket.IO packet in it, where it is a message.
@@ -121,6 +145,14 @@ pub fn engine(text: &str) -> Result<Packet, String> {
         [b'2'] => Packet::Ping,
         b"3probe" => Packet::ProbePong,
         [b'6'] => Packet::Noop,
+        [b'b', ..] => Packet::Attachment(STANDARD.decode(&text[1..]).map_err(|error| bad(&error.to_string()))?),
+        [b'4', kind @ (b'5' | b'6'), ..] => {
+            let (count, rest) = text[2..].split_once('-').ok_or_else(|| bad("how many attachments"))?;
+            let attachments =
+                count.parse().ok().filter(|count| *count > 0).ok_or_else(|| bad("how many attachments"))?;
+            let packet = Box::new(engine(&format!("4{}{rest}", char::from(kind - 3)))?);
+            Packet::Binary { attachments, packet }
+        }
         [b'4', kind, ..] => {
             let mut rest = &text[2..];
             let mut nsp = "/";
@@ -191,7 +223,12 @@ fn the_parser_takes_bytes_as_they_come_and_refuses_others() {
     assert!(Stream::default().push(b"data:1\n\n").is_err() && Stream::default().push(b"data: 1\ndata: 2\n\n").is_err());
     assert!(matches!(engine("42/chat,7[\"e\",1]"), Ok(Packet::Event { nsp, .. }) if nsp == "/chat"));
     assert!(matches!(engine("431[{}]"), Ok(Packet::Ack { id: 1, .. })));
-    for bad in ["", "5", "2probe", "41x", "42{}", "43[]", "7", "40"] {
+    assert!(matches!(
+        engine("461-/chat,3[1]"),
+        Ok(Packet::Binary { attachments: 1, packet }) if matches!(*packet, Packet::Ack { id: 3, .. })
+    ));
+    assert_eq!(engine("bAQI="), Ok(Packet::Attachment(vec![1, 2])));
+    for bad in ["", "5", "2probe", "41x", "42{}", "43[]", "7", "40", "450-[\"e\"]", "45[\"e\"]", "461-[1]", "bx"] {
         assert!(engine(bad).is_err(), "{bad:?}");
     }
     assert!(plain("{}").is_err() && plain("{\"ack\":1,\"data\":null}").is_ok());

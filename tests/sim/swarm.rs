@@ -25,12 +25,16 @@ pub enum Act {
     Flood,
     Renew,
     Leave,
+    /// Something binary, which the server says again.
+    Mirror,
+    /// Somebody tells every session of every tenant.
+    Announce,
     ApiPublish,
     ApiKick,
     ApiAsk,
 }
 
-const ACTS: [(Act, u64); 16] = [
+const ACTS: [(Act, u64); 18] = [
     (Act::Publish, 60),
     (Act::PublishUnnamed, 20),
     (Act::PublishEphemeral, 20),
@@ -44,6 +48,8 @@ const ACTS: [(Act, u64); 16] = [
     (Act::Flood, 1),
     (Act::Renew, 6),
     (Act::Leave, 4),
+    (Act::Mirror, 12),
+    (Act::Announce, 3),
     (Act::ApiPublish, 20),
     (Act::ApiKick, 1),
     (Act::ApiAsk, 5),
@@ -150,7 +156,7 @@ impl Swarm {
             kinds: [3, 1, 1, 0],
             hostile: 0,
             head_token: 0,
-            acts: vec![(Act::Publish, 3), (Act::Subscribe, 2)],
+            acts: vec![(Act::Publish, 3), (Act::Subscribe, 2), (Act::Mirror, 1)],
             cut_every_ms: 0,
             half_open_every_ms: 0,
             stall_every_ms: 0,

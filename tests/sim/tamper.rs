@@ -12,6 +12,8 @@ pub enum Tamper {
     OtherTenant,
     BeforeToken,
     StrangeAck,
+    Attachment,
+    Announcement,
     /// Of a swap: the event that waits to come second.
     Swapping(usize, Packet),
 }
@@ -29,6 +31,18 @@ impl World {
             let event = Packet::Event { nsp: self.clients[c].nsp.into(), name: "user:online".into(), args: Vec::new() };
             self.tamper = None;
             return Verdict::Pass(vec![(c, event), (c, packet)]);
+        }
+        match (&tamper, &packet) {
+            (Tamper::Attachment, Packet::Attachment(bytes)) => {
+                self.tamper = None;
+                return pass(Packet::Attachment([&bytes[..], b"x"].concat()));
+            }
+            (Tamper::Announcement, Packet::Event { name, .. }) if name == "announced" => {
+                self.tamper = None;
+                return Verdict::Pass(vec![(c, packet.clone()), (c, packet)]);
+            }
+            (Tamper::Attachment | Tamper::Announcement, _) => return pass(packet),
+            _ => {}
         }
         let room = |packet: &Packet| match packet {
             Packet::Event { name, args, .. } if TYPES.contains(&name.as_str()) => {

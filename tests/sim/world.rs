@@ -22,8 +22,9 @@ use tenantcast::base::id::{ConnKey, ShardId, Sid, TenantId};
 use tenantcast::base::limit::Limits;
 use tenantcast::base::slab::Slab;
 use tenantcast::base::time::{Duration, Instant, Now, UnixMs};
+use tenantcast::shard::app::{App, Namespace};
 use tenantcast::shard::history::Retention;
-use tenantcast::shard::io::{Parcel, Wire};
+use tenantcast::shard::io::{Announcement, Parcel, Wire};
 use tenantcast::shard::transit::Transit;
 use tenantcast::shard::{Auth, HistorySettings, Settings, Shard, default_app};
 use tenantcast::wire::api::Call;
@@ -33,6 +34,7 @@ use tenantcast::wire::auth::{Keys, Policy};
 pub enum Up {
     Open(Wire, Option<String>, Vec<Box<str>>, Option<Box<str>>),
     Text(String),
+    Binary(Vec<u8>),
     Pong,
     Poll(Sid),
     Post(Sid, String),
@@ -54,6 +56,7 @@ pub enum Down {
 
 enum Lane {
     Parcel(Parcel),
+    Announce(Announcement),
     Reply(usize, u16, Vec<u8>),
     Handoff(Box<Transit>, SmallVec<[usize; 2]>),
 }
@@ -176,7 +179,7 @@ impl World {
                 let mut seed = [0; 32];
                 seeds.fill(&mut seed);
                 Node {
-                    shard: Shard::new(settings, default_app(["/", "/chat"]), seed),
+                    shard: Shard::new(settings, app(), seed),
                     conns: Slab::default(),
                     inbox: VecDeque::new(),
                     turn_at: None,
@@ -387,6 +390,17 @@ impl World {
             self.fail(what);
         }
     }
+}
+
+/// The default profile, and an event that is said again with its attachments: as an event, then as the answer.
+fn app() -> App {
+    let mirror = |namespace: &mut Namespace| {
+        namespace.on("mirror", |socket, args| {
+            socket.emit_binary("mirrored", args.raw(), args.attachments());
+            socket.ack_binary(args.raw(), args.attachments());
+        });
+    };
+    default_app(["/", "/chat"]).namespace("/", mirror).namespace("/chat", mirror)
 }
 
 /// Requests of backends have no client.

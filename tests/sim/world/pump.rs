@@ -4,7 +4,7 @@ use super::{At, Down, Event, Held, Lane, Up, World};
 use smallvec::SmallVec;
 use std::net::IpAddr;
 use tenantcast::base::id::{ConnKey, ReplyTo, ShardId};
-use tenantcast::shard::io::{Hangup, Input, Message, Open, Output, Parcel, Wire};
+use tenantcast::shard::io::{Announcement, Hangup, Input, Message, Open, Output, Parcel, Wire};
 use tenantcast::shard::transit::Transit;
 use tenantcast::wire::http::Response;
 
@@ -56,6 +56,9 @@ impl World {
                 Held::Lane(Lane::Parcel(parcel)) => {
                     self.nodes[shard].shard.handle(now, Input::Parcel(parcel), &mut outputs)
                 }
+                Held::Lane(Lane::Announce(announcement)) => {
+                    self.nodes[shard].shard.handle(now, Input::Announce(announcement), &mut outputs)
+                }
                 Held::Lane(Lane::Reply(conn, status, body)) => self.respond(conn, status, body),
                 Held::Lane(Lane::Handoff(transit, conns)) => self.land(shard, transit, &conns, &mut outputs),
                 Held::Input(conn, up) => self.input(shard, conn, up, &mut outputs, &mut flush),
@@ -81,13 +84,13 @@ impl World {
                 }
             }
             if outputs.is_empty() {
-                break;
+                self.nodes[shard].shard.end_writes(&mut outputs);
+                if outputs.is_empty() {
+                    break;
+                }
             }
         }
-        self.nodes[shard].shard.end_writes();
-        if self.steps.is_multiple_of(64) {
-            self.check_bounds(shard);
-        }
+        self.check_bounds(shard);
         if !self.nodes[shard].inbox.is_empty() {
             self.schedule_turn(shard, now.at.0 + 1);
         } else if let Some(at) = self.nodes[shard].shard.next_deadline() {
@@ -126,6 +129,9 @@ impl World {
                 shard.handle(now, Input::Open(Box::new(open)), outputs);
             }
             Up::Text(text) => shard.handle(now, Input::Message { conn: key, message: Message::Text(&text) }, outputs),
+            Up::Binary(bytes) => {
+                shard.handle(now, Input::Message { conn: key, message: Message::Binary(&bytes) }, outputs)
+            }
             Up::Pong => shard.handle(now, Input::Message { conn: key, message: Message::Pong }, outputs),
             Up::Poll(sid) => shard.handle(now, Input::Poll { from, sid }, outputs),
             Up::Post(sid, body) => shard.handle(now, Input::Post { from, sid, body: &body }, outputs),
@@ -254,6 +260,16 @@ impl World {
         *last = (self.now.at.0 + delay).max(*last);
         let at = *last;
         self.schedule(at, Event::Lane(to, lane));
+    }
+
+    /// Every shard gets it, each in its time.
+    pub fn announce(&mut self) {
+        self.model.announced += 1;
+        let data = format!("{{\"n\":{}}}", self.model.announced);
+        let announcement = Announcement { event: "announced".into(), data: data.into() };
+        for shard in 0..self.nodes.len() {
+            self.cross(shard, shard, Lane::Announce(announcement.clone()));
+        }
     }
 
     pub(super) fn reply(&mut self, shard: usize, to: ReplyTo, response: Response) {
