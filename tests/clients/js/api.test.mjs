@@ -132,6 +132,7 @@ test("rooms, history, presence, users, stats", async (t) => {
   assert.deepEqual(await api("GET", "rooms"), { rooms: [] });
   const ana = await Client.join(t, server, tenant, "ana");
   const ben = await Client.join(t, server, tenant, "ben/ü");
+  await ana.next("user:online", ({ user }) => user === "ben/ü");
   const twin = await Client.join(t, server, tenant, "ben/ü", { transports: ["polling"] });
   await ana.ask("subscribe", { rooms: ["a/b c"] });
   await ben.ask("subscribe", { rooms: ["a/b c"] });

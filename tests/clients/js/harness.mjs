@@ -481,11 +481,12 @@ export async function freePort() {
 
 /** `examples/protocol_echo` on a free port. */
 export class Echo {
-  static async start() {
+  /** `timeout`: milliseconds a pong may take. */
+  static async start(timeout) {
     const echo = new Echo();
     echo.port = await freePort();
     echo.url = `http://127.0.0.1:${echo.port}`;
-    echo.process = spawn(ECHO, [String(echo.port)], { stdio: ["ignore", "ignore", "pipe"] });
+    echo.process = spawn(ECHO, [String(echo.port), String(timeout)], { stdio: ["ignore", "ignore", "pipe"] });
     echo.errors = "";
     echo.process.stderr.on("data", (text) => (echo.errors += text));
     echo.exited = new Promise((resolve, reject) => {

@@ -34,6 +34,7 @@ test("same rooms, same users, same ids: each tenant sees its own and only its ow
   // Everything the first tenant can do.
   const ana = await Client.join(t, server, "acme", "ana");
   const eve = await Client.join(t, server, "acme", "eve");
+  await ana.next("user:online", ({ user }) => user === "eve");
   const own = await Plain.join(t, server, "acme", "ana");
   for (const client of [ana, eve, own]) await client.ask("subscribe", { rooms: rooms("acme") });
   const receipts = [];

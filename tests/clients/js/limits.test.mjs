@@ -67,6 +67,7 @@ test("a slow consumer is closed, others are not held up, and it recovers", async
   t.after(() => server.stop());
   const observer = await Client.join(t, server, "acme", "observer");
   const slow = await Client.join(t, server, "acme", "slow");
+  await observer.next("user:online", ({ user }) => user === "slow");
   const bystander = await Client.join(t, server, "acme", "bystander");
   for (const client of [slow, bystander]) await client.ask("subscribe", { rooms: ["big"] });
   const { id } = slow.socket;
@@ -94,6 +95,7 @@ test("/ws: a slow consumer reads its code", async (t) => {
   const server = await limited(t, "outbox_bytes = 65536");
   const observer = await Client.join(t, server, "acme", "observer");
   const slow = await Plain.join(t, server, "acme", "slow");
+  await observer.next("user:online", ({ user }) => user === "slow");
   await slow.ask("subscribe", { rooms: ["big"] });
   slow.ws._socket.pause();
   let closed = false;

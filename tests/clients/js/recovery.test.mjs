@@ -24,8 +24,11 @@ async function setUp(t, tenant, options = {}) {
   const observer = await Client.join(t, server, tenant, "observer");
   const ana = await Client.join(t, server, tenant, "ana", { url: line.url, ...options });
   await ana.ask("subscribe", { rooms: ["project:7", "quiet"] });
+  // Who comes and goes within one telling of presence is not told of.
+  const there = () => observer.next("user:online", ({ user }) => user === "ana");
   const gone = () => observer.next("user:offline", ({ user }) => user === "ana");
-  return { line, observer, ana, gone };
+  await there();
+  return { line, observer, ana, there, gone };
 }
 
 const WAYS = {
@@ -67,6 +70,7 @@ for (const [way, end] of Object.entries(WAYS)) {
         ]);
         mend();
         const welcome = await ana.next("connected");
+        await all.there();
         assert.equal(ana.socket.recovered, true);
         assert.deepEqual([ana.socket.id, welcome.sid, welcome.recovered], [id, id, true]);
         await publish(tenant, "project:7", first + 5, first + 5);
@@ -215,6 +219,7 @@ test("a hole in the history is said, not hidden", async (t) => {
   const { id } = ana.socket;
   await short.publish("acme", { room: "project:7", type: "n", data: 1 });
   await ana.next("n");
+  await observer.next("user:online", ({ user }) => user === "ana");
   line.cut();
   await observer.next("user:offline");
   for (let n = 2; n <= 8; n++) await short.publish("acme", { room: "project:7", type: "n", data: n });
@@ -236,6 +241,7 @@ test("too late: the session is forgotten after recovery_ms", async (t) => {
   const line = await Line.to(t, brief);
   const observer = await Client.join(t, brief, "acme", "observer");
   const ana = await Client.join(t, brief, "acme", "ana", { url: line.url });
+  await observer.next("user:online", ({ user }) => user === "ana");
   line.cut();
   await observer.next("user:offline");
   await new Promise((resolve) => setTimeout(resolve, 150)); // The time itself is what is tested.
