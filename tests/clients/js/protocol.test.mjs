@@ -304,7 +304,7 @@ test("CONNECT: namespaces and what is sent with it", async (t) => {
   assert.equal(await wire.next(), '44/random,{"message":"Invalid namespace"}');
 });
 
-test("no CONNECT in time, no connection", async (t) => {
+beating("no CONNECT in time, no connection", async (t) => {
   const wire = await socketIo(t, false);
   // Pongs are sent: it is not the heartbeat that ends it.
   const pings = (async () => {
