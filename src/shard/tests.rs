@@ -441,6 +441,36 @@ fn what_is_not_written_is_within_the_bound() {
     assert!(rig.shard.next_deadline().is_some_and(|at| at <= rig.now.at), "others are to hear of it at once");
 }
 
+/// The pump asks for many connections' bytes and then writes them all: what one gets meanwhile, because another is closed, was not
+/// offered, and that it was not taken does not make the connection full.
+#[test]
+fn what_was_not_offered_is_not_refused() {
+    let mut rig = Rig::with(|settings| settings.limits.outbox_bytes = 4096);
+    let (a, b) = (rig.client("acme", "a"), rig.client("acme", "b"));
+    rig.drop_all();
+    let pad = "x".repeat(500);
+    let text = format!("42[\"publish\",{{\"room\":\"tenant:acme\",\"type\":\"note\",\"data\":\"{pad}\"}}]");
+    let mut outputs = Vec::new();
+    for _ in 0..20 {
+        rig.shard.handle(rig.now, Input::Message { conn: a, message: Message::Text(&text) }, &mut outputs);
+    }
+    rig.shard.end_turn(rig.now, &mut outputs);
+    let mut offered = Vec::new();
+    while let Some(conn) = rig.shard.next_dirty() {
+        offered.push((conn, rig.shard.pending(conn).len()));
+    }
+    offered.sort_by_key(|(conn, _)| *conn != b);
+    for (conn, len) in offered {
+        rig.shard.wrote(rig.now, conn, if conn == b { 1 } else { len }, &mut outputs);
+    }
+    rig.shard.end_writes(&mut outputs);
+    assert!(outputs.iter().any(|output| matches!(output, Output::Close { conn, number: 4508, .. } if *conn == b)));
+    assert!(rig.shard.next_deadline().is_some_and(|at| at <= rig.now.at), "there is something to write");
+    rig.input(Input::Tick);
+    let packets = rig.take(a);
+    assert!(packets.len() == 1 && packets[0].starts_with("42[\"user:offline\""), "{packets:?}");
+}
+
 /// A request that comes back from another shard after its connection is gone does not take the place of whoever has its slot now.
 #[test]
 fn a_late_poll_does_not_hide_another_connection() {
