@@ -92,14 +92,14 @@ impl Shard {
 
     /// The peer has answered a ping.
     pub(super) fn pong(&mut self, key: SessionKey) {
-        self.sessions[key].beat = Beat::ping(self.now.at + self.settings.ping_interval);
+        self.sessions[key].beat = self.next_ping();
         // Nearer than what is armed only where the timeout is longer than the interval.
         self.arm_deadline(key);
     }
 
     /// Does what the heartbeat is due to. False if it ended the session.
     pub(super) fn beat(&mut self, key: SessionKey) -> bool {
-        let (interval, timeout) = (self.settings.ping_interval, self.settings.ping_timeout);
+        let (next, timeout) = (self.next_ping(), self.settings.ping_timeout);
         let Some(session) = self.sessions.get_mut(key) else { return false };
         if session.beat.at() > self.now.at {
             // A pong has moved it on since the timer was armed.
@@ -116,12 +116,20 @@ impl Shard {
             Kind::Plain | Kind::Bare => Frame::ping(),
             // One way: a comment keeps proxies from closing it, and a dead peer shows as a failed write.
             Kind::Events => {
-                session.beat = Beat::ping(self.now.at + interval);
+                session.beat = next;
                 Frame::raw(b": ping\n\n")
             }
         };
         let index = self.outbox.frame(frame, false);
         self.outbox.push(slot(key), index);
         true
+    }
+
+    /// When a session that is heard of now gets its next ping: rounded up to a 256th of the interval (0.1 s of 25 s), so that 15,000 idle
+    /// sessions are pinged in 10 turns a second and not in 600.
+    pub(super) fn next_ping(&self) -> Beat {
+        let grain = (self.settings.ping_interval.as_micros() as u64 / 256).max(1);
+        let at = self.now.at + self.settings.ping_interval;
+        Beat::ping(Instant(at.0.div_ceil(grain).saturating_mul(grain)))
     }
 }

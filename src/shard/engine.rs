@@ -5,7 +5,7 @@ use super::count::Count;
 use super::io::{Message, Open, Output, Parcel, Wire};
 use super::outbox::Frame;
 use super::room::slot;
-use super::session::{Beat, End, Kind, Polling, Session, SessionKey, Transport};
+use super::session::{End, Kind, Polling, Session, SessionKey, Transport};
 use super::{Place, Role, Settings, Shard, Timer};
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, Sid},
@@ -110,7 +110,7 @@ impl Shard {
             sid,
             kind,
             transport,
-            beat: Beat::ping(self.now.at + self.settings.ping_interval),
+            beat: self.next_ping(),
             bucket: Bucket::new(self.now.at, self.settings.limits.events_burst),
             address,
             crowded,

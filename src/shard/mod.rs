@@ -175,6 +175,7 @@ enum Timer {
     Typing(RoomKey, SocketKey),
     SweepRoom(RoomKey),
     SweepTenant(TenantKey),
+    Presence(TenantKey),
     Farewell(Sid),
     Task(app::TaskKey),
 }
@@ -471,6 +472,7 @@ impl Shard {
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
+                Timer::Presence(tenant) => self.tell_users(tenant),
                 Timer::Task(key) => {
                     if let Some((socket, task)) = self.tasks.remove(key)
                         && self.sockets.contains(socket)

@@ -1,12 +1,12 @@
 //! Who is there: users of a tenant with their sessions, and what others are told of them. Nothing of it leaves the tenant.
 
-use super::Shard;
 use super::encode::Outgoing;
 use super::membership::own_room;
 use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::session::SessionKey;
-use super::tenant::{Status, TenantKey, User};
+use super::tenant::{Change, Status, TenantKey, User};
+use super::{Shard, Timer};
 use crate::base::{
     limit,
     time::{Instant, UnixMs},
@@ -55,7 +55,7 @@ impl Shard {
         }
         self.rooms[room].user = Some(User { sessions: 1, status: Status::Online, since: now, last_seen: now });
         self.tenants[tenant].users += 1;
-        self.announce_user(tenant, "user:online", name, Status::Online);
+        self.user_changed(tenant, name, None, Some(Status::Online));
     }
 
     pub(super) fn user_left(&mut self, tenant: TenantKey, name: &str, seen: Instant) {
@@ -65,13 +65,11 @@ impl Shard {
         user.sessions -= 1;
         user.last_seen = user.last_seen.max(seen);
         if user.sessions == 0 {
-            let hidden = user.status == Status::Offline;
+            let status = user.status;
             self.rooms[room].user = None;
             self.tenants[tenant].users -= 1;
             self.tend_room(room);
-            if !hidden {
-                self.announce_user(tenant, "user:offline", name, Status::Offline);
-            }
+            self.user_changed(tenant, name, Some(status), None);
         }
     }
 
@@ -79,23 +77,51 @@ impl Shard {
         let Some(room) = self.own_room(tenant, name) else { return };
         let Some(user) = &mut self.rooms[room].user else { return };
         if user.status != status {
-            user.status = status;
+            let before = std::mem::replace(&mut user.status, status);
             user.since = self.now.unix;
-            self.announce_user(tenant, "user:status", name, status);
+            self.user_changed(tenant, name, Some(before), Some(status));
         }
     }
 
-    /// Tells the tenant of one of its users. In a large tenant nobody is told: n joins would be n * n events, so clients ask there.
-    fn announce_user(&mut self, tenant: TenantKey, event: &str, user: &str, status: Status) {
-        let Some(room) = tenant_room(&self.tenants[tenant]) else { return };
-        if !self.app.announces_users || self.rooms[room].members.len() > limit::PRESENCE_ANNOUNCE_MAX {
+    /// Gathers what the tenant is to be told of one of its users. In a large tenant nobody is told: n joins would be n * n events, so clients
+    /// ask there.
+    fn user_changed(&mut self, key: TenantKey, user: &str, from: Option<Status>, to: Option<Status>) {
+        if !self.tells_users(key) {
             return;
         }
-        let mut args = b"{\"user\":".to_vec();
-        json::write_string(&mut args, user);
-        let _ = write!(args, ",\"status\":\"{}\",\"time\":\"{}\"}}", status.as_str(), self.now.unix.rfc3339());
-        let args = String::from_utf8_lossy(&args).into_owned();
-        self.emit_to(room, &Outgoing { name: event, args: &args, ..Outgoing::default() }, None);
+        let at = self.now.unix;
+        let changes = &mut self.tenants[key].changes;
+        if changes.is_empty() {
+            self.timers.arm(self.now.at + limit::PRESENCE_EVERY, Timer::Presence(key));
+        }
+        match changes.iter_mut().find(|change| *change.user == *user) {
+            Some(change) => (change.to, change.at) = (to, at),
+            None => changes.push(Change { user: user.into(), from, to, at }),
+        }
+        if changes.len() >= limit::PRESENCE_GATHERED_MAX {
+            self.tell_users(key);
+        }
+    }
+
+    fn tells_users(&self, key: TenantKey) -> bool {
+        let room = tenant_room(&self.tenants[key]);
+        let sockets = room.map_or(0, |room| self.rooms[room].members.len());
+        self.app.announces_users && sockets <= limit::PRESENCE_ANNOUNCE_MAX
+    }
+
+    /// Tells the tenant what was gathered.
+    pub(super) fn tell_users(&mut self, key: TenantKey) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        let changes = std::mem::take(&mut tenant.changes);
+        let Some(room) = tenant_room(tenant).filter(|_| self.tells_users(key)) else { return };
+        for change in changes {
+            let Some((event, status)) = change.event() else { continue };
+            let mut args = b"{\"user\":".to_vec();
+            json::write_string(&mut args, &change.user);
+            let _ = write!(args, ",\"status\":\"{}\",\"time\":\"{}\"}}", status.as_str(), change.at.rfc3339());
+            let args = String::from_utf8_lossy(&args).into_owned();
+            self.emit_to(room, &Outgoing { name: event, args: &args, ..Outgoing::default() }, None);
+        }
     }
 
     /// The users in a room, in the order they came, at most [`limit::PRESENCE_MEMBERS_MAX`], and how many there are. Who wants to appear

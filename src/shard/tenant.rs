@@ -43,6 +43,32 @@ pub struct Tenant {
     pub bucket: Bucket,
     /// A timer that forgets what is too old runs.
     pub sweeping: bool,
+    /// Users that came, went or changed since the tenant was last told; bounded by [`limit::PRESENCE_GATHERED_MAX`].
+    pub changes: Vec<Change>,
+}
+
+/// What became of a user within one gathering of presence.
+#[derive(Debug)]
+pub struct Change {
+    pub user: Box<str>,
+    /// What the tenant knows; none: not there.
+    pub from: Option<Status>,
+    pub to: Option<Status>,
+    pub at: UnixMs,
+}
+
+impl Change {
+    /// The event that tells of it; none: there is nothing to tell.
+    pub fn event(&self) -> Option<(&'static str, Status)> {
+        // Who wants to appear offline comes and goes unseen.
+        let seen = |status: Option<Status>| status.filter(|status| *status != Status::Offline);
+        match (self.from, self.to) {
+            (from, to) if from == to => None,
+            (None, to) => seen(to).map(|status| ("user:online", status)),
+            (from, None) => seen(from).map(|_| ("user:offline", Status::Offline)),
+            (Some(_), Some(status)) => Some(("user:status", status)),
+        }
+    }
 }
 
 impl Tenant {
@@ -62,6 +88,7 @@ impl Tenant {
             publish_ids: PublishIds { known: Map::with_hasher(hasher), order: VecDeque::new() },
             bucket: Bucket::new(now, burst),
             sweeping: false,
+            changes: Vec::new(),
         }
     }
 
