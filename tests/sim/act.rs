@@ -206,7 +206,7 @@ impl World {
                     Some(text) => self.say(c, (*text).to_owned()),
                     // Of no packet, or less than the packet wants.
                     None if self.acting.below(2) == 0 => self.say_binary(c, b"stray".to_vec()),
-                    None => self.say(c, "451-[\"mirror\",{\"_placeholder\":true,\"num\":0}]".to_owned()),
+                    None => self.say(c, "451-[\"nope\",{\"_placeholder\":true,\"num\":0}]".to_owned()),
                 }
             }
             Act::Flood => {

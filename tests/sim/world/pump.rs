@@ -11,6 +11,13 @@ use tenantcast::wire::http::Response;
 /// What the kernel would take for a peer that has gone silent.
 const SILENT_BYTES: usize = 60_000;
 
+/// Bytes on their way to a socket.
+struct Write {
+    key: ConnKey,
+    conn: usize,
+    bytes: Vec<u8>,
+}
+
 impl World {
     pub(super) fn arrived(&mut self, conn: usize, up: Up) {
         let state = &mut self.conns[conn];
@@ -48,7 +55,7 @@ impl World {
     pub(super) fn turn(&mut self, shard: usize) {
         let now = self.now;
         let mut outputs = Vec::new();
-        let mut flush = Vec::new();
+        let (mut flush, mut batch) = (Vec::new(), Vec::new());
         self.nodes[shard].turn_at = None;
         for _ in 0..1 + self.net.below(self.swarm.turn_inputs) {
             let Some(held) = self.nodes[shard].inbox.pop_front() else { break };
@@ -74,16 +81,21 @@ impl World {
                 self.carry_out(shard, output);
             }
             while let Some(key) = self.nodes[shard].shard.next_dirty() {
-                self.flush(shard, key, &mut outputs);
+                self.gather(shard, key, &mut batch);
+                // A batch has its bound.
+                if self.net.below(16) == 0 {
+                    self.complete(shard, &mut batch, &mut outputs);
+                }
             }
             for conn in std::mem::take(&mut flush) {
                 if let At::Shard(at, key) = self.conns[conn].at
                     && at == shard
                 {
-                    self.flush(shard, key, &mut outputs);
+                    self.gather(shard, key, &mut batch);
                 }
             }
-            if outputs.is_empty() {
+            self.complete(shard, &mut batch, &mut outputs);
+            if outputs.is_empty() && !self.nodes[shard].shard.has_dirty() {
                 self.nodes[shard].shard.end_writes(&mut outputs);
                 if outputs.is_empty() {
                     break;
@@ -155,26 +167,30 @@ impl World {
         }
     }
 
-    pub(super) fn flush(&mut self, shard: usize, key: ConnKey, outputs: &mut Vec<Output>) {
-        loop {
-            let Some(conn) = self.nodes[shard].conns.get(key).copied() else { return };
+    /// Asks for what a connection has to write now. As in the pump, many are asked for before any of them is written.
+    fn gather(&mut self, shard: usize, key: ConnKey, batch: &mut Vec<Write>) {
+        let Some(conn) = self.nodes[shard].conns.get(key).copied() else { return };
+        if self.conns[conn].blocked || batch.iter().any(|write| write.conn == conn) {
+            return;
+        }
+        let bytes = self.nodes[shard].shard.pending(key);
+        if !bytes.is_empty() {
+            batch.push(Write { key, conn, bytes: bytes.to_vec() });
+        }
+    }
+
+    /// Writes them, and says what became of each.
+    fn complete(&mut self, shard: usize, batch: &mut Vec<Write>, outputs: &mut Vec<Output>) {
+        for Write { key, conn, mut bytes } in batch.drain(..) {
             let now = self.now;
             let state = &mut self.conns[conn];
-            if state.blocked {
-                return;
-            }
-            let pending = self.nodes[shard].shard.pending(key);
-            if pending.is_empty() {
-                return;
-            }
-            let len = pending.len();
+            let len = bytes.len();
             let take = match state.slow {
                 _ if state.silent => len.min(SILENT_BYTES / 8),
                 _ if now.at.0 < state.stalled_until => len / 3,
                 Some(bytes) => len.min(bytes as usize),
                 None => len,
             };
-            let bytes = pending[..take].to_vec();
             let speaks = state.speaks;
             if take < len {
                 state.blocked = true;
@@ -191,6 +207,7 @@ impl World {
                 self.fail("bytes before the answer that says what they are");
             }
             if take > 0 {
+                bytes.truncate(take);
                 self.deliver(conn, Down::Bytes(bytes));
             }
             self.nodes[shard].shard.wrote(now, key, take, outputs);
