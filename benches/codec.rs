@@ -42,6 +42,12 @@ fn arguments(bytes: usize) -> String {
     text
 }
 
+/// A long message: text, with a line end here and there.
+fn long_string(bytes: usize) -> String {
+    let line = "It was a bright cold day in April, and the clocks were striking thirteen.\\n";
+    format!("[\"note\",{{\"text\":\"{}\"}}]", line.repeat(bytes / line.len()))
+}
+
 fn main() {
     let bench = Bench::from_arguments();
     for bytes in [60, 190, 4096] {
@@ -53,8 +59,14 @@ fn main() {
         bench.group(&format!("write a WebSocket text of {bytes} B"), "frame", |group| write(group, &text));
         bench.group(&format!("validate JSON of {bytes} B"), "text", |group| validate(group, &text));
     }
-    let text = arguments(65_536);
-    bench.group(&format!("validate JSON of {} B", text.len()), "text", |group| validate(group, &text));
+    let shapes = [
+        ("objects and numbers", arguments(65_536)),
+        ("one string", long_string(4096)),
+        ("one string", long_string(65_536)),
+    ];
+    for (shape, text) in shapes {
+        bench.group(&format!("validate JSON of {} B, {shape}", text.len()), "text", |group| validate(group, &text));
+    }
 }
 
 fn decode(group: &mut Group<'_>, arguments: &str) {
