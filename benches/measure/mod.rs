@@ -147,7 +147,7 @@ impl<'a> Group<'a> {
 fn short(ns: f64) -> String {
     match ns {
         0.0..10.0 => format!("{ns:.2}"),
-        10.0..1000.0 => format!("{ns:.0}"),
+        10.0..999.5 => format!("{ns:.0}"),
         _ => {
             let digits = format!("{ns:.0}");
             let (thousands, rest) = digits.split_at(digits.len().saturating_sub(3));

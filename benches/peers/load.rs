@@ -1,7 +1,7 @@
 //! loadgen on its core: one scenario against one server, and the figures of its report.
 
-use crate::build::Built;
 use crate::machine::root;
+use crate::recipe::Built;
 use crate::row::{Figure, Scenario, dialect};
 use crate::server::{SECRET, Server};
 use anyhow::{Context, Result, bail};

@@ -9,9 +9,9 @@
 //! shorten it, and where the JSON goes.
 //! Where it stands: see benches/README.md and tuning/results/.
 
-mod build;
 mod load;
 mod machine;
+mod recipe;
 mod row;
 mod server;
 mod table;
@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let contenders = contenders(&arguments.without)?;
     let scenarios = scenarios(&arguments.only)?;
     let (server_core, load_core) = machine::two_cores()?;
-    let built = build::all(&contenders)?;
+    let built = recipe::all(&contenders)?;
     let rounds = if arguments.quick { 1 } else { arguments.rounds };
     let mut table = Table::new(rounds, &contenders);
     for scenario in &scenarios {

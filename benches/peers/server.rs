@@ -2,7 +2,7 @@
 //!
 //! Invariant: a server does not outlive its [`Server`]; it is ended by its own pid.
 
-use crate::build::Built;
+use crate::recipe::Built;
 use crate::row::Scenario;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Read};
