@@ -14,12 +14,14 @@ pub struct Table {
     contenders: Vec<Contender>,
     /// By row, by contender: a figure a round.
     figures: Vec<Vec<Vec<f64>>>,
+    /// What a run was not right in.
+    complaints: Vec<String>,
 }
 
 impl Table {
     pub fn new(rounds: u32, contenders: &[Contender]) -> Table {
         let figures = ROWS.iter().map(|_| contenders.iter().map(|_| Vec::new()).collect()).collect();
-        Table { rounds, contenders: contenders.to_vec(), figures }
+        Table { rounds, contenders: contenders.to_vec(), figures, complaints: Vec::new() }
     }
 
     /// Takes the figures of one run; says them.
@@ -36,6 +38,10 @@ impl Table {
                 told.push(format!("{} {}", number(figure, row.figure), short_name(row.figure)));
             }
         }
+        let complaints = report.complaints();
+        let named = |complaint: &String| format!("{}, {}: {complaint}", scenario.name, contender.name());
+        self.complaints.extend(complaints.iter().map(named));
+        told.extend(complaints);
         Ok(told.join(", "))
     }
 
@@ -83,13 +89,17 @@ impl Table {
             }
         }
         out.push_str("\nratio: of uwebsockets' figure (of socket.io's, where it did not run)\n");
+        if !self.complaints.is_empty() {
+            let _ = writeln!(out, "not as it should be:\n  {}", self.complaints.join("\n  "));
+        }
         out
     }
 
     pub fn save(&self, path: &Path) -> Result<()> {
         let rows: Vec<Value> = ROWS.iter().enumerate().map(|(at, row)| self.row(at, row)).collect();
         let date = humantime::format_rfc3339_seconds(machine::unix_time()).to_string();
-        let all = json!({ "machine": machine::describe(), "date": date, "rounds": self.rounds, "rows": rows });
+        let all = json!({ "machine": machine::describe(), "date": date, "rounds": self.rounds, "rows": rows,
+            "complaints": self.complaints });
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
         }
