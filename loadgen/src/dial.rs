@@ -9,22 +9,25 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// The address a connection comes from: one of 127.0.0.2.. towards a loopback server, else the system's choice.
-pub fn source(target: SocketAddr, index: u32, sources: u8) -> Option<SocketAddr> {
+/// The address a connection comes from: one of `sources` from 127.0.0.2 + `first` on towards a loopback server, else the system's choice.
+pub fn source(target: SocketAddr, first: u32, index: u32, sources: u8) -> Option<SocketAddr> {
     match target.ip() {
         IpAddr::V4(ip) if ip.is_loopback() => {
-            let last = 2 + (index % u32::from(sources)) as u8 % 253;
+            let last = 2 + ((first + index % u32::from(sources)) % 253) as u8;
             Some(SocketAddr::new(Ipv4Addr::new(127, 0, 0, last).into(), 0))
         }
         _ => None,
     }
 }
 
-/// Begins to connect; the socket is writable once it has, or has an error.
-pub fn dial(target: SocketAddr, source: Option<SocketAddr>) -> io::Result<TcpStream> {
+/// Begins to connect; the socket is writable once it has, or has an error. `buffer`: bytes the kernel takes in before it is read.
+pub fn dial(target: SocketAddr, source: Option<SocketAddr>, buffer: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = buffer {
+        socket.set_recv_buffer_size(bytes)?;
+    }
     if let Some(source) = source {
         socket.bind(&source.into())?;
     }

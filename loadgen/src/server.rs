@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
 
-use crate::process::Process;
+use crate::process::{Process, pin};
 
 const READY: &str = "tenantcast ready on ";
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -35,6 +35,11 @@ pub struct Server {
 impl Server {
     /// Starts `binary` on a free port of 127.0.0.1 and waits for its ready line. Its output goes to a file, kept if the run fails.
     pub fn start(binary: &Path, secret: &str, shards: Option<u32>) -> Result<Server> {
+        Server::start_on(binary, secret, shards, &[])
+    }
+
+    /// As [`Server::start`], on these cores alone.
+    pub fn start_on(binary: &Path, secret: &str, shards: Option<u32>, cpus: &[usize]) -> Result<Server> {
         let log = env::temp_dir().join(format!("loadgen-server-{}.log", std::process::id()));
         let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
         let mut command = Command::new(binary);
@@ -49,7 +54,12 @@ impl Server {
         if let Some(shards) = shards {
             command.env("SHARDS", shards.to_string());
         }
-        let mut child = command.spawn().with_context(|| format!("starting {}", binary.display()))?;
+        // A child begins where its parent is; moving it later would miss the threads it has started by then.
+        let before = rustix::thread::sched_getaffinity(None).context("the own cores")?;
+        pin(cpus)?;
+        let child = command.spawn().with_context(|| format!("starting {}", binary.display()));
+        rustix::thread::sched_setaffinity(None, &before).context("the own cores")?;
+        let mut child = child?;
         let stdout = child.stdout.take().context("the server's stdout is piped")?;
         // From here on a failure must stop the child, so it already lives in the value that does.
         let mut server = Server { child, address: String::new(), log };

@@ -1,8 +1,9 @@
 //! Tokens of the load's users: HS256, one user a connection (a user may only have 50).
 
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::scenario::Scenario;
+use anyhow::{Context, Result};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
 /// Longer than any run; the server under test must not close its sessions for age.
 const VALID_SECONDS: u64 = 24 * 3600;
@@ -26,14 +27,20 @@ impl Mint {
         Mint { key: EncodingKey::from_secret(secret.as_bytes()), expires_at: now + VALID_SECONDS }
     }
 
-    pub fn token(&self, scenario: &Scenario, connection: u32) -> String {
-        let claims = Claims {
-            sub: &scenario.user_name(connection),
-            tenant: &scenario.tenant_name(scenario.tenant_of(connection)),
-            permissions: ["publish"],
-            exp: self.expires_at,
-        };
+    pub fn token(&self, user: &str, tenant: &str) -> String {
+        let claims = Claims { sub: user, tenant, permissions: ["publish"], exp: self.expires_at };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key)
             .expect("an HMAC of four strings and a number cannot fail")
     }
+}
+
+/// A name, or a key, that no other run has.
+pub fn random_hex(bytes: usize) -> Result<String> {
+    let mut random = vec![0; bytes];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+pub fn unix_seconds() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs())
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::scenario::Scenario;
-use crate::verify::Tally;
+use super::scenario::Scenario;
+use super::verify::Tally;
+use crate::histogram::Percentiles;
 
 /// Above this share of a core the load generator measures itself.
 const OWN_CPU_SHARE_MAX: f64 = 0.9;
@@ -59,17 +59,6 @@ pub struct Publishing {
     pub late: Percentiles,
 }
 
-/// Microseconds. All zero if nothing was recorded.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Percentiles {
-    pub count: u64,
-    pub p50: u64,
-    pub p90: u64,
-    pub p99: u64,
-    pub p999: u64,
-    pub max: u64,
-}
-
 #[derive(Debug, Serialize)]
 pub struct ServerCost {
     pub pid: u32,
@@ -106,22 +95,6 @@ pub struct Check {
     pub wanted: String,
     pub got: String,
     pub passed: bool,
-}
-
-impl Percentiles {
-    pub fn of(histogram: &Histogram<u64>) -> Percentiles {
-        if histogram.is_empty() {
-            return Percentiles::default();
-        }
-        Percentiles {
-            count: histogram.len(),
-            p50: histogram.value_at_quantile(0.5),
-            p90: histogram.value_at_quantile(0.9),
-            p99: histogram.value_at_quantile(0.99),
-            p999: histogram.value_at_quantile(0.999),
-            max: histogram.max(),
-        }
-    }
 }
 
 impl Report {

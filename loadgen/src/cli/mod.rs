@@ -1,12 +1,17 @@
-//! The command line: flags to a [`Scenario`] and a server to run it [`Against`].
+//! The command line: flags to what is to be run, against which server.
+
+mod run;
+
+pub use run::{RunArgs, Wanted};
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
-use crate::run::{Against, run_name};
-use crate::scenario::{Scenario, TokenIn};
+use crate::check::Against;
+use crate::check::scenario::{Scenario, TokenIn};
+use crate::token::random_hex;
 
 /// Opens connections, publishes at a fixed rate, checks every delivery. Exit code: 0 passed, 1 a check failed, 2 could not run.
 #[derive(Parser)]
@@ -22,6 +27,13 @@ pub enum Command {
     Check(CheckArgs),
     /// Opens authenticated connections and holds them: memory and CPU a connection
     Idle(IdleArgs),
+    /// Runs a scenario against any Socket.IO or WebSocket server: latencies, costs, and whether everything arrived
+    Run(Box<RunArgs>),
+    /// Lists the built-in scenarios, or prints one to start your own from
+    Scenarios { name: Option<String> },
+    /// One of the processes that `run` starts
+    #[command(name = crate::crew::SUBCOMMAND, hide = true)]
+    Worker,
 }
 
 #[derive(Args)]
@@ -95,20 +107,12 @@ pub struct CommonArgs {
     json: bool,
 }
 
-impl Command {
+impl CheckArgs {
     /// The run asked for, and whether its report is wanted as JSON.
     pub fn into_run(self) -> Result<(Scenario, Against, bool)> {
-        let (common, check) = match self {
-            Command::Check(args) => {
-                let CheckArgs { common, rooms_per_tenant, rate, seconds, warmup, payload_bytes, p99_ms, drain_seconds } =
-                    args;
-                (common, (rooms_per_tenant, rate, seconds, warmup, payload_bytes, p99_ms, drain_seconds))
-            }
-            Command::Idle(IdleArgs { common, seconds }) => (common, (0, 0, seconds, 0, 0, 0.0, 0)),
-        };
-        let (rooms_per_tenant, rate, seconds, warmup, payload_bytes, p99_ms, drain_seconds) = check;
+        let CheckArgs { common, rooms_per_tenant, rate, seconds, warmup, payload_bytes, p99_ms, drain_seconds } = self;
         let scenario = Scenario {
-            run: run_name()?,
+            run: random_hex(4)?,
             connections: common.connections,
             tenants: common.tenants,
             rooms_per_tenant,
@@ -130,5 +134,14 @@ impl Command {
             pid: common.server_pid,
         };
         Ok((scenario, against, common.json))
+    }
+}
+
+impl IdleArgs {
+    /// As [`CheckArgs::into_run`].
+    pub fn into_run(self) -> Result<(Scenario, Against, bool)> {
+        let IdleArgs { common, seconds } = self;
+        let (rooms_per_tenant, rate, warmup, payload_bytes, p99_ms, drain_seconds) = (0, 0, 0, 0, 0.0, 0);
+        CheckArgs { common, rooms_per_tenant, rate, seconds, warmup, payload_bytes, p99_ms, drain_seconds }.into_run()
     }
 }

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use crate::delivery::Delivery;
+use super::delivery::Delivery;
 
 /// An offset further than this from the known ones is not a position in this history.
 const OFFSETS_AHEAD_MAX: u64 = 65_536;

@@ -1,4 +1,4 @@
-//! One client from the upgrade to its room: a state machine over bytes. No socket and no clock: the driver owns those.
+//! One client from the opened WebSocket to its room: a state machine over bytes. No socket and no clock: the driver owns those.
 //!
 //! ```text
 //! Connecting --writable--> Upgrading --101--> Opening --0{}--> Joining --40{}--> Subscribing --43 ok--> Ready
@@ -6,16 +6,11 @@
 //! ```
 //! Any refusal or broken byte ends it, with a reason short enough to be counted by.
 
-use tungstenite::handshake::derive_accept_key;
-
 use crate::frame::{self, Frame};
 use crate::packet::{self, Answer, Packet};
 
-/// One key for all: it keeps caches from answering, and there are none on loopback.
-const KEY: &str = "dGVuYW50Y2FzdCBsb2FkZw==";
 /// The ack id of `subscribe`; publish `s` has the id `s + 1`.
 pub const SUBSCRIBE_ACK: u64 = 0;
-const HEADERS_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -45,36 +40,6 @@ pub enum Occurrence<'a> {
     Ack(u64, &'a [u8]),
     /// An event: its JSON array.
     Event(&'a [u8]),
-}
-
-/// The request that opens the WebSocket. `token` goes into the query if given.
-pub fn upgrade_request(authority: &str, token: Option<&str>) -> Vec<u8> {
-    // A JWT is base64url and dots: nothing in it needs escaping.
-    let token = token.map(|token| format!("&token={token}")).unwrap_or_default();
-    format!(
-        "GET /socket.io/?EIO=4&transport=websocket{token} HTTP/1.1\r\nHost: {authority}\r\nConnection: Upgrade\r\n\
-         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
-    )
-    .into_bytes()
-}
-
-/// Reads the answer to the upgrade; the bytes it took, or `None` when more are needed.
-pub fn upgrade_answer(bytes: &[u8]) -> Result<Option<usize>, String> {
-    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut response = httparse::Response::new(&mut headers);
-    let used = match response.parse(bytes).map_err(|error| format!("upgrade: {error}"))? {
-        httparse::Status::Complete(used) => used,
-        httparse::Status::Partial => return Ok(None),
-    };
-    if response.code != Some(101) {
-        let body = String::from_utf8_lossy(&bytes[used..bytes.len().min(used + 120)]);
-        return Err(format!("upgrade refused: {} {body}", response.code.unwrap_or(0)).trim_end().to_owned());
-    }
-    let accept = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("sec-websocket-accept"));
-    if accept.map(|header| header.value) != Some(derive_accept_key(KEY.as_bytes()).as_bytes()) {
-        return Err("upgrade: wrong Sec-WebSocket-Accept".to_owned());
-    }
-    Ok(Some(used))
 }
 
 /// Handles one frame in a phase at or after `Opening`. Replies are appended to `out` as masked frames.
@@ -206,24 +171,5 @@ mod tests {
         let mut phase = Phase::Ready;
         let close = handle(&mut phase, Frame::Close(4503), &BOTH, [0; 4], &mut Vec::new());
         assert_eq!(close, Err("closed by the server: 4503".to_owned()));
-    }
-
-    #[test]
-    fn upgrade() {
-        let accept = derive_accept_key(KEY.as_bytes());
-        let head =
-            format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n");
-        assert_eq!(upgrade_answer(format!("{head}\x01\x02").as_bytes()), Ok(Some(head.len())));
-        assert_eq!(upgrade_answer(&head.as_bytes()[..30]), Ok(None));
-        for (answer, reason) in [
-            ("HTTP/1.1 101 x\r\nSec-WebSocket-Accept: x\r\n\r\n", "upgrade: wrong"),
-            ("HTTP/1.1 400 Bad Request\r\n\r\n{\"code\":3}", "upgrade refused: 400 {\"code\":3}"),
-            ("SSH-2.0\r\n\r\n", "upgrade: "),
-        ] {
-            let error = upgrade_answer(answer.as_bytes()).unwrap_err();
-            assert!(error.starts_with(reason), "{error}");
-        }
-        let request = String::from_utf8(upgrade_request("h:1", Some("t.o.k"))).unwrap();
-        assert!(request.starts_with("GET /socket.io/?EIO=4&transport=websocket&token=t.o.k HTTP/1.1\r\nHost: h:1\r\n"));
     }
 }

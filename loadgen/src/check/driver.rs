@@ -6,7 +6,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::mem;
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, bail};
@@ -14,16 +13,19 @@ use mio::net::TcpStream;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
+use super::delivery::{self, Payload, Reader};
+use super::measured::Measured;
+use super::scenario::{Scenario, Schedule, TokenIn};
+use super::session::{self, Greeting, Occurrence, Phase};
+use super::verify::{Outcome, Tally, Verifier};
 use crate::clock::{Alarm, now_us};
-use crate::delivery::{self, Payload, Reader};
 use crate::dial::{dial, source};
 use crate::frame::{self, Frame};
-use crate::measured::{Measured, count, record};
+use crate::histogram::{count, record};
 use crate::packet::{self, Answer};
-use crate::scenario::{Scenario, Schedule, TokenIn};
-use crate::session::{self, Greeting, Occurrence, Phase};
+use crate::target::Target;
 use crate::token::Mint;
-use crate::verify::{Outcome, Tally, Verifier};
+use crate::upgrade;
 use crate::watch::Watch;
 
 const ALARM: Token = Token(usize::MAX);
@@ -42,14 +44,6 @@ const TICK_US: u64 = 100_000;
 const GRACE_US: u64 = 300_000;
 /// Every how many deliveries one is parsed as JSON and compared.
 const SAMPLE_EVERY: u64 = 1024;
-
-/// Where to connect.
-#[derive(Clone, Debug)]
-pub struct Target {
-    pub address: SocketAddr,
-    /// For the `Host` header.
-    pub authority: String,
-}
 
 pub struct Driver<'a> {
     scenario: &'a Scenario,
@@ -93,7 +87,7 @@ struct Hello<'a> {
 
 impl Greeting for Hello<'_> {
     fn auth_token(&self) -> Option<String> {
-        (self.scenario.token_in == TokenIn::Auth).then(|| self.mint.token(self.scenario, self.connection))
+        (self.scenario.token_in == TokenIn::Auth).then(|| self.scenario.token(self.mint, self.connection))
     }
 
     fn room(&self) -> Option<String> {
@@ -250,7 +244,7 @@ impl<'a> Driver<'a> {
         let connection = &mut self.connections[index as usize];
         connection.phase = Phase::Connecting;
         connection.opened_us = now;
-        match dial(self.target.address, source(self.target.address, index, self.scenario.sources)) {
+        match dial(self.target.address, source(self.target.address, 0, index, self.scenario.sources), None) {
             Ok(stream) => {
                 let stream = connection.stream.insert(stream);
                 let interest = Interest::READABLE | Interest::WRITABLE;
@@ -272,9 +266,13 @@ impl<'a> Driver<'a> {
                 Ok(Some(error)) | Err(error) => return self.close(index, &format!("connect: {error}")),
             }
             connection.phase = Phase::Upgrading;
-            let token =
-                (self.scenario.token_in == TokenIn::Query).then(|| self.mint.token(self.scenario, index as u32));
-            let request = session::upgrade_request(&self.target.authority, token.as_deref());
+            let token = match self.scenario.token_in {
+                // A JWT is base64url and dots: nothing in it needs escaping.
+                TokenIn::Query => format!("&token={}", self.scenario.token(&self.mint, index as u32)),
+                TokenIn::Auth => String::new(),
+            };
+            let path = format!("/socket.io/?EIO=4&transport=websocket{token}");
+            let request = upgrade::request(&self.target.authority, &path);
             return self.send(index, &request);
         }
         if !connection.outbox.is_empty() {
@@ -326,7 +324,7 @@ impl<'a> Driver<'a> {
     fn on_bytes(&mut self, index: usize, bytes: &[u8], now: u64) -> Result<usize, String> {
         let mut used = 0;
         if self.connections[index].phase == Phase::Upgrading {
-            match session::upgrade_answer(bytes)? {
+            match upgrade::answer(bytes)? {
                 Some(head) => used = head,
                 None => return Ok(0),
             }

@@ -1,19 +1,28 @@
+//! `loadgen check` and `loadgen idle`: one process against tenantcast, every offset of every history verified.
+//!
 //! One run from start to report: start or find the server, connect, settle, publish or hold, drain, stop, judge.
 
-use std::net::ToSocketAddrs;
+mod delivery;
+mod driver;
+mod measured;
+pub mod report;
+pub mod scenario;
+mod session;
+mod verify;
+
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Resource, Rlimit};
+use anyhow::{Context, Result};
 
+use self::driver::Driver;
+use self::report::{Connections, OwnCost, Publishing, Report, ServerCost};
+use self::scenario::Scenario;
 use crate::clock::now_us;
-use crate::driver::{Driver, Target};
-use crate::process::{Process, Usage};
-use crate::report::{Connections, OwnCost, Percentiles, Publishing, Report, ServerCost};
-use crate::scenario::Scenario;
+use crate::histogram::Percentiles;
+use crate::process::{Process, Usage, reserve_files};
 use crate::server::{self, Server};
-use crate::token::Mint;
+use crate::target::{Target, authority};
+use crate::token::{Mint, random_hex, unix_seconds};
 use crate::watch::Watch;
 
 /// Between the last connection and the look at the server's memory.
@@ -50,9 +59,7 @@ pub fn run(scenario: Scenario, against: Against) -> Result<Report> {
             (watch.server.insert(server).address.clone(), secret)
         }
     };
-    let address = authority.to_socket_addrs().ok().and_then(|mut all| all.next());
-    let address = address.with_context(|| format!("{authority:?} is no host:port"))?;
-    let target = Target { address, authority: authority.clone() };
+    let target = Target::of(&authority)?;
     let process = watch.server.as_ref().map(Server::process).or(against.pid.map(|pid| Process { pid }));
     let mint = Mint::new(&secret, unix_seconds()?);
     let outcome = measure(&scenario, target, mint, process, &mut watch);
@@ -63,11 +70,6 @@ pub fn run(scenario: Scenario, against: Against) -> Result<Report> {
     let report = outcome?;
     stopped?;
     Ok(report)
-}
-
-/// A name that no other run has.
-pub fn run_name() -> Result<String> {
-    random_hex(4)
 }
 
 fn measure(
@@ -179,58 +181,5 @@ fn server_cost(process: Process, looks: [Usage; 4], opened: u32, seconds: f64, r
         cpu_seconds,
         cpu_share: cpu_seconds / seconds,
         deliveries_per_cpu_second: if cpu_seconds > 0.0 { received as f64 / cpu_seconds } else { 0.0 },
-    }
-}
-
-/// `host:port` of an `http://` address; the path is always `/socket.io/`.
-fn authority(url: &str) -> Result<String> {
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("ws://"));
-    let Some(rest) = rest else { bail!("{url:?} does not start with http:// or ws:// (TLS is not spoken here)") };
-    let authority = rest.split('/').next().unwrap_or(rest);
-    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    Ok(if has_port { authority.to_owned() } else { format!("{authority}:80") })
-}
-
-/// Raises the soft limit of open files to what the run needs, if the hard one allows.
-fn reserve_files(needed: u64) -> Result<()> {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let covers = |limit: Option<u64>| limit.is_none_or(|limit| limit >= needed);
-    if covers(limit.current) {
-        return Ok(());
-    }
-    if !covers(limit.maximum) {
-        bail!("{needed} open files are needed, the limit is {:?}: use fewer --connections", limit.maximum.unwrap_or(0));
-    }
-    let raised = Rlimit { current: Some(needed), maximum: limit.maximum };
-    rustix::process::setrlimit(Resource::Nofile, raised).context("raising the limit of open files")
-}
-
-fn random_hex(bytes: usize) -> Result<String> {
-    let mut random = vec![0; bytes];
-    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("no randomness: {error}"))?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn unix_seconds() -> Result<u64> {
-    Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn authorities() {
-        for (url, expected) in [
-            ("http://127.0.0.1:3000", "127.0.0.1:3000"),
-            ("ws://host:1/socket.io/?x", "host:1"),
-            ("http://host", "host:80"),
-            ("http://[::1]:9/", "[::1]:9"),
-            ("http://[::1]", "[::1]:80"),
-        ] {
-            assert_eq!(authority(url).unwrap(), expected);
-        }
-        assert!(authority("https://host").is_err());
-        assert!(authority("host:3000").is_err());
     }
 }

@@ -3,7 +3,8 @@
 //! Invariants: every room has members, spread evenly; publisher `p` is connection `p` and publishes to its own room; publish `i` belongs to
 //! publisher `i % publishers`, so that its intended time follows from (publisher, sequence) and is never stored.
 
-use crate::verify::Plan;
+use super::verify::Plan;
+use crate::token::Mint;
 
 /// Events a second one connection may publish: half of the default server's limit (100), so that a burst after a pause is no flood.
 const PUBLISHES_PER_CONNECTION_MAX: u64 = 50;
@@ -93,6 +94,10 @@ impl Scenario {
 
     pub fn user_name(&self, connection: u32) -> String {
         format!("user-{}-{connection}", self.run)
+    }
+
+    pub fn token(&self, mint: &Mint, connection: u32) -> String {
+        mint.token(&self.user_name(connection), &self.tenant_name(self.tenant_of(connection)))
     }
 
     pub fn rooms(&self) -> u32 {

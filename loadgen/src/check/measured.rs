@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-/// Reasons and event names counted apart; the rest share one row.
-const NAMES_MAX: usize = 32;
+use crate::histogram::histogram;
 
 /// What the loop saw.
 pub struct Measured {
@@ -45,25 +44,5 @@ impl Measured {
             ack: histogram(),
             late: histogram(),
         }
-    }
-}
-
-/// One minute at three digits; a longer time counts as a minute.
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("these bounds are valid")
-}
-
-/// Records the time from `since` to `now`, both in microseconds.
-pub fn record(histogram: &mut Histogram<u64>, now: u64, since: u64) {
-    histogram.saturating_record(now.saturating_sub(since));
-}
-
-/// Counts a name, within the bound.
-pub fn count(table: &mut BTreeMap<String, u64>, name: &str) {
-    if let Some(count) = table.get_mut(name) {
-        *count += 1;
-    } else {
-        let name = if table.len() < NAMES_MAX { name } else { "others" };
-        *table.entry(name.to_owned()).or_default() += 1;
     }
 }

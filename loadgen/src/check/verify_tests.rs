@@ -1,8 +1,8 @@
 //! Two tenants, two rooms, members 0 and 1 in room 0, member 2 in room 1. Publishers: 0 (member 0) and 1 (member 1) in room 0, 2 in room 1.
 //! Each row is what a server did, and the faults that must be reported for it: those, and no others.
 
+use super::super::delivery::Payload;
 use super::*;
-use crate::delivery::Payload;
 
 #[derive(Clone, Copy)]
 enum Step {
