@@ -263,12 +263,9 @@ impl Scenario {
         if publishers > members {
             return Err(format!("{publishers} publishers in a room of {members} members"));
         }
-        if let Some(in_flight) = self.publish.and_then(|publish| publish.in_flight) {
-            if in_flight > publishers {
-                return Err(format!(
-                    "{in_flight} events in flight need as many publishers in each room, not {publishers}"
-                ));
-            }
+        let in_flight = self.publish.and_then(|publish| publish.in_flight).unwrap_or(0);
+        if in_flight > publishers {
+            return Err(format!("{in_flight} events in flight need as many publishers in each room, not {publishers}"));
         }
         if self.publish.is_some_and(|publish| publish.publishers_per_room == Some(0)) {
             return Err("publish.publishers_per_room must be at least 1".to_owned());

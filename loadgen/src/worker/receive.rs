@@ -75,23 +75,22 @@ impl Worker {
 
     /// An event: its arguments, and the whole text they stand in.
     fn on_event(&mut self, index: usize, arguments: &[u8], text: &[u8], now: u64) -> Result<(), String> {
-        if arguments.starts_with(&self.dialect.event) {
-            if let Some((payload, place)) = self.reader.read(text) {
-                match payload.kind {
-                    Kind::Publish => self.on_delivery(index, &payload, text, place, now),
-                    Kind::Noise => self.meter.counts.other_received += 1,
-                    Kind::Request => return self.on_answer(index, payload.sequence, text, now),
-                }
-                return Ok(());
+        if arguments.starts_with(&self.dialect.event)
+            && let Some((payload, place)) = self.reader.read(text)
+        {
+            match payload.kind {
+                Kind::Publish => self.on_delivery(index, &payload, text, place, now),
+                Kind::Noise => self.meter.counts.other_received += 1,
+                Kind::Request => return self.on_answer(index, payload.sequence, text, now),
             }
+            return Ok(());
         }
         self.meter.counts.other_received += 1;
         let step = self.connections[index].step;
-        if step == Step::Entering && !self.dialect.join_acked {
-            if self.dialect.join_answer.as_ref().is_some_and(|answer| contains(text, answer)) {
-                self.on_ready(index, now);
-                return Ok(());
-            }
+        let tells = self.dialect.join_answer.as_ref().is_some_and(|answer| contains(text, answer));
+        if tells && step == Step::Entering && !self.dialect.join_acked {
+            self.on_ready(index, now);
+            return Ok(());
         }
         let name = packet::event_name(arguments);
         if name == "error" {
