@@ -1,0 +1,64 @@
+//! What one publish costs: the whole turn of a shard from the decoded message to bytes handed to each member's socket, without the socket.
+//!
+//! The number to watch is ns a member: it must not grow with the members of the room, and the ns a publish must not grow with the other
+//! rooms, tenants and connections of the shard. Both groups have the smallest case first; `ratio` is against it.
+//! Where it stands: see benches/README.md.
+
+#[allow(dead_code, reason = "each bench uses its part")]
+mod measure;
+#[allow(dead_code, reason = "each bench uses its part")]
+mod rig;
+
+use measure::Bench;
+use rig::{Rig, publish};
+
+fn main() {
+    let bench = Bench::from_arguments();
+    for (kind, ephemeral) in [("ephemeral", true), ("durable: kept, numbered", false)] {
+        bench.group(&format!("one publish of 100 B to a room, {kind}"), "member", |group| {
+            for members in [10, 100, 1000, 10_000] {
+                let mut rig = Rig::new();
+                let first = rig.members("acme", "room", members);
+                let text = publish("room", ephemeral);
+                group.add(format!("{members} members"), members, move || {
+                    rig.say(first, &text);
+                    rig.end_turn();
+                });
+            }
+        });
+    }
+    bench.group("one publish of 100 B to a room of 100", "publish", |group| {
+        type Neighbours = fn(&mut Rig);
+        let rows: [(&str, Neighbours); 5] = [
+            ("alone", |_| {}),
+            ("beside 10,000 members of another room", |rig| {
+                rig.members("acme", "other", 10_000);
+            }),
+            ("beside 10,000 other rooms", |rig| {
+                for n in 0..10_000 {
+                    rig.members("acme", &format!("other-{n}"), 1);
+                }
+            }),
+            ("beside 10,000 connections of other tenants", |rig| {
+                for n in 0..50 {
+                    rig.members(&format!("globex-{n}"), "room", 200);
+                }
+            }),
+            ("beside 10,000 other tenants", |rig| {
+                for n in 0..10_000 {
+                    rig.members(&format!("globex-{n}"), "room", 1);
+                }
+            }),
+        ];
+        for (name, neighbours) in rows {
+            let mut rig = Rig::new();
+            let first = rig.members("acme", "room", 100);
+            neighbours(&mut rig);
+            let text = publish("room", true);
+            group.add(name, 1, move || {
+                rig.say(first, &text);
+                rig.end_turn();
+            });
+        }
+    });
+}

@@ -1,0 +1,139 @@
+//! What is measured: loadgen's scenarios, and the rows of the table that are read from their reports.
+
+use crate::server::Contender;
+
+/// One run of loadgen gives the figures of one or more rows.
+pub struct Scenario {
+    /// loadgen's name of it.
+    pub name: &'static str,
+    /// What is set beyond the file: phases short enough for rounds of all servers.
+    pub settings: &'static [&'static str],
+    /// With --quick.
+    pub quick: &'static [&'static str],
+    /// Events to rooms: how they are kept makes a difference.
+    pub publishes: bool,
+}
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "fan-out-small", settings: &["phases.measure=15"], quick: &["phases.measure=4"], publishes: true },
+    Scenario { name: "saturate", settings: &[], quick: &["phases.measure=3"], publishes: true },
+    Scenario { name: "fan-out-large", settings: &["phases.measure=15"], quick: &["phases.measure=4"], publishes: true },
+    Scenario { name: "chat", settings: &["phases.measure=10"], quick: &["phases.measure=4"], publishes: false },
+    // Long enough for a heartbeat of everyone: they come every 25 s.
+    Scenario { name: "idle", settings: &["phases.measure=26"], quick: &["phases.measure=4"], publishes: false },
+];
+
+/// One line of the table.
+pub struct Row {
+    pub name: &'static str,
+    pub scenario: &'static str,
+    pub unit: &'static str,
+    pub figure: Figure,
+    pub better: Better,
+    pub goal: Goal,
+}
+
+/// What is read from a report.
+#[derive(Clone, Copy, Debug)]
+pub enum Figure {
+    DeliveriesPerCpuSecond,
+    DeliveryP99Ms,
+    LastDeliveryP99Ms,
+    RequestsPerCpuSecond,
+    CpuUsPerConnection,
+    BytesPerConnection,
+    /// Percent of a core.
+    IdleCpu,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    Higher,
+    Lower,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Goal {
+    /// uWebSockets' figure of this run. Where it did not run: `of_socket_io` times socket.io's, the ratio of the two measured before.
+    UWebSockets {
+        of_socket_io: f64,
+    },
+    Absolute(f64),
+}
+
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "deliveries per CPU-second, 100,000/s over 10,000 connections",
+        scenario: "fan-out-small",
+        unit: "",
+        figure: Figure::DeliveriesPerCpuSecond,
+        better: Better::Higher,
+        goal: Goal::UWebSockets { of_socket_io: 392.0 / 179.0 },
+    },
+    Row {
+        name: "p99 of a delivery at that load",
+        scenario: "fan-out-small",
+        unit: "ms",
+        figure: Figure::DeliveryP99Ms,
+        better: Better::Lower,
+        goal: Goal::UWebSockets { of_socket_io: 11.0 / 173.0 },
+    },
+    Row {
+        name: "deliveries per CPU-second, saturated",
+        scenario: "saturate",
+        unit: "",
+        figure: Figure::DeliveriesPerCpuSecond,
+        better: Better::Higher,
+        goal: Goal::UWebSockets { of_socket_io: 1377.0 / 146.0 },
+    },
+    Row {
+        name: "last delivery of a publish to 10,000, p99",
+        scenario: "fan-out-large",
+        unit: "ms",
+        figure: Figure::LastDeliveryP99Ms,
+        better: Better::Lower,
+        goal: Goal::Absolute(40.0),
+    },
+    Row {
+        name: "acked requests per CPU-second, 20,000/s",
+        scenario: "chat",
+        unit: "",
+        figure: Figure::RequestsPerCpuSecond,
+        better: Better::Higher,
+        goal: Goal::UWebSockets { of_socket_io: 107.0 / 49.0 },
+    },
+    Row {
+        name: "CPU per connection opened",
+        scenario: "idle",
+        unit: "us",
+        figure: Figure::CpuUsPerConnection,
+        better: Better::Lower,
+        goal: Goal::Absolute(40.0),
+    },
+    Row {
+        name: "resident bytes per idle connection",
+        scenario: "idle",
+        unit: "B",
+        figure: Figure::BytesPerConnection,
+        better: Better::Lower,
+        goal: Goal::Absolute(2048.0),
+    },
+    Row {
+        name: "CPU of 15,000 idle connections, heartbeats included",
+        scenario: "idle",
+        unit: "% of a core",
+        figure: Figure::IdleCpu,
+        better: Better::Lower,
+        goal: Goal::Absolute(1.0),
+    },
+];
+
+/// The dialect of loadgen that a server speaks: a preset's name, or a file in the repository.
+pub fn dialect(contender: Contender) -> &'static str {
+    match contender {
+        Contender::Tenantcast => "tenantcast",
+        Contender::TenantcastEphemeral => "benches/peers/ephemeral.toml",
+        Contender::UWebSockets => "websocket",
+        Contender::Socketioxide | Contender::SocketIo => "socket.io",
+    }
+}
