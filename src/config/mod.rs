@@ -93,6 +93,8 @@ pub struct Server {
     pub admin_address: SocketAddr,
     /// 1 to [`SHARDS_MAX`]. Default: the processors this process may use.
     pub shards: u8,
+    /// Tenants whose connections stay on the shards that accepted them: too big for one core.
+    pub spread: Box<[Pattern]>,
     /// Origins a browser may come from (`FRONTEND_URL`), without a path; `*` is any. Empty: only pages of the server's own origin.
     pub frontend: Box<[Box<str>]>,
     /// `None`: drawn at start.
@@ -243,9 +245,13 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
     if redis.is_none() && ["redis.port", "redis.password", "redis.db"].iter().any(|path| raw.is_set(path)) {
         warnings.push("redis: not used, because neither redis.url nor redis.host is given".into());
     }
+    let server = server(raw, host, development)?;
+    if server.shards == 1 && !server.spread.is_empty() {
+        warnings.push("server.spread: of no use with one shard".into());
+    }
     let mode = if development { Mode::Development(development::directory(env)) } else { Mode::Production };
     Ok(Config {
-        server: server(raw, host, development)?,
+        server,
         auth: Auth { policy: policy(raw)?, deadline: ms(raw, "auth.deadline_ms", 10_000, 100, 600_000)?, keys },
         api_keys: api_keys(raw)?,
         socket_io: socket_io(raw)?,
@@ -346,12 +352,22 @@ fn server(raw: &Raw, host: Option<IpAddr>, development: bool) -> Result<Server, 
         address: SocketAddr::new(host, port),
         admin_address: SocketAddr::new(admin_host, admin_port),
         shards: shards as u8,
+        spread: spread(raw)?,
         frontend: frontend(raw)?,
         node,
         log_level: log_level(raw)?,
         profile,
         sentry_dsn: raw.text("server.sentry_dsn")?.map(Secret),
     })
+}
+
+fn spread(raw: &Raw) -> Result<Box<[Pattern]>, Error> {
+    let path = "server.spread";
+    let patterns = raw.list(path)?.unwrap_or_default();
+    let parsed = patterns.iter().enumerate().map(|(index, text)| {
+        Pattern::parse(text).map_err(|error| raw.error(path, format!("entry {}: {error}", index + 1)))
+    });
+    parsed.collect()
 }
 
 /// Origins (RFC 6454): users write whole addresses, of which scheme, host and port count.

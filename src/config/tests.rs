@@ -82,6 +82,7 @@ fn the_defaults() {
     assert_eq!(config.history, History { default: kept, rooms: vec![] });
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.drain, Drain { timeout: Duration::from_secs(10), spread: Duration::from_secs(5) });
+    assert!(config.server.spread.is_empty());
     assert!(config.redis.is_none() && config.api_keys.is_empty() && config.warnings.is_empty());
 }
 
@@ -150,6 +151,7 @@ fn every_short_name() {
         ("WS_PRESENCE_TTL", "6", |c| c.presence_ttl.as_secs().to_string(), "6"),
         ("API_KEYS", "one,acme=two,", |c| c.api_keys.len().to_string(), "2"),
         ("SHARDS", "3", |c| c.server.shards.to_string(), "3"),
+        ("TENANTCAST_SERVER__SPREAD", "acme, big-*", |c| format!("{:?}", c.server.spread), r#"["acme", "big-*"]"#),
         ("SENTRY_DSN", "https://k@s/1", |c| c.server.sentry_dsn.clone().unwrap().0, "https://k@s/1"),
         ("LOG_LEVEL", "DEBUG", |c| c.server.log_level.clone(), "debug"),
         ("LOG_LEVEL", "info,tenantcast::shard=trace", |c| c.server.log_level.clone(), "info,tenantcast::shard=trace"),
@@ -222,6 +224,7 @@ fn keys_come_from_one_place() {
 #[test]
 fn unknown_keys_are_named_with_the_nearest() {
     for (text, says) in [
+        ("[server]\nspred = ['a']", "t.toml:2: unknown key `server.spred`, did you mean `server.spread`?"),
         ("[server]\nprot = 1", "t.toml:2: unknown key `server.prot`, did you mean `server.port`?"),
         ("\n\n[sever]\nport = 1", "t.toml:3: unknown key `sever`, did you mean `server`?"),
         ("port = 1", "t.toml:1: unknown key `port`, did you mean `server.port`?"),
@@ -269,6 +272,8 @@ fn bad_values_are_named_with_place_key_and_reason() {
         ("[server]\nport = '3000'", "server.port: must be a whole number"),
         ("[server]\nhost = 1", "server.host: must be a string, not an integer"),
         ("[server]\nport = 3001", "server.port: the public and the admin port are both 3001"),
+        ("[server]\nspread = ['a', '']", "t.toml:2: server.spread: entry 2: a pattern cannot be empty"),
+        ("[server]\nspread = 1", "server.spread: must be a list of strings"),
         ("[socketio]\nnamespaces = ['chat']", "socketio.namespaces: must be 1 to 32 names"),
         ("[socketio]\nnamespaces = []", "socketio.namespaces: must be 1 to 32 names"),
         ("[socketio]\nnamespaces = [1]", "socketio.namespaces: must be a list of strings"),
@@ -310,6 +315,15 @@ fn bad_values_are_named_with_place_key_and_reason() {
     assert!(error.starts_with("--port: server.port: "), "{error}");
     let missing = Sources { file: Some("/nonexistent/t.toml".into()), flags: vec![], env: Env::new([]) };
     assert!(Config::load(&missing).unwrap_err().to_string().starts_with("/nonexistent/t.toml: cannot be read: "));
+}
+
+#[test]
+fn spreading_over_one_shard_is_said_to_be_of_no_use() {
+    for (shards, spread, warns) in [("1", "acme", true), ("2", "acme", false), ("1", "", false)] {
+        let config = with_env(&[("SHARDS", shards), ("TENANTCAST_SERVER__SPREAD", spread)]).unwrap();
+        let warned = config.warnings.iter().any(|warning| warning.starts_with("server.spread: "));
+        assert_eq!(warned, warns, "{shards} {spread}");
+    }
 }
 
 #[test]

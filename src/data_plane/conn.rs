@@ -17,6 +17,7 @@ use super::{
     MeshMessage, Settings,
     count::{Count, PlaneCounts},
     inbox::Inbox,
+    loan::{Lent, Tie},
     request::{self, Exchange, Step},
 };
 use crate::base::{
@@ -55,6 +56,8 @@ pub struct Conn {
     exchange: Option<Box<Exchange>>,
     /// Pongs owed.
     control: Buffer,
+    /// Its socket or its session is on another shard.
+    pub tie: Option<Box<Tie>>,
     /// Came in on the admin port.
     pub admin: bool,
     /// The shard knows it: it must hear of the end.
@@ -133,6 +136,7 @@ impl Conn {
             unread: Buffer::default(),
             exchange: None,
             control: Buffer::default(),
+            tie: None,
             admin,
             known: false,
             blocked: false,
@@ -144,6 +148,12 @@ impl Conn {
             tried: false,
             started: true,
         }
+    }
+
+    /// One whose socket is on another shard: what it says comes decoded, what it is told goes there.
+    pub fn remote(address: IpAddr, tie: Tie) -> Conn {
+        let conn = Conn::new(-1, address, false);
+        Conn { phase: Phase::Waiting, known: true, tie: Some(Box::new(tie)), ..conn }
     }
 
     /// Decodes what an earlier read left, then `bytes`, as far as the phase lets it.
@@ -409,6 +419,28 @@ impl Conn {
             _ => false,
         };
         decodes && !self.tried && !self.unread.is_empty()
+    }
+
+    /// Where its session is, if that is another shard that knows it already.
+    pub fn home(&self) -> Option<(ShardId, ConnKey)> {
+        match self.tie.as_deref() {
+            Some(Tie::Lent(Lent { home, key, .. })) => key.map(|key| (*home, key)),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing may be decoded: its home does not know it yet, or its socket is not here.
+    pub fn is_deaf(&self) -> bool {
+        self.tie.is_some() && self.home().is_none()
+    }
+
+    /// Whether its socket is here for that shard.
+    pub fn is_lent_to(&self, shard: ShardId) -> bool {
+        matches!(self.tie.as_deref(), Some(Tie::Lent(lent)) if lent.home == shard)
+    }
+
+    pub fn is_remote(&self) -> bool {
+        matches!(self.tie.as_deref(), Some(Tie::Remote(_)))
     }
 
     /// Whether more may be read.

@@ -5,6 +5,8 @@ use crate::{base::count::counts, shard::count::Counts};
 counts! {
     /// Gauge: sockets open now.
     Connections "connections";
+    /// Gauge: those of them whose tenant is spread and lives on another shard.
+    ConnectionsLent "connections_lent";
     /// Gauge: 1 while this shard drains.
     Draining "draining";
     /// Gauge: 1 while this shard drains and has nobody left.
@@ -26,6 +28,8 @@ counts! {
     HandoffsIn "handoffs_in_total";
     /// Messages that found the mesh full and were answered 503, or whose connections were closed.
     MeshRefused "mesh_refused_total";
+    /// Times that what is for lent connections, or from them, had to wait because the other shard was behind.
+    LoansPutOff "loans_put_off_total";
     Turns "turns_total";
 }
 

@@ -4,7 +4,7 @@
 //! The spill is bounded by [`MESH_SPILL_MAX`]; beyond it a message comes back to its sender, who answers 503 where someone waits and closes
 //! what was on the move.
 
-use super::handoff::Moved;
+use super::{freight::Freight, handoff::Moved, inbox::Inbox};
 use crate::base::{
     id::{ConnKey, ShardId},
     limit::MESH_SPILL_MAX,
@@ -17,7 +17,7 @@ use crate::shard::{
 };
 use crate::wire::http::Response;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 /// A message from one shard, or from main, to another shard.
 pub enum MeshMessage {
@@ -32,7 +32,25 @@ pub enum MeshMessage {
         conn: ConnKey,
         response: Box<Response>,
     },
+    /// What connections that are lent to the receiver have heard and taken.
+    Heard(Box<Heard>),
+    /// What `from` wants of the connections the receiver lends it.
+    Freight {
+        from: ShardId,
+        freight: Box<Freight>,
+        /// Dropped with the message: see [`loan`](super::loan).
+        under_way: Arc<()>,
+    },
     Control(Control),
+}
+
+/// What a lender has for a home, under the home's keys.
+pub struct Heard {
+    pub inbox: Inbox,
+    /// Bytes that a connection's socket has taken.
+    pub acknowledged: Vec<(ConnKey, u32)>,
+    /// Dropped with the message: see [`loan`](super::loan).
+    pub under_way: Arc<()>,
 }
 
 const _: () = assert!(size_of::<MeshMessage>() <= 64, "a lane holds thousands of these");

@@ -18,15 +18,19 @@ mod accept;
 mod answer;
 mod conn;
 pub mod count;
+mod freight;
 mod handoff;
 mod inbox;
+mod loan;
 mod mesh;
 mod pump;
+mod remote;
 mod request;
 mod ring;
 mod route;
 mod socket;
 mod wait;
+mod window;
 
 pub use accept::{listen, probe};
 pub use handoff::Moved;
@@ -47,6 +51,7 @@ use accept::Listener;
 use conn::{Conn, World};
 use count::PlaneCounts;
 use inbox::Inbox;
+use loan::Loans;
 use ring::{Event, Ring, Slot};
 use socket::Batch;
 use std::{io, net::TcpListener, rc::Rc, sync::Arc};
@@ -112,7 +117,7 @@ pub async fn run(start: Start, ready: impl FnOnce(io::Result<()>)) -> Ended {
             return Ended::Stopped;
         }
     };
-    let mut state = State::new(ring);
+    let mut state = State::new(ring, plane.bridge.shards());
     state.listen(Listener::new(start.public, false));
     if let Some(admin) = start.admin {
         state.listen(Listener::new(admin, true));
@@ -143,6 +148,7 @@ struct State {
     /// Connections with something to write that the shard does not know of.
     flush: Vec<ConnKey>,
     batch: Batch,
+    loans: Loans,
     scratch: Box<[u8]>,
     events: Vec<Event>,
     deadlines: Wheel<ConnKey>,
@@ -163,7 +169,7 @@ impl Plane {
 }
 
 impl State {
-    fn new(ring: Ring) -> State {
+    fn new(ring: Ring, shards: u8) -> State {
         State {
             ring,
             conns: Slab::default(),
@@ -172,6 +178,7 @@ impl State {
             ready: Vec::new(),
             flush: Vec::new(),
             batch: Batch::default(),
+            loans: Loans::new(shards),
             scratch: vec![0; SCRATCH_BYTES].into(),
             events: Vec::new(),
             deadlines: Wheel::default(),

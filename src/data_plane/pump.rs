@@ -20,9 +20,10 @@ use super::{
     answer,
     conn::Conn,
     count::{Count, in_row},
+    freight::{Closing, Item},
     handoff::Moved,
     inbox::Inbox,
-    mesh::{Control, Mesh, MeshMessage},
+    mesh::{Control, Heard, Mesh, MeshMessage},
     wait::Wait,
 };
 use crate::base::{
@@ -126,6 +127,7 @@ impl Pump {
         }
         self.look_at_drain(state, now);
         self.mesh.retry(&plane.bridge);
+        state.ship(&plane, &mut self.mesh);
         self.publish(state);
         self.mesh.wake(&plane.bridge);
         now
@@ -140,6 +142,10 @@ impl Pump {
                 MeshMessage::Parcel(parcel) => self.shard.handle(now, Input::Parcel(parcel), &mut self.outputs),
                 MeshMessage::Reply { conn, response } => self.respond(state, conn, &response),
                 MeshMessage::Handoff { transit, conns } => self.land(state, now, transit, *conns),
+                MeshMessage::Heard(heard) => self.hear_remote(state, now, *heard),
+                MeshMessage::Freight { from, freight, under_way: _ } => {
+                    state.unload(&self.plane, &mut self.shard, now, from, *freight, &mut self.outputs);
+                }
                 MeshMessage::Control(Control::Announce(announcement)) => {
                     self.shard.handle(now, Input::Announce(announcement), &mut self.outputs);
                 }
@@ -148,6 +154,21 @@ impl Pump {
             }
         });
         happened
+    }
+
+    /// What connections that other shards lend have heard.
+    fn hear_remote(&mut self, state: &mut State, now: Now, mut heard: Heard) {
+        heard.inbox.drain(|input| {
+            if let Input::Hangup { conn, .. } = &input {
+                state.forget_remote(*conn);
+            }
+            self.shard.handle(now, input, &mut self.outputs);
+        });
+        for (conn, bytes) in heard.acknowledged {
+            if state.acknowledged(conn, bytes) {
+                self.shard.handle(now, Input::Writable { conn }, &mut self.outputs);
+            }
+        }
     }
 
     fn hear_inbox(&mut self, state: &mut State, now: Now) -> bool {
@@ -205,24 +226,33 @@ impl Pump {
         match output {
             Output::Respond { to, response } => self.reply(state, to, response),
             Output::Upgrade { conn: key } => {
+                if state.pass(key, |conn| Item::Upgrade { conn }) {
+                    return;
+                }
                 if let Some(conn) = state.conns.get_mut(key) {
                     conn.upgrade();
                     state.flush.push(key);
                 }
             }
             Output::Stream { conn: key } => {
+                if state.pass(key, |conn| Item::Stream { conn }) {
+                    return;
+                }
                 if let Some(conn) = state.conns.get_mut(key) {
                     conn.stream();
                     state.flush.push(key);
                 }
             }
             Output::Close { conn: key, rest, number, text } => {
-                if let Some(conn) = state.conns.get_mut(key) {
+                if state.conns.get(key).is_some_and(Conn::is_remote) {
+                    let closing = Box::new(Closing { rest, number, text });
+                    state.pass_last(key, |conn| Item::Close { conn, closing });
+                } else if let Some(conn) = state.conns.get_mut(key) {
                     conn.finish(&rest, number, text, now.at);
                     state.flush.push(key);
                 }
             }
-            Output::Handoff { to, transit, conns } => self.hand_off(state, now, to, transit, conns),
+            Output::Handoff { to, transit, conns, lend } => self.hand_off(state, now, (to, lend), transit, &conns),
             Output::Send { to, parcel } => {
                 if let Err(MeshMessage::Parcel(parcel)) =
                     self.mesh.send(&self.plane.bridge, to, MeshMessage::Parcel(parcel))
@@ -248,6 +278,9 @@ impl Pump {
 
     fn respond(&mut self, state: &mut State, key: ConnKey, response: &Response) {
         let world = self.plane.world(state.draining);
+        if state.pass_last(key, |conn| Item::Answer { conn, response: Box::new(response.clone()) }) {
+            return;
+        }
         if let Some(conn) = state.conns.get_mut(key) {
             conn.respond(response, &world);
             state.flush.push(key);
@@ -258,17 +291,23 @@ impl Pump {
         &mut self,
         state: &mut State,
         now: Now,
-        to: ShardId,
+        (to, lend): (ShardId, bool),
         transit: Box<Transit>,
-        conns: SmallVec<[ConnKey; 2]>,
+        conns: &[ConnKey],
     ) {
         let mut moved = SmallVec::new();
-        let whole = conns.iter().all(|&key| state.release(key).map(|conn| moved.push(Moved::pack(conn))).is_some());
+        let whole = conns.iter().all(|&key| {
+            let conn = if lend { state.lend(&self.plane, key, to) } else { state.release(key).map(Moved::pack) };
+            conn.map(|conn| moved.push(conn)).is_some()
+        });
         let message = MeshMessage::Handoff { transit, conns: Box::new(moved) };
         let refused = if whole { self.mesh.send(&self.plane.bridge, to, message).err() } else { Some(message) };
         // Dropped, the connections close, and their clients come back.
         if let Some(MeshMessage::Handoff { transit, .. }) = refused {
             state.counts.up(Count::MeshRefused);
+            for &key in conns {
+                state.remove(key);
+            }
             if let Some(address) = counted(&transit) {
                 self.plane.bridge.addresses.release(address);
             }
@@ -290,7 +329,10 @@ impl Pump {
         let conns = moved
             .into_iter()
             .map(|moved| {
-                let conn = moved.unpack();
+                let conn = match moved {
+                    Moved::Whole(whole) => whole.unpack(),
+                    Moved::Lent(reference) => return state.borrow(&reference),
+                };
                 let (fd, owes, blocked) = (conn.fd, conn.owes(), conn.blocked);
                 let key = state.conns.insert(conn);
                 state.arm(key);
@@ -349,6 +391,7 @@ impl Pump {
         let drained = state.closed
             && self.shard.is_empty()
             && self.mesh.spilled() == 0
+            && !state.loans.wait()
             && state.conns.iter().all(|(_, conn)| conn.admin);
         state.counts.set(Count::Drained, usize::from(drained));
         // Others may still want something of this shard: all end together. The admin port tells how far they are.
@@ -360,7 +403,8 @@ impl Pump {
     }
 
     fn publish(&mut self, state: &mut State) {
-        state.counts.set(Count::Connections, state.conns.len());
+        state.counts.set(Count::Connections, state.conns.len() - state.loans.remote);
+        state.counts.set(Count::ConnectionsLent, state.loans.lent);
         state.counts.set(Count::Draining, usize::from(state.draining));
         state.counts.set(Count::MeshSpilled, self.mesh.spilled());
         self.plane.bridge.gauges.publish(self.plane.id, self.shard.counts().values().chain(state.counts.values()));
@@ -370,7 +414,7 @@ impl Pump {
     fn rest(&self, state: &State, now: Now) -> Duration {
         let busy = now.at.since(self.busy) < BUSY_FOR || self.drain_until.is_some();
         let mut rest = if busy { TICK_BUSY } else { TICK_IDLE };
-        if self.mesh.spilled() > 0 {
+        if self.mesh.spilled() > 0 || state.loans.wait() {
             rest = RETRY_EVERY;
         }
         let accepts = state.listeners.iter().flatten().filter_map(Listener::deadline);

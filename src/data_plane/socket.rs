@@ -16,6 +16,8 @@ use super::{
     Plane, State,
     conn::{Conn, Phase},
     count::Count,
+    freight::Span,
+    loan::{Lent, Tie},
 };
 use crate::base::{buffer::Buffer, id::ConnKey, time::Now};
 use crate::shard::{
@@ -38,13 +40,32 @@ pub struct Batch {
     arena: Vec<u8>,
     /// Where the bytes that were put together last lie in the arena: neighbours in a room mostly get the same.
     joined: Option<Range<usize>>,
+    /// Times that the shard has put bytes together.
+    joins: u64,
 }
 
-struct Write {
-    key: ConnKey,
+pub struct Write {
+    pub key: ConnKey,
     /// Bytes of the connection's own, then of the shard's.
-    own: usize,
-    theirs: usize,
+    pub own: usize,
+    pub theirs: usize,
+    /// Where they lie in the freight being unloaded, if they are of another shard.
+    pub span: Option<Span>,
+}
+
+impl Batch {
+    pub fn push(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    /// Which of the bytes the shard puts together a remote connection gets. Others than before: those in the arena are not the last ones.
+    pub fn joined(&mut self, again: bool) -> u64 {
+        if !again {
+            self.joins += 1;
+            self.joined = None;
+        }
+        self.joins
+    }
 }
 
 impl State {
@@ -52,12 +73,20 @@ impl State {
     pub fn attend(&mut self, plane: &Plane, key: ConnKey) {
         for reads in 0.. {
             let Some(conn) = self.conns.get_mut(key) else { return };
+            if conn.is_deaf() {
+                return;
+            }
             if conn.resumes() {
                 self.feed(plane, key, 0);
                 continue;
             }
             if !conn.readable || !conn.reads() {
                 return;
+            }
+            if let Some((home, _)) = conn.home()
+                && self.loans.inbox(home).is_full()
+            {
+                return self.loans.pause(home, key);
             }
             if self.inbox.is_full() || reads == READS_AT_ONCE {
                 self.ready.push(key);
@@ -83,9 +112,17 @@ impl State {
     /// Decodes the first `bytes` of the scratch buffer, behind what earlier reads left.
     fn feed(&mut self, plane: &Plane, key: ConnKey, bytes: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        conn.feed(key, &mut self.scratch[..bytes], &plane.world(self.draining), &mut self.inbox, &mut self.counts);
+        let home = conn.home();
+        let (name, inbox) = match home {
+            Some((home, name)) => (name, self.loans.inbox(home)),
+            None => (key, &mut self.inbox),
+        };
+        conn.feed(name, &mut self.scratch[..bytes], &plane.world(self.draining), inbox, &mut self.counts);
         if conn.owes() {
             self.flush.push(key);
+        }
+        if home.is_some() && conn.phase.is_closing() {
+            self.untie(key);
         }
         self.arm(key);
     }
@@ -103,8 +140,13 @@ impl State {
     /// The connection is gone: the shard hears of it if it knows it.
     pub fn fail(&mut self, key: ConnKey, cause: Hangup) {
         let Some(conn) = self.remove(key) else { return };
-        if conn.known {
-            self.inbox.push(Input::Hangup { conn: key, cause });
+        match conn.tie.as_deref() {
+            None if conn.known => self.inbox.push(Input::Hangup { conn: key, cause }),
+            // A home that does not know it yet is told when it asks.
+            Some(Tie::Lent(Lent { home, key: Some(there), .. })) => {
+                self.loans.inbox(*home).push(Input::Hangup { conn: *there, cause });
+            }
+            _ => {}
         }
     }
 
@@ -112,7 +154,8 @@ impl State {
     pub fn unblock(&mut self, key: ConnKey) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.blocked = false;
-        if conn.known {
+        // The home of a lent one hears of room by what is acknowledged.
+        if conn.known && (conn.tie.is_none() || conn.is_remote()) {
             self.inbox.push(Input::Writable { conn: key });
         }
         self.flush.push(key);
@@ -122,13 +165,20 @@ impl State {
     pub fn gather(&mut self, shard: &mut Shard, now: Now, key: ConnKey, outputs: &mut Vec<Output>) {
         self.arm(key);
         let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.is_remote() {
+            return self.gather_remote(shard, key);
+        }
         if conn.blocked || conn.writing {
             return;
         }
         if !conn.inside_frame {
             conn.append_control();
         }
-        let pending = if conn.takes_shard_bytes() { shard.pending_write(key) } else { Pending::NONE };
+        let pending =
+            if conn.takes_shard_bytes() && conn.tie.is_none() { shard.pending_write(key) } else { Pending::NONE };
+        if matches!(pending, Pending::Joined { again: false, .. }) {
+            self.batch.joins += 1;
+        }
         let (own, theirs) = (conn.out.len(), pending.bytes().len());
         if own + theirs == 0 {
             return if conn.phase.is_closing() { self.linger(key) } else { self.settle(key) };
@@ -163,13 +213,13 @@ impl State {
         // SAFETY: the bytes stay until `complete`: a frame of this turn is the shard's until its turn ends, and `pending_write`, all that is
         // asked of it meanwhile, frees none; `conn.out` is not touched while `writing` is set; the arena grows only when it is empty.
         unsafe { self.ring.write(conn.fd, bytes) };
-        batch.writes.push(Write { key, own, theirs });
+        batch.writes.push(Write { key, own, theirs, span: None });
     }
 
     /// Writes the batch and says what became of it.
     pub fn complete(&mut self, shard: &mut Shard, now: Now, outputs: &mut Vec<Output>) {
         if self.batch.writes.is_empty() {
-            return;
+            return self.tell_taken(shard, now, outputs);
         }
         let mut writes = std::mem::take(&mut self.batch.writes);
         let mut results = std::mem::take(&mut self.batch.results);
@@ -183,6 +233,7 @@ impl State {
         self.batch.joined = None;
         self.batch.arena.clear();
         self.batch.arena.shrink_to(2 * ARENA_BYTES);
+        self.tell_taken(shard, now, outputs);
     }
 
     fn wrote(&mut self, shard: &mut Shard, now: Now, write: &Write, result: i32, outputs: &mut Vec<Output>) {
@@ -196,12 +247,18 @@ impl State {
         };
         self.counts.add(Count::BytesOut, sent);
         let of_theirs = sent.saturating_sub(write.own);
-        if sent < write.own {
+        if let Some(span) = write.span {
+            // Another shard's bytes: what the socket has no room for is kept here.
+            conn.out.append_slice(&span.of(&self.loans.unloading)[sent..]);
+        } else if sent < write.own {
             conn.out.drain(..sent);
         } else if write.own > 0 {
             conn.out = Buffer::default();
         }
-        conn.inside_frame = of_theirs < write.theirs && (of_theirs > 0 || conn.inside_frame);
+        let lent = conn.tie.is_some();
+        if !lent {
+            conn.inside_frame = of_theirs < write.theirs && (of_theirs > 0 || conn.inside_frame);
+        }
         if sent < write.own + write.theirs {
             self.counts.up(Count::WritesShort);
             conn.blocked = true;
@@ -211,7 +268,9 @@ impl State {
         } else {
             self.settle(key);
         }
-        if write.theirs > 0 {
+        if lent {
+            self.acknowledge(key);
+        } else if write.theirs > 0 {
             shard.wrote(now, key, of_theirs, outputs);
         }
     }
@@ -219,7 +278,8 @@ impl State {
     /// All is written: what was read meanwhile may go on.
     fn settle(&mut self, key: ConnKey) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        conn.inside_frame = false;
+        // Of a lent one its home says where a frame ends.
+        conn.inside_frame &= conn.tie.is_some();
         if conn.has_unread() || conn.readable {
             self.ready.push(key);
         }
@@ -245,8 +305,13 @@ impl State {
     /// Forgets a connection and closes its socket with the next submission.
     pub fn remove(&mut self, key: ConnKey) -> Option<Conn> {
         let conn = self.conns.remove(key)?;
-        self.ring.forget(key, conn.blocked);
-        self.ring.close(conn.fd);
+        if let Some(tie) = conn.tie.as_deref() {
+            self.loans.untied(tie);
+        }
+        if !conn.is_remote() {
+            self.ring.forget(key, conn.blocked);
+            self.ring.close(conn.fd);
+        }
         Some(conn)
     }
 
@@ -263,6 +328,9 @@ impl State {
 
     /// Forgets a connection that goes elsewhere with its socket.
     pub fn release(&mut self, key: ConnKey) -> Option<Conn> {
+        if self.give_back(key) {
+            return None;
+        }
         let conn = self.conns.remove(key)?;
         self.ring.forget(key, conn.blocked);
         Some(conn)

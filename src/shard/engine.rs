@@ -37,8 +37,9 @@ impl Shard {
         if let Some(Ok(admission)) = &early {
             let home = admission.tenant.home(self.settings.shards);
             if home != self.settings.shard {
+                let lend = self.settings.spreads(&admission.tenant);
                 open.admission = early.and_then(Result::ok).map(Box::new);
-                return self.open_elsewhere(open, home);
+                return self.open_elsewhere(open, home, lend);
             }
         }
         match open.wire {
@@ -193,7 +194,7 @@ impl Shard {
                 self.poll_session(from, key);
             }
             Some(Place::Leaving(index)) => self.leaving[*index].later(super::transit::Later::Poll(from)),
-            Some(Place::Moved(to)) => self.out.push(Output::Send { to: *to, parcel: Parcel::Poll { from, sid } }),
+            Some(Place::Moved(to, _)) => self.out.push(Output::Send { to: *to, parcel: Parcel::Poll { from, sid } }),
             Some(Place::Farewell(_)) => self.poll_farewell(from, sid),
             None => match self.elsewhere(sid, first) {
                 Some(to) => self.out.push(Output::Send { to, parcel: Parcel::Poll { from, sid } }),
@@ -245,7 +246,7 @@ impl Shard {
                 self.post_session(from, key, body);
             }
             Some(Place::Leaving(index)) => self.leaving[*index].later(super::transit::Later::Post(from, body.into())),
-            Some(Place::Moved(to)) => {
+            Some(Place::Moved(to, _)) => {
                 let to = *to;
                 self.out.push(Output::Send { to, parcel: Parcel::Post { from, sid, body: body.into() } });
             }
@@ -308,7 +309,7 @@ impl Shard {
                 }
             }
             Some(Place::Leaving(index)) => self.leaving[*index].later(super::transit::Later::Abandon(from)),
-            Some(Place::Moved(to)) => self.out.push(Output::Send { to: *to, parcel: Parcel::Abandon { from, sid } }),
+            Some(Place::Moved(to, _)) => self.out.push(Output::Send { to: *to, parcel: Parcel::Abandon { from, sid } }),
             Some(Place::Farewell(_)) => {}
             None => {
                 if let Some(to) = self.elsewhere(sid, first) {
@@ -340,13 +341,14 @@ impl Shard {
                 let index = *index;
                 self.leaving[index].followed_by(open);
             }
-            Some(Place::Moved(to)) => {
-                let to = *to;
-                self.handoff_opening(open, to);
+            Some(Place::Moved(to, lend)) => {
+                let (to, lend) = (*to, *lend);
+                self.handoff_opening(open, to, lend);
             }
             Some(Place::Farewell(_)) => self.refuse_upgrade(&open, HandshakeError::UnknownSid),
             None => match self.elsewhere(sid, open.hops == 0) {
-                Some(to) => self.handoff_opening(open, to),
+                // Whose it is only the session's first shard knows.
+                Some(to) => self.handoff_opening(open, to, false),
                 None => self.refuse_upgrade(&open, HandshakeError::UnknownSid),
             },
         }

@@ -118,7 +118,8 @@ pub enum Output {
     /// Write `rest`, then the WebSocket close frame (where the connection speaks WebSocket), then close. The shard has forgotten `conn`.
     Close { conn: ConnKey, rest: Vec<u8>, number: u16, text: &'static str },
     /// Move the connections, with bytes read but not decoded, to another shard and hand it `transit`. The shard has forgotten them.
-    Handoff { to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]> },
+    /// `lend`: their tenant is spread, so the sockets may stay where they are and be read and written there for the other shard.
+    Handoff { to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]>, lend: bool },
     /// Pass a parcel to another shard. When the mesh is full: a parcel that waits for an answer is answered 503, others wait in the spill.
     Send { to: ShardId, parcel: Parcel },
     /// For the log: somebody was refused or closed, by code; never with a token or a text of theirs.

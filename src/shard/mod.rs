@@ -79,6 +79,8 @@ pub struct Settings {
     /// How long a disconnected socket may come back; zero: recovery is off.
     pub recovery: Duration,
     pub history: HistorySettings,
+    /// Tenants whose connections stay on the shards that accepted them; all else of such a tenant is on its home, as any other's.
+    pub spread: Box<[crate::wire::auth::Pattern]>,
 }
 
 impl Settings {
@@ -95,7 +97,12 @@ impl Settings {
             connect_timeout: Duration::from_millis(45_000),
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
+            spread: Box::default(),
         }
+    }
+
+    fn spreads(&self, tenant: &TenantId) -> bool {
+        self.spread.iter().any(|pattern| pattern.matches(tenant.as_str()))
     }
 }
 
@@ -161,7 +168,8 @@ enum Role {
 enum Place {
     Here(SessionKey),
     Leaving(usize),
-    Moved(ShardId),
+    /// And whether its tenant is spread.
+    Moved(ShardId, bool),
     /// Closed by the server; the next polls get these payloads, the last of them the close packet alone: the official client handles
     /// a close at once, and what stands beside it later, which is never.
     Farewell(VecDeque<Box<[u8]>>),
@@ -280,7 +288,7 @@ impl Shard {
             Parcel::Call { from, tenant, call } => self.call(from, &tenant, *call),
             Parcel::Abandon { from, sid } => self.abandon(from, sid, false),
             Parcel::Forget { sid } => {
-                if let Some(Place::Moved(to)) = self.sids.get(&sid) {
+                if let Some(Place::Moved(to, _)) = self.sids.get(&sid) {
                     // Where a refused CONNECT was followed by another tenant's, the way has more than one step.
                     self.out.push(Output::Send { to: *to, parcel: Parcel::Forget { sid } });
                     self.sids.remove(&sid);

@@ -23,6 +23,8 @@ pub struct Leaving {
     to: ShardId,
     traveller: Traveller,
     conns: SmallVec<[ConnKey; 2]>,
+    /// Its tenant is spread.
+    lend: bool,
     /// Its only connection is gone: nobody is left to move.
     gone: bool,
     /// WebSockets that want to probe it: they go after it, or they would be there first and find nothing.
@@ -65,25 +67,26 @@ pub struct Connecting<'a> {
 
 impl Shard {
     /// A handshake whose tenant lives on another shard.
-    pub(super) fn open_elsewhere(&mut self, open: Open, to: ShardId) {
+    pub(super) fn open_elsewhere(&mut self, open: Open, to: ShardId, lend: bool) {
         match open.wire {
             Wire::Polling | Wire::RawPolling => {
                 self.out.push(Output::Send { to, parcel: Parcel::Open(Box::new(open)) })
             }
-            _ => self.handoff_opening(open, to),
+            _ => self.handoff_opening(open, to, lend),
         }
     }
 
-    pub(super) fn handoff_opening(&mut self, mut open: Open, to: ShardId) {
+    pub(super) fn handoff_opening(&mut self, mut open: Open, to: ShardId, lend: bool) {
         open.hops += 1;
         let conns = smallvec![open.from.conn];
-        self.out.push(Output::Handoff { to, transit: Box::new(Transit::Opening(Box::new(open))), conns });
+        self.out.push(Output::Handoff { to, transit: Box::new(Transit::Opening(Box::new(open))), conns, lend });
     }
 
     /// Takes a session that is not admitted out of this shard; it goes at the end of the turn.
     pub(super) fn leave(&mut self, key: SessionKey, to: ShardId, connecting: Connecting<'_>) {
         let session = self.sessions.remove(key).expect("the caller has just looked at it");
         assert!(session.tenant.is_none() && session.sockets.is_empty(), "an admitted session never moves");
+        let lend = self.settings.spreads(&connecting.admission.tenant);
         let mut traveller = Traveller {
             sid: session.sid,
             websocket: false,
@@ -127,7 +130,7 @@ impl Shard {
         }
         self.outbox.close(slot(key));
         self.counts.up(Count::SessionsMovedOut);
-        self.leaving.push(Leaving { to, traveller, conns, gone: false, followers: Vec::new() });
+        self.leaving.push(Leaving { to, traveller, conns, lend, gone: false, followers: Vec::new() });
     }
 
     /// The turn ends: sessions that leave go.
@@ -144,7 +147,7 @@ impl Shard {
                 continue;
             }
             if let Some(place) = self.sids.get_mut(&sid) {
-                *place = Place::Moved(leaving.to);
+                *place = Place::Moved(leaving.to, leaving.lend);
             }
             for conn in &leaving.conns {
                 let bytes = self.take_link_bytes(*conn);
@@ -155,9 +158,10 @@ impl Shard {
                 to: leaving.to,
                 transit: Box::new(Transit::Session(Box::new(leaving.traveller))),
                 conns: leaving.conns,
+                lend: leaving.lend,
             });
             for open in leaving.followers {
-                self.handoff_opening(open, leaving.to);
+                self.handoff_opening(open, leaving.to, leaving.lend);
             }
         }
     }

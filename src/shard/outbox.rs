@@ -349,6 +349,14 @@ impl Outbox {
                 return Pending::NONE;
             }
             let mut skip = backlog.sent;
+            // A long frame goes in many pieces to a connection that takes little at a time: it is not copied for each of them.
+            let rest = backlog.frames.front().map_or(0, |first| first.frame.bytes.len() - skip);
+            if rest >= WRITE_BYTES_MAX {
+                let queue = &mut self.queues[slot as usize];
+                queue.offered = rest as u32;
+                let first = queue.backlog.as_ref().and_then(|backlog| backlog.frames.front());
+                return Pending::Joined { bytes: first.map_or(&[], |first| &first.frame.bytes[skip..]), again: false };
+            }
             for waiting in &backlog.frames {
                 self.joined.extend_from_slice(&waiting.frame.bytes[skip..]);
                 skip = 0;

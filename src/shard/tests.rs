@@ -8,6 +8,7 @@ use crate::wire::api::{Call, Publish};
 use crate::wire::auth::{Mint, mint};
 use io::{Hangup, Open, Wire};
 
+mod spread;
 mod writing;
 
 /// By then presence has been told, however the timer wheel rounds.

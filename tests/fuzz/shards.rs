@@ -224,7 +224,7 @@ impl Rig {
                     let sid = body.strip_prefix("0{\"sid\":\"").and_then(|rest| rest.get(..20)).and_then(Sid::parse);
                     self.sids.extend(sid);
                 }
-                Output::Handoff { to, transit, conns } => self.parted.push((to, transit, conns)),
+                Output::Handoff { to, transit, conns, .. } => self.parted.push((to, transit, conns)),
                 Output::Send { to, parcel } => {
                     assert_ne!(to.index(), from, "nobody sends parcels to itself");
                     let mut outputs = Vec::new();

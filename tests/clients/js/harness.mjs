@@ -94,6 +94,8 @@ export class Server {
       SHARDS: "2",
       JWT_SECRET: SECRET,
       API_KEYS: `${API_KEY},acme=${ACME_KEY}`,
+      // The whole suite can be run with the connections of every tenant spread over the shards: SPREAD='*'.
+      TENANTCAST_SERVER__SPREAD: process.env.SPREAD ?? "",
       ...env,
     };
     for (const name of Object.keys(all)) if (all[name] === null) delete all[name];

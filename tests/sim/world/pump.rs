@@ -230,7 +230,7 @@ impl World {
                 self.deliver(conn, Down::Closed(number));
                 self.release(conn);
             }
-            Output::Handoff { to, transit, conns } => self.hand_off(shard, to, transit, &conns),
+            Output::Handoff { to, transit, conns, .. } => self.hand_off(shard, to, transit, &conns),
             Output::Send { to, parcel } => match parcel.waits() {
                 Some(waits) if self.mesh_is_full() => {
                     if let Parcel::Open(open) = &parcel {
