@@ -7,7 +7,8 @@
 //!  accept     data_plane/accept    a socket, on any shard
 //!  handshake  wire/http            bytes -> request; data_plane/route -> what it wants to be
 //!  auth       wire/auth            token + keys + now -> Admission, or a row of wire/close
-//!  route      tenant's hash        not here? shard/moving hands over connection, bytes read and state, once
+//!  route      tenant's hash        not here? shard/moving hands over connection, bytes read and state, once;
+//!                                  of a tenant that is spread, the socket stays: data_plane/loan
 //!  session    shard/engine, shard/namespace    frame -> Engine.IO -> Socket.IO packet -> handler of shard/app
 //!  room       shard/publish        event -> history (epoch, offset) -> fan_out
 //!  fan-out    shard/room, outbox   one encoded frame, one u16 a member

@@ -144,11 +144,8 @@ impl Loans {
 }
 
 impl State {
-    /// Leaves a connection where it is and gives its home a reference; none when it is gone. One that is itself borrowed goes back.
+    /// Leaves a connection where it is and gives its home a reference; none when it is gone.
     pub fn lend(&mut self, plane: &Plane, key: ConnKey, home: ShardId) -> Option<Moved> {
-        if self.give_back(key) {
-            return None;
-        }
         // One that is closing has told this shard so: nobody would tell the home.
         let conn = self.conns.get_mut(key).filter(|conn| !conn.phase.is_closing())?;
         conn.tie = Some(Box::new(Tie::Lent(Lent { home, key: None, account: Account::default() })));

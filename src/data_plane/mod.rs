@@ -8,6 +8,7 @@
 //!              lanes, inbox -> Shard::handle -> outputs
 //!              one submission with the writes of up to 256 connections
 //!              handoff, mesh -> lanes of other shards
+//!              loan, remote  -> sockets that one shard has and another uses, where a tenant is spread
 //! ```
 //!
 //! Invariants: the pump owns the shard and every connection by value, and there is no other task: nothing is shared and nothing is cancelled

@@ -292,9 +292,19 @@ impl Pump {
         state: &mut State,
         now: Now,
         (to, lend): (ShardId, bool),
-        transit: Box<Transit>,
+        mut transit: Box<Transit>,
         conns: &[ConnKey],
     ) {
+        for &key in conns {
+            if !state.conns.get(key).is_some_and(Conn::is_remote) {
+                continue;
+            }
+            let unsent = match &mut *transit {
+                Transit::Session(traveller) => std::mem::take(&mut traveller.unsent),
+                Transit::Opening(_) => Vec::new(),
+            };
+            state.give_back(key, unsent);
+        }
         let mut moved = SmallVec::new();
         let whole = conns.iter().all(|&key| {
             let conn = if lend { state.lend(&self.plane, key, to) } else { state.release(key).map(Moved::pack) };

@@ -53,12 +53,10 @@ impl State {
     }
 
     /// Closes a remote connection that would have to move once more: its session's first token was of another tenant, and its client comes
-    /// back with the second. True if it was one.
-    pub fn give_back(&mut self, key: ConnKey) -> bool {
-        self.pass_last(key, |conn| {
-            let closing = Closing { rest: Vec::new(), number: 1001, text: "" };
-            Item::Close { conn, closing: Box::new(closing) }
-        })
+    /// back with the second. It is told first what it was not told yet.
+    pub fn give_back(&mut self, key: ConnKey, unsent: Vec<u8>) {
+        let closing = Closing { rest: unsent, number: 1001, text: "" };
+        self.pass_last(key, |conn| Item::Close { conn, closing: Box::new(closing) });
     }
 
     /// Its lender's socket has taken bytes. True if it was blocked and takes more now.

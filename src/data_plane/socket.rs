@@ -328,9 +328,6 @@ impl State {
 
     /// Forgets a connection that goes elsewhere with its socket.
     pub fn release(&mut self, key: ConnKey) -> Option<Conn> {
-        if self.give_back(key) {
-            return None;
-        }
         let conn = self.conns.remove(key)?;
         self.ring.forget(key, conn.blocked);
         Some(conn)

@@ -52,7 +52,11 @@ fn broken_requests_are_refused_and_closed() {
 
 #[test]
 fn broken_frames_are_answered_with_a_close_code() {
-    let mut server = Server::start(&[]);
+    broken_frames(&[]);
+}
+
+pub fn broken_frames(more: &[(&str, &str)]) {
+    let mut server = Server::start(more);
     let token = token("acme", "ana");
     let huge = |first: u8, length: u64| [&[first, 0xff][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat();
     let unmasked = |text: &str| [&[0x81, text.len() as u8], text.as_bytes()].concat();
@@ -123,12 +127,17 @@ fn whoever_dawdles_is_closed() {
 
 #[test]
 fn a_reset_in_any_state_leaves_nothing() {
-    let mut server = Server::start(&[
+    resets(&[]);
+}
+
+pub fn resets(more: &[(&str, &str)]) {
+    let env = [
         ("WS_PING_INTERVAL", "300"),
         ("WS_PING_TIMEOUT", "300"),
         ("TENANTCAST_LIMITS__HANDSHAKE_MS", "1000"),
         ("TENANTCAST_LIMITS__CONNECTIONS_PER_USER", "0"),
-    ]);
+    ];
+    let mut server = Server::start(&[&env, more].concat());
     let token = token("acme", "ana");
     let (address, plain) = (server.address, format!("/ws?token={token}"));
     let engine = "/socket.io/?EIO=4&transport=websocket";
@@ -229,7 +238,11 @@ fn a_reset_in_any_state_leaves_nothing() {
 
 #[test]
 fn members_that_leave_at_once_are_all_missed() {
-    let mut server = Server::start(&[("TENANTCAST_LIMITS__CONNECTIONS_PER_USER", "0")]);
+    leaving_at_once(&[]);
+}
+
+pub fn leaving_at_once(more: &[(&str, &str)]) {
+    let mut server = Server::start(&[&[("TENANTCAST_LIMITS__CONNECTIONS_PER_USER", "0")], more].concat());
     let address = server.address;
     // Several at a time, so that one takes the place of another that has just ended.
     std::thread::scope(|scope| {
@@ -262,7 +275,11 @@ fn members_that_leave_at_once_are_all_missed() {
 
 #[test]
 fn whoever_falls_silent_is_let_go() {
-    let mut server = Server::start(&[("WS_PING_INTERVAL", "200"), ("WS_PING_TIMEOUT", "200")]);
+    silence(&[]);
+}
+
+pub fn silence(more: &[(&str, &str)]) {
+    let mut server = Server::start(&[&[("WS_PING_INTERVAL", "200"), ("WS_PING_TIMEOUT", "200")], more].concat());
     let token = token("acme", "ana");
     // Open, and never a word again: as a peer whose network is gone.
     let silent: Vec<Peer> = (0..20).map(|_| Peer::socket_io(server.address, &token)).collect();
@@ -276,7 +293,11 @@ fn whoever_falls_silent_is_let_go() {
 
 #[test]
 fn floods_are_bounded() {
-    let mut server = Server::start(&[]);
+    floods(&[]);
+}
+
+pub fn floods(more: &[(&str, &str)]) {
+    let mut server = Server::start(more);
     let token = token("acme", "ana");
     let (before, descriptors) = (server.rss_kib(), server.descriptors());
     let publish = frame(

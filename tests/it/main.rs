@@ -9,3 +9,4 @@ mod hostile;
 mod peer;
 mod secrets;
 mod server;
+mod spread;

@@ -89,6 +89,22 @@ impl Server {
         self.child.id()
     }
 
+    /// Asks it to drain.
+    pub fn terminate(&self) {
+        let told = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().expect("kill starts");
+        assert!(told.success());
+    }
+
+    /// Waits for its end: its exit code.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let mut ended = None;
+        until("it ends", || {
+            ended = self.child.try_wait().expect("waits");
+            ended.is_some()
+        });
+        ended.and_then(|status| status.code())
+    }
+
     /// Everything it said so far on stderr, and on stdout after the ready line.
     pub fn said(&self) -> String {
         self.said.lock().expect("a reader panicked").clone()
