@@ -4,6 +4,9 @@ use super::plot::{Axis, Plot, Scale, Series};
 use crate::protocol::Phase;
 use crate::report::{Report, Second};
 
+/// Points of one line.
+const POINTS_MAX: usize = 600;
+
 /// One line of a plot over time: its name, its unit, whether it is the lesser one of its kind, and its values.
 type Line = (&'static str, &'static str, bool, fn(&Second) -> Option<f64>);
 
@@ -92,6 +95,7 @@ fn over_time(title: &str, unit: &str, scale: Scale, lines: &[Line], sides: &[(&s
             if points.iter().all(|(_, y)| *y == 0.0) {
                 continue;
             }
+            let points = thin(points, scale == Scale::Logarithmic);
             let colour = if sides.len() > 1 { side + 2 * kind } else { kind };
             series.push(Series { name: format!("{name}{line}"), unit, colour, dashed: *lesser, points });
             // A median and its tail are one kind, told apart by the dashes.
@@ -107,6 +111,18 @@ fn over_time(title: &str, unit: &str, scale: Scale, lines: &[Line], sides: &[(&s
         series,
         bands: sides.first().map(|(_, report)| bands(report)).unwrap_or_default(),
     }
+}
+
+/// A day has more seconds than a picture has columns: as many points as can be told apart, each the mean of its stretch, or the greatest where
+/// peaks are what is looked for.
+fn thin(points: Vec<(f64, f64)>, peaks: bool) -> Vec<(f64, f64)> {
+    let stretch = points.len().div_ceil(POINTS_MAX).max(1);
+    let of = |part: &[(f64, f64)]| {
+        let values = part.iter().map(|point| point.1);
+        let value = if peaks { values.fold(f64::MIN, f64::max) } else { values.sum::<f64>() / part.len() as f64 };
+        (part[0].0, value)
+    };
+    points.chunks(stretch).map(of).collect()
 }
 
 /// The phases, as stretches of time.
@@ -126,4 +142,19 @@ fn bands(report: &Report) -> Vec<(f64, f64, String)> {
         }
     }
     bands
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lines_are_thinned() {
+        let line = |count: u32| -> Vec<(f64, f64)> { (0..count).map(|x| (f64::from(x), f64::from(x % 4))).collect() };
+        assert_eq!(thin(line(600), false), line(600));
+        assert_eq!(thin(Vec::new(), true), []);
+        assert_eq!(thin(line(2400), false)[1], (4.0, 1.5));
+        assert_eq!(thin(line(2400), true)[1], (4.0, 3.0));
+        assert!(thin(line(86_400), true).len() <= POINTS_MAX);
+    }
 }

@@ -12,6 +12,8 @@ use crate::report::{Report, figures};
 
 use self::plot::escape;
 
+/// Seconds in the table; of a longer run every second or third or so.
+const ROWS_MAX: usize = 600;
 const STYLE: &str = include_str!("style.css");
 
 /// The page of one run.
@@ -219,7 +221,8 @@ fn timeline(body: &mut String, title: &str, report: &Report) {
         "memory, MiB",
     ];
     table(body, &columns, |rows| {
-        for second in &report.timeline {
+        let step = report.timeline.len().div_ceil(ROWS_MAX).max(1);
+        for second in report.timeline.iter().step_by(step) {
             let ms = |us: u64| if us == 0 { "–".to_owned() } else { number(us as f64 / 1000.0) };
             let phase = format!("{:?}", second.phase).to_lowercase();
             rows.push(vec![

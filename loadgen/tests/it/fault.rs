@@ -27,7 +27,7 @@ fn what_a_server_does_wrong_is_named() {
         (Wrong::OtherRoom, &["misrouted"]),
         (Wrong::Invented, &["unknown"]),
         (Wrong::Unanswered, &["unanswered"]),
-        (Wrong::WrongAnswer, &["refused"]),
+        (Wrong::AnotherAnswer, &["refused"]),
         (Wrong::ThrownOut, &["lost"]),
     ]
     .into_iter()
@@ -52,7 +52,7 @@ fn check(wrong: Wrong, expected: &[&str]) {
     assert_eq!(faults, wanted, "{wrong:?}: {tally:?}");
     assert_eq!(code, Some(i32::from(!expected.is_empty())), "{wrong:?}");
     let said = report["tally"]["examples"].as_array().is_some_and(|examples| !examples.is_empty());
-    let silent = matches!(wrong, Wrong::Nothing | Wrong::Unanswered | Wrong::WrongAnswer);
+    let silent = matches!(wrong, Wrong::Nothing | Wrong::Unanswered | Wrong::AnotherAnswer);
     assert_eq!(said, !silent, "{wrong:?}: a fault is described: {tally:?}");
     let early = report["connections"]["closed_early"] != 0;
     assert_eq!(early, wrong == Wrong::ThrownOut, "{wrong:?}: {}", report["failures"]);

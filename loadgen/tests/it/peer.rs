@@ -28,7 +28,7 @@ pub enum Wrong {
     /// One request is not answered.
     Unanswered,
     /// One request is answered with something else.
-    WrongAnswer,
+    AnotherAnswer,
     /// One member is thrown out.
     ThrownOut,
     /// A member comes back and is not in its room.
@@ -85,7 +85,7 @@ fn serve(stream: TcpStream, rooms: &Mutex<Rooms>) {
                 rooms.echoes += 1;
                 match rooms.wrong {
                     Wrong::Unanswered if rooms.echoes == 3 => {}
-                    Wrong::WrongAnswer if rooms.echoes == 3 => {
+                    Wrong::AnotherAnswer if rooms.echoes == 3 => {
                         // The last digit of the place: another's answer.
                         send(&mut own, &format!("{}f{}", &payload[..28], &payload[29..]));
                     }
