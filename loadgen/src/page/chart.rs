@@ -36,6 +36,7 @@ pub fn all(sides: &[(&str, &Report)]) -> Vec<Plot> {
     let worst = sides.iter().flat_map(|(_, report)| &report.curves).flat_map(|curve| curve.points.last());
     let worst = worst.map(|(_, us)| *us).max().and_then(ms).unwrap_or(0.0);
     let mut plots = vec![Plot {
+        wide: true,
         title: "Latency by percentile".to_owned(),
         description: format!(
             "How long the given share took at most; the longest value shown is {worst:.1} milliseconds"
@@ -79,6 +80,7 @@ fn curves(sides: &[(&str, &Report)]) -> Vec<Series> {
                 colour,
                 dashed,
                 points: points.collect(),
+                gap: f64::MAX,
             });
         }
     }
@@ -95,15 +97,17 @@ fn over_time(title: &str, unit: &str, scale: Scale, lines: &[Line], sides: &[(&s
             if points.iter().all(|(_, y)| *y == 0.0) {
                 continue;
             }
+            let gap = 1.8 * points.len().div_ceil(POINTS_MAX) as f64;
             let points = thin(points, scale == Scale::Logarithmic);
             let colour = if sides.len() > 1 { side + 2 * kind } else { kind };
-            series.push(Series { name: format!("{name}{line}"), unit, colour, dashed: *lesser, points });
+            series.push(Series { name: format!("{name}{line}"), unit, colour, dashed: *lesser, points, gap });
             // A median and its tail are one kind, told apart by the dashes.
             kind += usize::from(!(*lesser && scale == Scale::Logarithmic));
         }
     }
     let most = series.iter().flat_map(|series| &series.points).map(|(_, y)| *y).fold(0.0, f64::max);
     Plot {
+        wide: false,
         title: title.to_owned(),
         description: format!("Second by second, at most {} {unit}", super::plot::short(most)),
         x: Axis { label: "seconds since the first connection".to_owned(), scale: Scale::Linear },

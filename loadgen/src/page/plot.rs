@@ -3,9 +3,10 @@
 
 use std::fmt::Write as _;
 
-/// Of the drawing; it scales to the page.
-const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 320.0;
+/// Of the drawing, about as large as it is shown, so that its letters are; it scales to the page.
+const WIDTH: f64 = 560.0;
+const WIDE: f64 = 1140.0;
+const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 62.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 26.0;
@@ -16,6 +17,8 @@ pub const COLOURS: usize = 6;
 const MARKS_MAX: usize = 125;
 
 pub struct Plot {
+    /// Over the whole width of the page.
+    pub wide: bool,
     pub title: String,
     /// For those who do not see it.
     pub description: String,
@@ -47,10 +50,13 @@ pub struct Series {
     pub colour: usize,
     pub dashed: bool,
     pub points: Vec<(f64, f64)>,
+    /// Points further apart than this along x have nothing between them.
+    pub gap: f64,
 }
 
 /// Where values are in the drawing.
 struct Frame {
+    width: f64,
     x: (f64, f64),
     y: (f64, f64),
     log: bool,
@@ -60,7 +66,7 @@ impl Frame {
     fn at(&self, x: f64, y: f64) -> (f64, f64) {
         let part = |value: f64, (low, high): (f64, f64)| if high > low { (value - low) / (high - low) } else { 0.5 };
         let y = if self.log { y.max(1e-9).log10() } else { y };
-        let across = LEFT + part(x, self.x) * (WIDTH - LEFT - RIGHT);
+        let across = LEFT + part(x, self.x) * (self.width - LEFT - RIGHT);
         (across, HEIGHT - BOTTOM - part(y, self.y).clamp(0.0, 1.0) * (HEIGHT - TOP - BOTTOM))
     }
 }
@@ -76,10 +82,12 @@ impl Plot {
         let frame = self.frame();
         let mut svg = String::new();
         let (title, description) = (escape(&self.title), escape(&self.description));
+        let class = if self.wide { " class=\"wide\"" } else { "" };
         let _ = write!(
             svg,
-            "<figure><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}. {description}\">\
-             <text class=\"title\" x=\"{LEFT}\" y=\"15\">{title}</text>"
+            "<figure{class}><svg viewBox=\"0 0 {} {HEIGHT}\" role=\"img\" aria-label=\"{title}. {description}\">\
+             <text class=\"title\" x=\"{LEFT}\" y=\"15\">{title}</text>",
+            frame.width
         );
         for (index, (from, to, name)) in self.bands.iter().enumerate() {
             let ((left, _), (right, _)) = (frame.at(*from, 0.0), frame.at(*to, 0.0));
@@ -132,11 +140,11 @@ impl Plot {
             }
             (false, _) => (0.0, if y.1 > 0.0 { y.1 * 1.08 } else { 1.0 }),
         };
-        Frame { x, y, log }
+        Frame { width: if self.wide { WIDE } else { WIDTH }, x, y, log }
     }
 
     fn draw_axes(&self, frame: &Frame, svg: &mut String) {
-        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        let (right, bottom) = (frame.width - RIGHT, HEIGHT - BOTTOM);
         let y_ticks = if frame.log { decades(frame.y) } else { even(frame.y, 5.0) };
         for tick in y_ticks {
             let (_, y) = frame.at(frame.x.0, tick);
@@ -176,9 +184,11 @@ impl Plot {
 
 fn draw_series(series: &Series, frame: &Frame, x_scale: Scale, svg: &mut String) {
     let mut path = String::new();
-    for (index, &(x, y)) in series.points.iter().enumerate() {
-        let (x, y) = frame.at(x, y);
-        let _ = write!(path, "{}{x:.1} {y:.1}", if index == 0 { "M" } else { "L" });
+    let mut before = f64::MIN;
+    for &(x, y) in &series.points {
+        let (across, down) = frame.at(x, y);
+        let _ = write!(path, "{}{across:.1} {down:.1}", if x - before > series.gap { "M" } else { "L" });
+        before = x;
     }
     let (colour, dash) = (series.colour % COLOURS, if series.dashed { " dashed" } else { "" });
     let _ = write!(svg, "<path class=\"line c{colour}{dash}\" d=\"{path}\"/>");
@@ -301,10 +311,17 @@ mod tests {
     fn every_point_is_in_the_picture() {
         for scale in [Scale::Linear, Scale::Logarithmic] {
             for points in [vec![(0.0, 5.0)], vec![(0.0, 0.0), (1.0, 1e6)], vec![(2.0, 3.0), (2.0, 3.0)], vec![]] {
-                let series =
-                    Series { name: "<a>".to_owned(), unit: "ms", colour: 7, dashed: false, points: points.clone() };
+                let series = Series {
+                    name: "<a>".to_owned(),
+                    unit: "ms",
+                    colour: 7,
+                    dashed: false,
+                    points: points.clone(),
+                    gap: 1.5,
+                };
                 let axis = |scale| Axis { label: "x".to_owned(), scale };
                 let plot = Plot {
+                    wide: false,
                     title: "t".to_owned(),
                     description: "d".to_owned(),
                     x: axis(Scale::Linear),
