@@ -204,7 +204,6 @@ impl Server {
                         // Nobody listens any more when another shard has failed.
                         let _ = ready.send(accepts);
                     })
-                    .await
                 });
             match started {
                 Ok(thread) => handle.threads.push(thread),

@@ -46,7 +46,7 @@ const CRATES: &[(u8, &[&str])] = &[
     ),
     (2, &[]),
     (3, &["atomic_waker", "crossbeam_queue"]),
-    (4, &["glommio", "io_uring", "tokio", "libc", "socket2", "tracing", "futures_io", "redis"]),
+    (4, &["glommio", "io_uring", "tokio", "libc", "socket2", "tracing", "redis"]),
 ];
 
 /// What no pure floor says, outside tests.

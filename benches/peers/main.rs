@@ -4,7 +4,7 @@
 //! started; what is told are medians with least and most. The goals stand beside: uWebSockets' own figures of the same run, and absolute
 //! ones where the aim is absolute. Take the ratios: the figures are this machine's.
 //!
-//! `cargo bench --bench peers -- run` (half an hour with both cores to itself, which is why a plain `cargo bench` leaves it out) builds and
+//! `cargo bench --bench peers -- run` (25 minutes with both cores to itself, which is why a plain `cargo bench` leaves it out) builds and
 //! installs what it needs: Node 20, npm, a C++20 compiler and crates.io have to be there. `-- --help` tells how to leave servers out, to
 //! shorten it, and where the JSON goes.
 //! Where it stands: see benches/README.md and tuning/results/.
@@ -26,7 +26,7 @@ use table::Table;
 #[derive(Parser)]
 #[command(name = "peers", about = "Measures tenantcast and its peers side by side")]
 struct Arguments {
-    /// Says that it is meant: half an hour, and packages of npm and crates.io are installed
+    /// Says that it is meant: 25 minutes, and packages of npm and crates.io are installed
     #[arg(value_parser = ["run"])]
     go: Option<String>,
     /// Rounds of each scenario
@@ -52,7 +52,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if !arguments.bench || arguments.go.is_none() {
-        println!("peers: not run, because it takes half an hour: cargo bench --bench peers -- run");
+        println!("peers: not run, because it takes 25 minutes: cargo bench --bench peers -- run");
         return ExitCode::SUCCESS;
     }
     match run(&arguments) {

@@ -15,10 +15,10 @@ pub struct Scenario {
 }
 
 pub const SCENARIOS: &[Scenario] = &[
-    Scenario { name: "fan-out-small", settings: &["phases.measure=15"], quick: &["phases.measure=4"], publishes: true },
-    Scenario { name: "saturate", settings: &[], quick: &["phases.measure=3"], publishes: true },
-    Scenario { name: "fan-out-large", settings: &["phases.measure=15"], quick: &["phases.measure=4"], publishes: true },
-    Scenario { name: "chat", settings: &["phases.measure=10"], quick: &["phases.measure=4"], publishes: false },
+    Scenario { name: "fan-out-small", settings: &["phases.measure=10"], quick: &["phases.measure=4"], publishes: true },
+    Scenario { name: "saturate", settings: &["phases.measure=6"], quick: &["phases.measure=3"], publishes: true },
+    Scenario { name: "fan-out-large", settings: &["phases.measure=10"], quick: &["phases.measure=4"], publishes: true },
+    Scenario { name: "chat", settings: &["phases.measure=6"], quick: &["phases.measure=4"], publishes: false },
     // Long enough for a heartbeat of everyone: they come every 25 s.
     Scenario { name: "idle", settings: &["phases.measure=26"], quick: &["phases.measure=4"], publishes: false },
 ];

@@ -84,8 +84,13 @@ impl Table {
                 let _ = writeln!(out, "  {:<22}{median:>12}{range:>26}{ratio:>9}", contender.name());
             }
             if let Some((goal, origin)) = self.goal(at) {
-                let verdict = self.median(at, Contender::Tenantcast).map_or("", |ours| verdict(row, ours, goal));
-                let _ = writeln!(out, "  {:<22}{:>12}  {verdict} ({origin})", "goal", number(goal, row.figure));
+                let _ = write!(out, "  {:<22}{:>12}  ({origin})", "goal", number(goal, row.figure));
+                for ours in self.contenders.iter().filter(|contender| contender.is_ours()) {
+                    if let Some(median) = self.median(at, *ours) {
+                        let _ = write!(out, " {}: {}", ours.name(), verdict(row, median, goal));
+                    }
+                }
+                out.push('\n');
             }
         }
         out.push_str("\nratio: of uwebsockets' figure (of socket.io's, where it did not run)\n");

@@ -17,6 +17,7 @@
 
 mod accept;
 mod answer;
+mod bell;
 mod conn;
 pub mod count;
 mod freight;
@@ -30,7 +31,6 @@ mod request;
 mod ring;
 mod route;
 mod socket;
-mod wait;
 mod window;
 
 pub use accept::{listen, probe};
@@ -49,6 +49,7 @@ use crate::bridge::Bridge;
 use crate::shard::Shard;
 use crate::wire::{api::Access, http::Cors};
 use accept::Listener;
+use bell::Bell;
 use conn::{Conn, World};
 use count::PlaneCounts;
 use inbox::Inbox;
@@ -108,23 +109,23 @@ pub struct Start {
     pub admin: Option<TcpListener>,
 }
 
-/// Runs one shard until it is told to stop or has drained. Call inside a glommio executor; `ready` hears when it accepts, or why it cannot.
-pub async fn run(start: Start, ready: impl FnOnce(io::Result<()>)) -> Ended {
+/// Runs one shard until it is told to stop or has drained; the thread is its own until then. `ready` hears when it accepts, or why it cannot.
+pub fn run(start: Start, ready: impl FnOnce(io::Result<()>)) -> Ended {
     let plane = Plane { id: start.id, settings: start.settings, bridge: start.bridge, clock: start.clock };
-    let ring = match Ring::new() {
-        Ok(ring) => ring,
+    let (ring, bell) = match Ring::new().and_then(|ring| Ok((ring, Bell::new()?))) {
+        Ok(made) => made,
         Err(error) => {
             ready(Err(error));
             return Ended::Stopped;
         }
     };
-    let mut state = State::new(ring, plane.bridge.shards());
+    let mut state = State::new(ring, bell, plane.bridge.shards());
     state.listen(Listener::new(start.public, false));
     if let Some(admin) = start.admin {
         state.listen(Listener::new(admin, true));
     }
     ready(Ok(()));
-    pump::run(Rc::new(plane), state, start.shard).await
+    pump::run(Rc::new(plane), state, start.shard)
 }
 
 /// Bytes read at once. One buffer a shard: an idle connection has none.
@@ -141,6 +142,8 @@ struct Plane {
 /// What it does with that.
 struct State {
     ring: Ring,
+    /// Rung by other threads.
+    bell: Arc<Bell>,
     conns: Slab<ConnKey, Conn>,
     listeners: Vec<Option<Listener>>,
     inbox: Inbox,
@@ -170,9 +173,11 @@ impl Plane {
 }
 
 impl State {
-    fn new(ring: Ring, shards: u8) -> State {
+    fn new(mut ring: Ring, bell: Arc<Bell>, shards: u8) -> State {
+        ring.poll_bell(bell.as_raw_fd());
         State {
             ring,
+            bell,
             conns: Slab::default(),
             listeners: Vec::new(),
             inbox: Inbox::default(),

@@ -10,9 +10,9 @@
 //!  gauges out, lanes woken; sleep until something comes or a deadline is near
 //! ```
 //!
-//! Invariants: a turn has no await, so nobody sees it half done; the inbox is empty at its end but for what its own writes brought up
-//! (then there is another turn at once); the pump sleeps at most [`TICK_IDLE`], because glommio 0.9 can park with a runnable task (its
-//! preempt timer fires between a look at the rings and the first task) and only another event, such as this timer, gets it going.
+//! Invariants: nobody sees a turn half done; the inbox is empty at its end but for what its own writes brought up (then there is another
+//! turn at once). The pump has its thread for itself: it sleeps in its ring, not in glommio's executor, and until the next deadline, however
+//! far that is.
 
 use super::{
     Plane, State,
@@ -24,7 +24,6 @@ use super::{
     handoff::Moved,
     inbox::Inbox,
     mesh::{Control, Heard, Mesh, MeshMessage},
-    wait::Wait,
 };
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId},
@@ -37,22 +36,11 @@ use crate::shard::{
     transit::Transit,
 };
 use crate::wire::http::Response;
-use glommio::timer::Timer;
 use smallvec::SmallVec;
-use std::{
-    future::{Future, poll_fn},
-    net::IpAddr,
-    pin::Pin,
-    rc::Rc,
-    task::Poll,
-};
+use std::{net::IpAddr, rc::Rc};
 
-/// How often the pump looks while something happens.
-const TICK_BUSY: Duration = Duration::from_millis(20);
-/// How often it looks while nothing does: four looks a second cost no measurable time.
-const TICK_IDLE: Duration = Duration::from_millis(250);
-/// How long after the last event the pump takes things for busy.
-const BUSY_FOR: Duration = Duration::from_secs(1);
+/// How often a draining shard looks whether the others have nobody left either.
+const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How soon a full lane is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(1);
 
@@ -74,34 +62,26 @@ struct Pump {
     outputs: Vec<Output>,
     drain_until: Option<Instant>,
     ended: Option<Ended>,
-    /// When something last happened.
-    busy: Instant,
 }
 
-/// Turns in a row before the executor gets to look after itself.
-const TURNS_AT_ONCE: u32 = 64;
-
 /// Takes turns until the shard is told to end.
-pub async fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
+pub fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
     let mesh = Mesh::new(plane.id, plane.bridge.shards());
-    let mut pump =
-        Pump { plane, shard, mesh, outputs: Vec::new(), drain_until: None, ended: None, busy: Instant::default() };
-    let mut timer = Timer::new(TICK_BUSY);
-    let mut wait = Wait::new(state.ring.as_raw_fd());
-    let mut turns = 0;
+    let waker = state.bell.waker();
+    let mut pump = Pump { plane, shard, mesh, outputs: Vec::new(), drain_until: None, ended: None };
     loop {
         let now = pump.turn(&mut state);
         if let Some(ended) = pump.ended {
             state.end();
             return ended;
         }
-        turns += 1;
-        if turns < TURNS_AT_ONCE && (state.has_work() || !pump.plane.bridge.is_empty(pump.plane.id)) {
-            continue;
+        // Registered first: who sends after this look rings the bell.
+        let (bridge, id) = (&pump.plane.bridge, pump.plane.id);
+        bridge.register(id, &waker);
+        if bridge.is_empty(id) && !state.has_work() {
+            let rest = pump.rest(&state, now);
+            state.ring.sleep(rest);
         }
-        turns = 0;
-        timer.reset(pump.rest(&state, now));
-        pump.sleep(&mut state, &mut timer, &mut wait).await;
     }
 }
 
@@ -113,8 +93,8 @@ impl Pump {
 
         state.hear(&plane, now);
         // Before anything lands: a connection that does may take the place of one whose end the shard has yet to hear.
-        let mut happened = self.hear_inbox(state, now);
-        happened |= self.hear_lanes(state, now);
+        self.hear_inbox(state, now);
+        self.hear_lanes(state, now);
         if self.shard.next_deadline().is_some_and(|at| at <= now.at) {
             self.shard.handle(now, Input::Tick, &mut self.outputs);
         }
@@ -122,9 +102,6 @@ impl Pump {
         self.shard.end_turn(now, &mut self.outputs);
         self.write(state, now);
 
-        if happened {
-            self.busy = now.at;
-        }
         self.look_at_drain(state, now);
         self.mesh.retry(&plane.bridge);
         state.ship(&plane, &mut self.mesh);
@@ -133,27 +110,22 @@ impl Pump {
         now
     }
 
-    fn hear_lanes(&mut self, state: &mut State, now: Now) -> bool {
+    fn hear_lanes(&mut self, state: &mut State, now: Now) {
         let bridge = self.plane.bridge.clone();
-        let mut happened = false;
-        bridge.drain_into(self.plane.id, |message| {
-            happened = true;
-            match message {
-                MeshMessage::Parcel(parcel) => self.shard.handle(now, Input::Parcel(parcel), &mut self.outputs),
-                MeshMessage::Reply { conn, response } => self.respond(state, conn, &response),
-                MeshMessage::Handoff { transit, conns } => self.land(state, now, transit, *conns),
-                MeshMessage::Heard(heard) => self.hear_remote(state, now, *heard),
-                MeshMessage::Freight { from, freight, under_way: _ } => {
-                    state.unload(&self.plane, &mut self.shard, now, from, *freight, &mut self.outputs);
-                }
-                MeshMessage::Control(Control::Announce(announcement)) => {
-                    self.shard.handle(now, Input::Announce(announcement), &mut self.outputs);
-                }
-                MeshMessage::Control(Control::Drain { spread, timeout }) => self.drain(state, now, spread, timeout),
-                MeshMessage::Control(Control::Stop) => self.ended = Some(Ended::Stopped),
+        bridge.drain_into(self.plane.id, |message| match message {
+            MeshMessage::Parcel(parcel) => self.shard.handle(now, Input::Parcel(parcel), &mut self.outputs),
+            MeshMessage::Reply { conn, response } => self.respond(state, conn, &response),
+            MeshMessage::Handoff { transit, conns } => self.land(state, now, transit, *conns),
+            MeshMessage::Heard(heard) => self.hear_remote(state, now, *heard),
+            MeshMessage::Freight { from, freight, under_way: _ } => {
+                state.unload(&self.plane, &mut self.shard, now, from, *freight, &mut self.outputs);
             }
+            MeshMessage::Control(Control::Announce(announcement)) => {
+                self.shard.handle(now, Input::Announce(announcement), &mut self.outputs);
+            }
+            MeshMessage::Control(Control::Drain { spread, timeout }) => self.drain(state, now, spread, timeout),
+            MeshMessage::Control(Control::Stop) => self.ended = Some(Ended::Stopped),
         });
-        happened
     }
 
     /// What connections that other shards lend have heard.
@@ -171,15 +143,14 @@ impl Pump {
         }
     }
 
-    fn hear_inbox(&mut self, state: &mut State, now: Now) -> bool {
+    fn hear_inbox(&mut self, state: &mut State, now: Now) {
         if state.inbox.is_empty() {
-            return false;
+            return;
         }
         let mut inbox: Inbox = std::mem::take(&mut state.inbox);
         inbox.drain(|input| self.shard.handle(now, input, &mut self.outputs));
         // Its arenas are used again.
         state.inbox = inbox;
-        true
     }
 
     /// Connections that took too long: to say what they want, or to read our last bytes.
@@ -421,35 +392,14 @@ impl Pump {
     }
 
     /// How long there is nothing to do.
-    fn rest(&self, state: &State, now: Now) -> Duration {
-        let busy = now.at.since(self.busy) < BUSY_FOR || self.drain_until.is_some();
-        let mut rest = if busy { TICK_BUSY } else { TICK_IDLE };
-        if self.mesh.spilled() > 0 || state.loans.wait() {
-            rest = RETRY_EVERY;
-        }
+    fn rest(&self, state: &State, now: Now) -> Option<Duration> {
+        // What other shards do shows in the gauges, and nobody rings for that.
+        let looks = self.drain_until.is_some().then_some(now.at + DRAIN_LOOK_EVERY);
+        let puts_off = self.mesh.spilled() > 0 || state.loans.wait();
+        let retries = puts_off.then_some(now.at + RETRY_EVERY);
         let accepts = state.listeners.iter().flatten().filter_map(Listener::deadline);
-        let deadlines = [self.shard.next_deadline(), state.deadlines.next_deadline(), self.drain_until];
-        for at in deadlines.into_iter().flatten().chain(accepts) {
-            rest = rest.min(at.since(now.at));
-        }
-        rest
-    }
-
-    /// Sleeps until the timer, a message, or an event of the ring. The executor gets to look after itself in any case.
-    async fn sleep(&self, state: &mut State, timer: &mut Timer, wait: &mut Wait) {
-        let plane = &self.plane;
-        let mut yielded = false;
-        poll_fn(|cx| {
-            plane.bridge.register(plane.id, cx.waker());
-            let work =
-                state.has_work() || !plane.bridge.is_empty(plane.id) || Pin::new(&mut *timer).poll(cx).is_ready();
-            if work && !std::mem::replace(&mut yielded, true) {
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if work || wait.poll(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        let deadlines = [self.shard.next_deadline(), state.deadlines.next_deadline(), self.drain_until, looks, retries];
+        deadlines.into_iter().flatten().chain(accepts).min().map(|at| at.since(now.at))
     }
 }
 

@@ -1,8 +1,8 @@
-//! The shard's own io_uring: readiness of every socket, and all writes of a turn in one system call.
+//! The shard's own io_uring: readiness of every socket, all writes of a turn in one system call, and the shard's sleep.
 //!
-//! glommio's streams make one system call for each read and write, arm a poll for each wait, and need a task each. Here a connection has one
-//! multishot poll for its whole life, and a turn's writes are submitted together; glommio keeps what it is best at, the executor of the
-//! core, its timers and its sleep (see `wait.rs`).
+//! glommio's streams make one system call for each read and write, arm a poll for each wait, need a task each, and its executor makes half a
+//! dozen system calls each time it sleeps. Here a connection has one multishot poll for its whole life, a turn's writes are submitted
+//! together, and sleeping is the call that also submits and hands over what has happened.
 //!
 //! ```text
 //!  poll(key)       one multishot POLL: an event each time bytes come or the peer ends; nothing is read by the kernel for us, so a
@@ -16,12 +16,9 @@
 //! generation and is dropped by whoever looks it up; when the completion queue overflows, a poll ends and its event says so
 //! ([`Event::Input::rearm`]).
 
-use crate::base::{id::ConnKey, slab::Key};
+use crate::base::{id::ConnKey, slab::Key, time::Duration};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
-use std::{
-    io,
-    os::fd::{AsRawFd, RawFd},
-};
+use std::{io, os::fd::RawFd};
 
 /// Sends submitted at once. Loopback's receive queue holds 1,000 packets (`netdev_max_backlog`): one submission must not fill it.
 pub const WRITES_MAX: usize = 256;
@@ -35,7 +32,8 @@ const INPUT: u64 = 0;
 const ROOM: u64 = 1;
 const LISTENER: u64 = 2;
 const WRITE: u64 = 3;
-const QUIET: u64 = 4;
+const BELL: u64 = 4;
+const QUIET: u64 = 5;
 /// Bits of a generation that fit between kind and slot: a stale event is taken for a new one after 536 million connections in one slot
 /// while it waits, which is a turn.
 const GENERATION_MASK: u32 = (1 << 29) - 1;
@@ -48,6 +46,7 @@ pub struct Ring {
     results: Box<[i32]>,
     /// Events that came while writes were submitted.
     events: Vec<Event>,
+    bell: RawFd,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,20 +75,24 @@ impl Slot {
 
 impl Ring {
     pub fn new() -> io::Result<Ring> {
-        // Completions are made only when asked for, by the one thread that submits: no interrupt of a turn. Kernels before 6.1 lack it.
+        // Completions are made on the way through the kernel, not by interrupting a turn; kernels before 6.0 lack that. Not DEFER_TASKRUN:
+        // it hands over 20 events at a time (6.13 and later), and a turn wants all there are.
         let mut builder = IoUring::builder();
         builder.setup_cqsize(COMPLETIONS_MAX).setup_clamp().setup_submit_all();
         let plain = builder.clone();
-        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
+        builder.setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag();
         let ring = match builder.build(SUBMISSIONS_MAX) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => plain.build(SUBMISSIONS_MAX)?,
             built => built?,
         };
-        Ok(Ring { ring, writes: 0, results: [0; WRITES_MAX].into(), events: Vec::new() })
+        Ok(Ring { ring, writes: 0, results: [0; WRITES_MAX].into(), events: Vec::new(), bell: -1 })
     }
 
-    pub fn as_raw_fd(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// Ends a [`sleep`](Self::sleep) whenever the bell is rung.
+    pub fn poll_bell(&mut self, fd: RawFd) {
+        self.bell = fd;
+        let poll = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).multi(true);
+        self.push(poll.build().user_data(BELL << KIND_SHIFT));
     }
 
     /// Reports whenever bytes come to the connection, or its peer ends.
@@ -133,6 +136,7 @@ impl Ring {
 
     /// Queues a send; its result stands at the position it was queued at.
     ///
+    // SAFETY: what the caller has to keep to stands below.
     /// # Safety
     /// `bytes` stay where they are, unchanged, until [`submit_writes`](Self::submit_writes) returns.
     pub unsafe fn write(&mut self, fd: RawFd, bytes: *const [u8]) {
@@ -164,6 +168,26 @@ impl Ring {
         }
         self.collect();
         events.append(&mut self.events);
+    }
+
+    /// Submits what was queued and sleeps until something happens, at most so long; `None`: however long it takes.
+    pub fn sleep(&mut self, at_most: Option<Duration>) {
+        let submitter = self.ring.submitter();
+        let slept = match at_most {
+            Some(at_most) => {
+                let at_most = types::Timespec::from(at_most);
+                submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&at_most))
+            }
+            None => submitter.submit_and_wait(1),
+        };
+        match slept {
+            Ok(_) => {}
+            Err(error) => match error.raw_os_error() {
+                // Time is over; a signal; or completions to be taken first, which the next turn does.
+                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+                _ => panic!("io_uring does not wait: {error}"),
+            },
+        }
     }
 
     /// Whether something has happened, or something waits to be submitted.
@@ -201,7 +225,7 @@ impl Ring {
 
     /// Takes completions; how many of them were writes.
     fn collect(&mut self) -> usize {
-        let mut writes = 0;
+        let (mut writes, mut rearm_bell) = (0, false);
         for entry in self.ring.completion() {
             let (data, result) = (entry.user_data(), entry.result());
             let slot = Slot { index: data as u32, generation: (data >> 32) as u32 & GENERATION_MASK };
@@ -219,9 +243,13 @@ impl Ring {
                     self.events.push(Event::Input { slot, ended, rearm });
                 }
                 ROOM => self.events.push(Event::Room { slot }),
+                BELL if rearm => rearm_bell = true,
                 LISTENER => self.events.push(Event::Listener { index: data as u32, rearm }),
                 _ => {}
             }
+        }
+        if rearm_bell {
+            self.poll_bell(self.bell);
         }
         writes
     }
