@@ -57,6 +57,8 @@ pub struct Lent {
     /// Its key there. Nothing is decoded before it is known.
     pub key: Option<ConnKey>,
     pub account: Account,
+    /// Among those that are not read until the inbox for its home has left.
+    pub paused: bool,
 }
 
 /// The session is here, the socket is there.
@@ -119,11 +121,6 @@ impl Loans {
         &mut self.peer(home).heard
     }
 
-    /// Puts a connection off whose home has not taken what was heard before.
-    pub fn pause(&mut self, home: ShardId, key: ConnKey) {
-        self.peer(home).paused.push(key);
-    }
-
     /// Whether something could not be sent yet.
     pub fn wait(&self) -> bool {
         self.touched
@@ -148,7 +145,7 @@ impl State {
     pub fn lend(&mut self, plane: &Plane, key: ConnKey, home: ShardId) -> Option<Moved> {
         // One that is closing has told this shard so: nobody would tell the home.
         let conn = self.conns.get_mut(key).filter(|conn| !conn.phase.is_closing())?;
-        conn.tie = Some(Box::new(Tie::Lent(Lent { home, key: None, account: Account::default() })));
+        conn.tie = Some(Box::new(Tie::Lent(Lent { home, key: None, account: Account::default(), paused: false })));
         conn.known = true;
         self.loans.lent += 1;
         Some(Moved::Lent(Reference { lender: plane.id, conn: key, address: conn.address }))
@@ -237,11 +234,24 @@ impl State {
         }
     }
 
+    /// Whether a connection has to wait until its home has taken what was heard before: then it is looked at again.
+    pub fn is_paused(&mut self, key: ConnKey) -> bool {
+        let Some(Tie::Lent(lent)) = self.conns.get_mut(key).and_then(|conn| conn.tie.as_deref_mut()) else {
+            return false;
+        };
+        let peer = self.loans.peer(lent.home);
+        let full = peer.heard.is_full();
+        if full && !std::mem::replace(&mut lent.paused, true) {
+            peer.paused.push(key);
+        }
+        full
+    }
+
     /// Tells the home what a lent connection's socket has taken, when it is enough to tell.
     pub fn acknowledge(&mut self, key: ConnKey) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let waiting = conn.out.len();
-        if let Some(Tie::Lent(Lent { home, key: Some(there), account })) = conn.tie.as_deref_mut()
+        if let Some(Tie::Lent(Lent { home, key: Some(there), account, .. })) = conn.tie.as_deref_mut()
             && let Some(bytes) = account.due(waiting)
         {
             let (home, there) = (*home, *there);
@@ -275,7 +285,15 @@ impl State {
                         (std::mem::take(&mut peer.heard), std::mem::take(&mut peer.acknowledged));
                     let heard = Box::new(Heard { inbox, acknowledged, under_way });
                     match mesh.send(bridge, to, MeshMessage::Heard(heard)) {
-                        Ok(()) => self.ready.append(&mut peer.paused),
+                        Ok(()) => {
+                            for key in &peer.paused {
+                                let tie = self.conns.get_mut(*key).and_then(|conn| conn.tie.as_deref_mut());
+                                if let Some(Tie::Lent(lent)) = tie {
+                                    lent.paused = false;
+                                }
+                            }
+                            self.ready.append(&mut peer.paused);
+                        }
                         Err(MeshMessage::Heard(heard)) => {
                             (peer.heard, peer.acknowledged) = (heard.inbox, heard.acknowledged);
                             waits += 1;
@@ -310,3 +328,7 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "loan_tests.rs"]
+mod tests;

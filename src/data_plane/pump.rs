@@ -55,7 +55,7 @@ pub enum Ended {
     Stopped,
 }
 
-struct Pump {
+pub struct Pump {
     plane: Rc<Plane>,
     shard: Shard,
     mesh: Mesh,
@@ -66,9 +66,8 @@ struct Pump {
 
 /// Takes turns until the shard is told to end.
 pub fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
-    let mesh = Mesh::new(plane.id, plane.bridge.shards());
     let waker = state.bell.waker();
-    let mut pump = Pump { plane, shard, mesh, outputs: Vec::new(), drain_until: None, ended: None };
+    let mut pump = Pump::new(plane, shard);
     loop {
         let now = pump.turn(&mut state);
         if let Some(ended) = pump.ended {
@@ -86,7 +85,12 @@ pub fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
 }
 
 impl Pump {
-    fn turn(&mut self, state: &mut State) -> Now {
+    pub fn new(plane: Rc<Plane>, shard: Shard) -> Pump {
+        let mesh = Mesh::new(plane.id, plane.bridge.shards());
+        Pump { plane, shard, mesh, outputs: Vec::new(), drain_until: None, ended: None }
+    }
+
+    pub fn turn(&mut self, state: &mut State) -> Now {
         let plane = self.plane.clone();
         let now = plane.now();
         state.counts.up(Count::Turns);

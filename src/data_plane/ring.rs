@@ -113,15 +113,14 @@ impl Ring {
 
     /// Reports nothing of this connection any more.
     pub fn forget(&mut self, key: ConnKey, blocked: bool) {
-        self.push(opcode::PollRemove::new(data(INPUT, key)).build().user_data(QUIET << KIND_SHIFT));
+        self.cancel(data(INPUT, key));
         if blocked {
-            self.push(opcode::PollRemove::new(data(ROOM, key)).build().user_data(QUIET << KIND_SHIFT));
+            self.cancel(data(ROOM, key));
         }
     }
 
     pub fn forget_listener(&mut self, index: u32) {
-        let of = LISTENER << KIND_SHIFT | u64::from(index);
-        self.push(opcode::PollRemove::new(of).build().user_data(QUIET << KIND_SHIFT));
+        self.cancel(LISTENER << KIND_SHIFT | u64::from(index));
     }
 
     /// Closes a descriptor after what was said of it before: a poll that still stands would keep the socket open.
@@ -214,6 +213,12 @@ impl Ring {
                 Err(error) => panic!("io_uring takes no submissions: {error}"),
             }
         }
+    }
+
+    /// Ends a poll. POLL_REMOVE would not do: it gives up (`EALREADY`) on one whose event has just come, which then stands for ever and keeps
+    /// a socket open that was closed here.
+    fn cancel(&mut self, of: u64) {
+        self.push(opcode::AsyncCancel::new(of).build().user_data(QUIET << KIND_SHIFT));
     }
 
     fn push(&mut self, entry: squeue::Entry) {

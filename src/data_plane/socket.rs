@@ -83,11 +83,10 @@ impl State {
             if !conn.readable || !conn.reads() {
                 return;
             }
-            if let Some((home, _)) = conn.home()
-                && self.loans.inbox(home).is_full()
-            {
-                return self.loans.pause(home, key);
+            if conn.tie.is_some() && self.is_paused(key) {
+                return;
             }
+            let Some(conn) = self.conns.get_mut(key) else { return };
             if self.inbox.is_full() || reads == READS_AT_ONCE {
                 self.ready.push(key);
                 return;
@@ -280,6 +279,10 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else { return };
         // Of a lent one its home says where a frame ends.
         conn.inside_frame &= conn.tie.is_some();
+        // It said so while its answer was on its way, and has it now.
+        if conn.ended {
+            return self.fail(key, Hangup::Closed);
+        }
         if conn.has_unread() || conn.readable {
             self.ready.push(key);
         }

@@ -82,12 +82,12 @@ fn a_long_message_arrives_whole_at_readers_of_any_pace() {
     let token = token("acme", "ana");
     let mut members: Vec<Peer> = (0..6).map(|_| member(&server, &token)).collect();
     let mut publisher = member(&server, &token);
-    publish(&mut publisher, 2, &format!("\"{}\"", "x".repeat(LENGTH)));
+    publish(&mut publisher, 2, &format!("\"{}\"", "#".repeat(LENGTH)));
     publish(&mut publisher, 3, "\"short\"");
     for peer in &mut members {
         // The others wait with theirs until it is their turn: their sockets are full.
         let long = tick(peer);
-        assert_eq!(long.bytes().filter(|byte| *byte == b'x').count(), LENGTH);
+        assert_eq!(long.bytes().filter(|byte| *byte == b'#').count(), LENGTH);
         let short = tick(peer);
         assert!(short.contains("\"short\""), "{short}");
     }
