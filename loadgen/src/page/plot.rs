@@ -188,7 +188,12 @@ fn draw_series(series: &Series, frame: &Frame, x_scale: Scale, svg: &mut String)
     let mut before = f64::NEG_INFINITY;
     for &(x, y) in &series.points {
         let (across, down) = frame.at(x, y);
-        let _ = write!(path, "{}{across:.1} {down:.1}", if x - before > series.gap { "M" } else { "L" });
+        // A line of no length is a dot: a point alone is seen too.
+        let _ = if x - before > series.gap {
+            write!(path, "M{across:.1} {down:.1}h0")
+        } else {
+            write!(path, "L{across:.1} {down:.1}")
+        };
         before = x;
     }
     let (colour, dash) = (series.colour % COLOURS, if series.dashed { " dashed" } else { "" });
