@@ -32,7 +32,12 @@ impl Alarm {
         self.fd.as_raw_fd()
     }
 
-    /// Fires at `at_us`; a time that has passed fires at once. Setting the time it has already is free.
+    /// It has fired: setting it to the same time again must fire it again.
+    pub fn fired(&mut self) {
+        self.set_at = 0;
+    }
+
+    /// Fires at `at_us`; a time that has passed fires at once. Setting the time it is set to is free.
     pub fn set(&mut self, at_us: u64) -> io::Result<()> {
         if self.set_at == at_us {
             return Ok(());
@@ -42,5 +47,27 @@ impl Alarm {
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
         rustix::time::timerfd_settime(&self.fd, TimerfdTimerFlags::ABSTIME, &once)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mio::unix::SourceFd;
+    use mio::{Events, Interest, Poll, Token};
+
+    #[test]
+    fn a_time_that_has_passed_fires_each_time_it_is_set() {
+        let mut alarm = Alarm::new().unwrap();
+        let mut poll = Poll::new().unwrap();
+        poll.registry().register(&mut SourceFd(&alarm.raw_fd()), Token(0), Interest::READABLE).unwrap();
+        let mut events = Events::with_capacity(4);
+        let past = now_us() - 5;
+        for _ in 0..3 {
+            alarm.set(past).unwrap();
+            poll.poll(&mut events, None).unwrap();
+            assert!(!events.is_empty());
+            alarm.fired();
+        }
     }
 }

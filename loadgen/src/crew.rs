@@ -94,8 +94,11 @@ impl Crew {
                 outcome => outcome.context("epoll")?,
             }
             let ready: Vec<Token> = self.events.iter().map(mio::event::Event::token).collect();
-            for token in ready.into_iter().filter(|token| *token != ALARM) {
-                self.listen(token.0)?;
+            for token in ready {
+                match token {
+                    ALARM => self.alarm.fired(),
+                    Token(index) => self.listen(index)?,
+                }
             }
         }
     }

@@ -11,8 +11,8 @@ use std::ops::Range;
 
 /// Set in a stream whose first delivery may come before the sequence expected.
 const OPEN: u32 = 1 << 31;
-/// Further ahead than this nobody has published: not a hole but nonsense, and no reason to remember two thousand million sequences.
-const AHEAD_MAX: u32 = 1 << 24;
+/// No member misses so many of one publisher and then receives the next: a sequence further ahead is not behind a hole but nonsense.
+const AHEAD_MAX: u32 = 1 << 16;
 
 /// How a delivery fits its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,9 @@ impl Ledger {
 
     /// What is missing of a stream of which `sent` were published.
     pub fn lost(&self, stream: usize, sent: u32) -> u64 {
-        let holes = self.holes.get(&stream).map_or(0, |holes| holes.iter().map(|hole| hole.len() as u64).sum());
+        // A hole before a sequence that was never sent is none.
+        let missing = |hole: &Range<u32>| u64::from(hole.end.min(sent).saturating_sub(hole.start));
+        let holes: u64 = self.holes.get(&stream).into_iter().flatten().map(missing).sum();
         holes + u64::from(sent.saturating_sub(self.next[stream] & !OPEN))
     }
 
@@ -141,6 +143,9 @@ mod tests {
         assert_eq!(ledger.take(0, 0), InOrder);
         assert!(ledger.exceeds(0, 0));
         assert!(!ledger.exceeds(0, 1));
+        assert_eq!(ledger.take(0, 50), InOrder);
+        assert!(ledger.exceeds(0, 3));
+        assert_eq!(ledger.lost(0, 3), 2, "of what was sent");
         ledger.open(0, 9);
         assert!(!ledger.exceeds(0, 0), "nothing has come yet");
     }

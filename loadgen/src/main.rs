@@ -24,6 +24,7 @@ mod histogram;
 mod ledger;
 mod machine;
 mod packet;
+mod page;
 mod payload;
 mod plan;
 mod process;
@@ -86,30 +87,37 @@ fn run(args: &cli::RunArgs) -> Result<bool> {
     match args.wanted()? {
         Wanted::One(side) => {
             let report = round::run(&side, &mut watch::Watch::new()?)?;
-            write(args, &report)?;
+            write(args, &report, page::of_report)?;
             Ok(report.passed)
         }
         Wanted::Two { a, b, rounds } => {
             let comparison = compare::run([&a, &b], rounds)?;
-            write(args, &comparison)?;
+            write(args, &comparison, page::of_comparison)?;
             Ok(comparison.passed)
         }
     }
 }
 
-/// As text, unless stdout is wanted for JSON.
-fn write<R: serde::Serialize + std::fmt::Display>(args: &cli::RunArgs, result: &R) -> Result<()> {
-    let stdout = args.json.as_deref().is_some_and(|path| path == Path::new("-"));
-    let json = args.json.as_ref().map(|_| serde_json::to_string_pretty(result)).transpose()?;
-    match (&args.json, json) {
-        (Some(_), Some(json)) if stdout => println!("{json}"),
-        (Some(path), Some(json)) => {
-            std::fs::write(path, json + "\n").with_context(|| format!("writing {}", path.display()))?
-        }
-        _ => {}
+/// As text, unless stdout is wanted for JSON; and into the files asked for.
+fn write<R: serde::Serialize + std::fmt::Display>(
+    args: &cli::RunArgs,
+    result: &R,
+    page: fn(&R) -> String,
+) -> Result<()> {
+    let into =
+        |path: &Path, text: String| std::fs::write(path, text).with_context(|| format!("writing {}", path.display()));
+    if let Some(path) = &args.html {
+        into(path, page(result))?;
     }
-    if !stdout {
-        print!("{result}");
+    let json = args.json.as_ref().map(|_| serde_json::to_string_pretty(result)).transpose()?;
+    match (args.json.as_deref(), json) {
+        (Some(path), Some(json)) if path == Path::new("-") => println!("{json}"),
+        (path, json) => {
+            if let Some((path, json)) = path.zip(json) {
+                into(path, json + "\n")?;
+            }
+            print!("{result}");
+        }
     }
     Ok(())
 }

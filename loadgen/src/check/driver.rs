@@ -224,6 +224,7 @@ impl<'a> Driver<'a> {
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             if event.token() == ALARM {
+                self.alarm.fired();
                 continue;
             }
             let index = event.token().0;

@@ -84,6 +84,8 @@ pub struct Dialect {
     pub publish: Template,
     pub publish_answer: Option<Vec<u8>>,
     pub event: Vec<u8>,
+    /// How the text of a delivery begins: one comparison decides for nearly every frame. Empty: it may begin as it likes.
+    pub delivery_start: Vec<u8>,
     pub request: Template,
     pub request_answer: Answer,
     pub noise: Vec<Template>,
@@ -262,12 +264,18 @@ impl Dialect {
             Some(_) => return Err("dialect.namespace begins with / and is Socket.IO's".to_owned()),
         };
         let bytes = |text: Option<String>| text.filter(|text| !text.is_empty()).map(String::into_bytes);
+        let event_start = format!("{EVENT}{namespace}").into_bytes();
+        let event = match bytes(table.event) {
+            Some(name) if socket_io => [b"[\"".as_slice(), &name, b"\""].concat(),
+            _ => Vec::new(),
+        };
         Ok(Dialect {
+            delivery_start: if socket_io { [event_start.as_slice(), &event].concat() } else { Vec::new() },
             protocol,
             target: Template::parse(&target).map_err(|reason| format!("dialect.path: {reason}"))?,
             auth: auth.transpose()?,
             ack_start: format!("43{namespace}").into_bytes(),
-            event_start: format!("{EVENT}{namespace}").into_bytes(),
+            event_start,
             namespace,
             token: table.token,
             join,
@@ -275,10 +283,7 @@ impl Dialect {
             join_answer: bytes(table.join_answer),
             publish,
             publish_answer: bytes(table.publish_answer),
-            event: match bytes(table.event) {
-                Some(name) if socket_io => [b"[\"".as_slice(), &name, b"\""].concat(),
-                _ => Vec::new(),
-            },
+            event,
             request,
             request_answer,
             noise,

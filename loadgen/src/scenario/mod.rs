@@ -199,7 +199,8 @@ impl Scenario {
             return wrong("connections, tenants, handshakes_max and sources must be at least 1");
         }
         if u64::from(self.connections) < rooms.max(self.tenants.into()) {
-            return Err(format!("{} connections cannot fill {rooms} rooms", self.connections));
+            let (count, what) = if rooms > 0 { (rooms, "rooms") } else { (self.tenants.into(), "tenants") };
+            return Err(format!("{} connections cannot fill {count} {what}", self.connections));
         }
         if u32::from(self.sources) * processes > 250 {
             return wrong("sources times processes must be at most 250: there are that many loopback addresses to use");

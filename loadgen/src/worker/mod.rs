@@ -262,7 +262,8 @@ impl Worker {
         while let Some(window) = self.meter.roll(now) {
             tell(&News::Window(Box::new(window)))?;
         }
-        match self.state {
+        let state = self.state;
+        match state {
             State::Opening if self.opening == 0 => {
                 if self.outcome.ready == 0 {
                     let reason = self.outcome.failures.keys().next().map_or("", String::as_str);
@@ -276,7 +277,7 @@ impl Worker {
                 let first = |(publisher, &count): (usize, &u32)| (count > 0).then_some((publisher as u32, count));
                 tell(&News::Sent(self.sent.iter().enumerate().filter_map(first).collect()))?;
             }
-            State::Draining(until) if now >= until || self.is_settled() => {
+            State::Draining(until) if now >= until || self.looks_settled(now) => {
                 self.state = State::Grace(now + if now >= until { 0 } else { GRACE_US });
             }
             State::Grace(until) if now >= until => {
@@ -302,7 +303,7 @@ impl Worker {
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             match event.token() {
-                ALARM => {}
+                ALARM => self.alarm.fired(),
                 LEADER => read_leader(&mut self.orders)?,
                 Token(index) => {
                     if event.is_writable() {
@@ -319,6 +320,15 @@ impl Worker {
         }
         self.events = events;
         Ok(())
+    }
+
+    /// As [`Worker::is_settled`], asked now and then: it goes through every stream.
+    fn looks_settled(&mut self, now: u64) -> bool {
+        let is_time = now >= self.load.looked_us + TICK_US / 5;
+        if is_time {
+            self.load.looked_us = now;
+        }
+        is_time && self.is_settled()
     }
 
     /// Every publish has reached everyone and every request is answered: waiting longer can only show a duplicate.

@@ -22,7 +22,22 @@ impl Worker {
         }
     }
 
+    #[inline]
     pub(super) fn on_text(&mut self, index: usize, text: &[u8], now: u64) -> Result<(), String> {
+        let start = &self.dialect.delivery_start;
+        // An empty comparison is a call to memcmp nevertheless, and it was a twentieth of this process's time.
+        if (start.is_empty() || text.starts_with(start))
+            && let Some((payload, place)) = self.reader.read(text)
+            && payload.kind == Kind::Publish
+        {
+            self.on_delivery(index, &payload, text, place, now);
+            return Ok(());
+        }
+        self.on_other(index, text, now)
+    }
+
+    /// Everything that is not a delivery.
+    fn on_other(&mut self, index: usize, text: &[u8], now: u64) -> Result<(), String> {
         match self.dialect.protocol {
             Protocol::SocketIo => self.on_packet(index, text, now),
             Protocol::WebSocket => self.on_raw(index, text, now),
@@ -81,7 +96,7 @@ impl Worker {
             match payload.kind {
                 Kind::Publish => self.on_delivery(index, &payload, text, place, now),
                 Kind::Noise => self.meter.counts.other_received += 1,
-                Kind::Request => return self.on_answer(index, payload.sequence, text, now),
+                Kind::Request => self.on_answer(index, payload.sequence, text, now),
             }
             return Ok(());
         }
@@ -199,10 +214,11 @@ impl Worker {
             self.on_ready(index, now);
             return Ok(());
         }
-        self.on_answer(index, id, arguments, now)
+        self.on_answer(index, id, arguments, now);
+        Ok(())
     }
 
-    fn on_answer(&mut self, index: usize, id: u32, text: &[u8], now: u64) -> Result<(), String> {
+    fn on_answer(&mut self, index: usize, id: u32, text: &[u8], now: u64) {
         let pending = &mut self.connections[index].pending;
         // Answers come in the order of the requests, nearly always.
         let position = match pending.front() {
@@ -214,7 +230,7 @@ impl Worker {
             let member = self.numbers[index];
             self.tally
                 .example(|| format!("connection {member} received an answer to {id}, not asked or answered before"));
-            return Ok(());
+            return;
         };
         let is_right = match (request, &self.dialect.request_answer) {
             (true, Answer::Any) => true,
@@ -247,7 +263,6 @@ impl Worker {
         if request {
             self.on_request_done(now);
         }
-        Ok(())
     }
 
     /// Joins the room, or is ready where there is none.

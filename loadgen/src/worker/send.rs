@@ -111,13 +111,6 @@ impl Worker {
         if self.load.closed_from_us.is_some_and(|at| at <= now) {
             self.begin_closed(now);
         }
-        while self.handshakes < self.plan.scenario.handshakes_max {
-            let Some(&Reverse((due, index))) = self.openings.peek().filter(|Reverse((due, _))| *due <= now) else {
-                break;
-            };
-            self.openings.pop();
-            self.open(index, due);
-        }
         while let Some((number, at)) = self.load.publishes.as_mut().and_then(|turns| turns.pop(now)) {
             self.publish(number, at);
         }
@@ -139,6 +132,14 @@ impl Worker {
         }
         if let Some(at) = self.load.storm_us.filter(|&at| at <= now) {
             self.storm(at);
+        }
+        // After those who leave: some of them come back at once.
+        while self.handshakes < self.plan.scenario.handshakes_max {
+            let Some(&Reverse((due, index))) = self.openings.peek().filter(|Reverse((due, _))| *due <= now) else {
+                break;
+            };
+            self.openings.pop();
+            self.open(index, due);
         }
         self.look_for_stalls(now);
         self.due_us = self.next_due();
