@@ -4,7 +4,8 @@
 //! simd-json, sonic-rs. `ratio` is against tenantcast's row: above 1 the peer takes longer. A decoded event here is validated JSON whose
 //! arguments stay raw, because a relayed event is passed on as it came; the peer has a row for its head alone (nothing validated) and one
 //! with arguments as values, which is what its handlers are given.
-//! Where it stands: see benches/README.md.
+//! Today (November 2026): an event of 188 B decoded in 0.5 us (the peer 1.1), encoded in 14 ns (396), a frame read in 32 ns (83), written in
+//! 8 ns (24); JSON validated slower than serde_json alone (232 against 163 ns, and 4.8 against 3.2 us at 4 KiB): simd-json does not pay.
 
 #[allow(dead_code, reason = "each bench uses its part")]
 mod measure;

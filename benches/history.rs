@@ -2,7 +2,7 @@
 //!
 //! `append` is the ring alone; a publish also makes the event's id, time and envelope, which is the difference between a durable and an
 //! ephemeral one. Recovery is a number for each event replayed: it must not grow with what is replayed, nor with what was kept before it.
-//! Where it stands: see benches/README.md.
+//! Today (November 2026): append 10 ns; a publish to a room of one 0.87 us ephemeral, 1.19 durable; an event replayed 0.12-0.15 us.
 
 #[allow(dead_code, reason = "each bench uses its part")]
 mod measure;

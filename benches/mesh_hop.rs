@@ -4,7 +4,7 @@
 //! of a sleeping thread is the system's and costs microseconds; a message costs nanoseconds: the more a turn puts into a lane, the less a
 //! message costs. Time is the CPU's of both threads; `wall ns` is what the burst took, sleep and wake included.
 //! Peer: `std::sync::mpsc`, bounded, whose every send looks for a sleeper. `ratio` is against a burst of one through a lane.
-//! Where it stands: see benches/README.md.
+//! Today (November 2026): 4.0 us with one message a wake, 0.27 with 16, 0.04 with 256; the peer takes twice as long.
 
 #[allow(dead_code, reason = "each bench uses its part")]
 mod measure;

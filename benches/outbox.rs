@@ -4,7 +4,7 @@
 //! of neighbours with the same list are put together once. `memcpy` is what copying each delivery's bytes into a buffer of its session
 //! costs without any bookkeeping: the least a server does that has a buffer a connection. Sockets that are full are the slow path: their
 //! frames are kept by reference until they take more.
-//! Where it stands: see benches/README.md.
+//! Today (November 2026): 20 ns a delivery with one event a turn, 6.8 with 4, 3.4 with 64; copying alone is 2.0. Full sockets: 31.
 
 #[allow(dead_code, reason = "each bench uses its part")]
 mod measure;

@@ -13,7 +13,7 @@ pub struct Report(Value);
 
 pub fn run(scenario: &Scenario, server: &Server, built: &Built, core: usize, quick: bool) -> Result<Report> {
     let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(&built.loadgen).args(["run", scenario.name, "--json", "-"]);
+    command.args(["-c", &core.to_string()]).arg(&built.loadgen).args(["run", scenario.file, "--json", "-"]);
     command.args(["--url", &server.url(), "--server-pid", &server.pid().to_string()]);
     command.args(["--dialect", dialect(server.contender)]).current_dir(root());
     for setting in if quick { scenario.quick } else { scenario.settings } {

@@ -7,7 +7,7 @@
 //! `cargo bench --bench peers -- run` (25 minutes with both cores to itself, which is why a plain `cargo bench` leaves it out) builds and
 //! installs what it needs: Node 20, npm, a C++20 compiler and crates.io have to be there. `-- --help` tells how to leave servers out, to
 //! shorten it, and where the JSON goes.
-//! Where it stands: see benches/README.md and tuning/results/.
+//! Today (November 2026): see "Today" in benches/README.md and, with every round, tuning/results/.
 
 mod load;
 mod machine;
@@ -41,7 +41,7 @@ struct Arguments {
     /// One round, a fifth of the time measured: to see that it runs
     #[arg(long)]
     quick: bool,
-    /// Where the JSON goes [default: tuning/results/<machine>.json; with --quick, --only or --without nowhere]
+    /// Where the JSON goes; rows not measured this time stay in it [default: tuning/results/<machine>.json; with --quick, --without: nowhere]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Cargo says so under `cargo bench`
@@ -89,7 +89,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     print!("{}", table.text());
-    let partial = arguments.quick || !arguments.only.is_empty() || !arguments.without.is_empty();
+    let partial = arguments.quick || !arguments.without.is_empty();
     let out = arguments.out.clone().or_else(|| (!partial).then(machine::results_file));
     if let Some(out) = out {
         table.save(&out)?;

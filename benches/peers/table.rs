@@ -100,11 +100,15 @@ impl Table {
         out
     }
 
+    /// Saves what was measured; rows of an earlier run that this one did not measure stay as they are.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let rows: Vec<Value> = ROWS.iter().enumerate().map(|(at, row)| self.row(at, row)).collect();
-        let date = humantime::format_rfc3339_seconds(machine::unix_time()).to_string();
-        let all = json!({ "machine": machine::describe(), "date": date, "rounds": self.rounds, "rows": rows,
-            "complaints": self.complaints });
+        let before: Value =
+            std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        let kept = |name: &str| before["rows"].as_array()?.iter().find(|row| row["name"] == name).cloned();
+        let measured = |at: usize| self.figures[at].iter().any(|figures| !figures.is_empty());
+        let rows = ROWS.iter().enumerate();
+        let rows = rows.filter_map(|(at, row)| if measured(at) { Some(self.row(at, row)) } else { kept(row.name) });
+        let all = json!({ "machine": machine::describe(), "rows": rows.collect::<Vec<_>>() });
         if let Some(directory) = path.parent() {
             std::fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
         }
@@ -125,7 +129,17 @@ impl Table {
             })
             .collect();
         let goal = self.goal(at).map(|(goal, origin)| json!({ "value": goal, "from": origin }));
-        json!({ "name": row.name, "scenario": row.scenario, "unit": row.unit, "servers": servers, "goal": goal })
+        let date = humantime::format_rfc3339_seconds(machine::unix_time()).to_string();
+        let complaints = self.complaints.iter().filter(|complaint| complaint.starts_with(row.scenario));
+        json!({
+            "name": row.name,
+            "scenario": row.scenario,
+            "unit": row.unit,
+            "date": date,
+            "servers": servers,
+            "goal": goal,
+            "complaints": complaints.collect::<Vec<_>>(),
+        })
     }
 }
 

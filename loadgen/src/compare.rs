@@ -9,6 +9,9 @@ use crate::report::{Report, figures};
 use crate::round::{self, Side};
 use crate::watch::Watch;
 
+/// A difference below this part is none: two runs of one server differ by more.
+const SAME: f64 = 0.02;
+
 #[derive(Debug, Serialize)]
 pub struct Comparison {
     /// By side.
@@ -110,8 +113,8 @@ impl fmt::Display for Comparison {
                 row.sides.map(|side| format!("{} ({}-{})", number(side.median), number(side.min), number(side.max)));
             let ratio = row.ratio.map_or("-".to_owned(), |r| format!("{:.2} ({:.2}-{:.2})", r.median, r.min, r.max));
             let better = match row.ratio {
-                Some(ratio) if ratio.min > 1.0 => ["B", "A"][usize::from(row.more_is_better)],
-                Some(ratio) if ratio.max < 1.0 => ["A", "B"][usize::from(row.more_is_better)],
+                Some(ratio) if ratio.min > 1.0 + SAME => ["B", "A"][usize::from(row.more_is_better)],
+                Some(ratio) if ratio.max < 1.0 - SAME => ["A", "B"][usize::from(row.more_is_better)],
                 _ => "",
             };
             writeln!(f, "{name:28}{a:>34}{b:>34}{ratio:>24} {better}")?;

@@ -52,6 +52,21 @@ impl Process {
     }
 }
 
+/// CPU time of everything on this machine, what its host took included; microseconds.
+pub fn machine_cpu_us() -> Result<u64> {
+    let stat = std::fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
+    let ticks = busy_ticks(&stat).context("/proc/stat has no times")?;
+    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+}
+
+/// The first line of proc_stat(5) without idle and iowait, and without the guests, which are in the first two already.
+fn busy_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
+    let fields: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+    let (before, after) = (fields.get(..3)?, fields.get(5..8)?);
+    Some(before.iter().chain(after).sum())
+}
+
 /// Raises the soft limit of open files to what the run needs, if the hard one allows.
 pub fn reserve_files(needed: u64) -> Result<()> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
@@ -103,6 +118,9 @@ mod tests {
         assert_eq!(cpu_ticks("7 (a) S 1"), None);
         assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t    1234 kB\nVmData: 5 kB\n"), Some(1_263_616));
         assert_eq!(rss_bytes("Name:\tx\n"), None);
+        assert_eq!(busy_ticks("cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 1 1 1\n"), Some(63));
+        assert_eq!(busy_ticks("cpu  1 2\n"), None);
+        assert!(machine_cpu_us().unwrap() > 0);
         assert!(Process::itself().usage().unwrap().rss_bytes > 100_000);
     }
 }

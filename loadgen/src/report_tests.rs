@@ -12,12 +12,17 @@ const SECOND: u64 = 1_000_000;
 /// When the made-up run begins.
 const START: u64 = 50 * SECOND;
 
-/// Server: 7 MiB and no CPU when empty, then 10 MiB and half a core. Own: a quarter of a core.
+/// Server: 7 MiB and no CPU when empty, then 10 MiB and half a core. Own: a quarter of a core. The machine: a whole one.
 fn sample(at_us: u64, is_empty: bool) -> Sample {
     let since = at_us - START;
     let rss_bytes = if is_empty { 7 << 20 } else { 10 << 20 };
     let server = Usage { cpu_us: since / 2, user_us: since / 4, rss_bytes };
-    Sample { at_us, server: Some(server), own: Usage { cpu_us: since / 4, user_us: 0, rss_bytes: 3 << 20 } }
+    Sample {
+        at_us,
+        server: Some(server),
+        own: Usage { cpu_us: since / 4, user_us: 0, rss_bytes: 3 << 20 },
+        machine_us: since,
+    }
 }
 
 /// 2 s of connecting 1,000 connections, 1 s of warm-up, 4 s of measuring 20,000 deliveries and 100 answers a second.
@@ -94,6 +99,8 @@ fn sums_and_costs() {
     assert_eq!((server.deliveries_per_cpu_second, server.requests_per_cpu_second), (Some(40_000.0), Some(200.0)));
     assert_eq!((server.cpu_us_per_connection, server.rss_per_connection_bytes), (1_000.0, (3 << 20) / 1000));
     assert_eq!((report.own.cpu_share, report.own.cpu_us_per_delivery), (0.25, Some(12.5)));
+    assert_eq!(report.others_cpu_share, Some(0.25));
+    assert_eq!(report.warnings, ["others on this machine used 0.2 cores meanwhile: repeat it when they do not"]);
     assert_eq!(report.timeline.len(), 7);
     for (second, at) in report.timeline.iter().zip(0..) {
         assert_eq!((second.at, second.seconds, second.server_cpu), (f64::from(at), 1.0, Some(0.5)), "{at}");

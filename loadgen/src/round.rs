@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::clock::now_us;
 use crate::crew::Crew;
 use crate::plan::Plan;
-use crate::process::{Process, Usage};
+use crate::process::{Process, Usage, machine_cpu_us};
 use crate::protocol::{News, Order, Outcome, Phase, Setup, Window};
 use crate::report::{Report, gather};
 use crate::scenario::Scenario;
@@ -51,6 +51,8 @@ pub struct Sample {
     /// `None` where the server's process is not known.
     pub server: Option<Usage>,
     pub own: Usage,
+    /// CPU time of everything on this machine.
+    pub machine_us: u64,
 }
 
 /// Everything a run leaves behind.
@@ -269,7 +271,8 @@ impl Leader<'_> {
 
     fn sample(&mut self) -> Result<Sample> {
         let server = if self.servers.is_empty() { None } else { Some(sum(&self.servers)?) };
-        let sample = Sample { at_us: now_us(), server, own: sum(&self.crew.processes())? };
+        let sample =
+            Sample { at_us: now_us(), server, own: sum(&self.crew.processes())?, machine_us: machine_cpu_us()? };
         self.samples.push(sample);
         Ok(sample)
     }

@@ -88,9 +88,9 @@ pub const PUBLISH_BATCH_MAX: usize = 100;
 pub const PRESENCE_MEMBERS_MAX: usize = 1000;
 /// Joins and leaves of users are announced to a tenant up to this many sockets; in a larger one clients ask with `presence`.
 pub const PRESENCE_ANNOUNCE_MAX: usize = 100;
-/// How long joins and leaves are gathered before a tenant is told of them: one write to a member for all of them, and nobody hears of who
-/// was away for less.
-pub const PRESENCE_EVERY: Duration = Duration::from_millis(100);
+/// How often a tenant is told of joins and leaves at most: the first at once, what follows gathered into one write to a member, so that
+/// nobody hears of who was away for less.
+pub const PRESENCE_EVERY: Duration = Duration::from_millis(500);
 /// Users whose changes are gathered; beyond, they are told at once.
 pub const PRESENCE_GATHERED_MAX: usize = 256;
 /// Event ids of publishers a tenant remembers; beyond, the oldest are forgotten before their time.

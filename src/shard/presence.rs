@@ -5,7 +5,7 @@ use super::membership::own_room;
 use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::session::SessionKey;
-use super::tenant::{Change, Status, TenantKey, User};
+use super::tenant::{Change, Status, Tenant, TenantKey, User};
 use super::{Shard, Timer};
 use crate::base::{
     limit,
@@ -90,15 +90,16 @@ impl Shard {
             return;
         }
         let at = self.now.unix;
-        let changes = &mut self.tenants[key].changes;
-        if changes.is_empty() {
-            self.timers.arm(self.now.at + limit::PRESENCE_EVERY, Timer::Presence(key));
+        let Tenant { changes, tell_from, .. } = &mut self.tenants[key];
+        let tell_now = *tell_from <= self.now.at;
+        if changes.is_empty() && !tell_now {
+            self.timers.arm(*tell_from, Timer::Presence(key));
         }
         match changes.iter_mut().find(|change| *change.user == *user) {
             Some(change) => (change.to, change.at) = (to, at),
             None => changes.push(Change { user: user.into(), from, to, at }),
         }
-        if changes.len() >= limit::PRESENCE_GATHERED_MAX {
+        if tell_now || changes.len() >= limit::PRESENCE_GATHERED_MAX {
             self.tell_users(key);
         }
     }
@@ -113,6 +114,10 @@ impl Shard {
     pub(super) fn tell_users(&mut self, key: TenantKey) {
         let Some(tenant) = self.tenants.get_mut(key) else { return };
         let changes = std::mem::take(&mut tenant.changes);
+        if changes.is_empty() {
+            return;
+        }
+        tenant.tell_from = self.now.at + limit::PRESENCE_EVERY;
         let Some(room) = tenant_room(tenant).filter(|_| self.tells_users(key)) else { return };
         for change in changes {
             let Some((event, status)) = change.event() else { continue };

@@ -45,6 +45,8 @@ pub struct Tenant {
     pub sweeping: bool,
     /// Users that came, went or changed since the tenant was last told; bounded by [`limit::PRESENCE_GATHERED_MAX`].
     pub changes: Vec<Change>,
+    /// When the tenant may be told next.
+    pub tell_from: Instant,
 }
 
 /// What became of a user within one gathering of presence.
@@ -89,6 +91,7 @@ impl Tenant {
             bucket: Bucket::new(now, burst),
             sweeping: false,
             changes: Vec::new(),
+            tell_from: now,
         }
     }
 

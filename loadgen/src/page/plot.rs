@@ -184,10 +184,16 @@ impl Plot {
 
 fn draw_series(series: &Series, frame: &Frame, x_scale: Scale, svg: &mut String) {
     let mut path = String::new();
-    let mut before = f64::MIN;
+    // Infinitely far from the first point, so that any gap begins the line there.
+    let mut before = f64::NEG_INFINITY;
     for &(x, y) in &series.points {
         let (across, down) = frame.at(x, y);
-        let _ = write!(path, "{}{across:.1} {down:.1}", if x - before > series.gap { "M" } else { "L" });
+        // A line of no length is a dot: a point alone is seen too.
+        let _ = if x - before > series.gap {
+            write!(path, "M{across:.1} {down:.1}h0")
+        } else {
+            write!(path, "L{across:.1} {down:.1}")
+        };
         before = x;
     }
     let (colour, dash) = (series.colour % COLOURS, if series.dashed { " dashed" } else { "" });
@@ -309,7 +315,7 @@ mod tests {
 
     #[test]
     fn every_point_is_in_the_picture() {
-        for scale in [Scale::Linear, Scale::Logarithmic] {
+        for (scale, gap) in [(Scale::Linear, 1.5), (Scale::Logarithmic, 1.5), (Scale::Linear, f64::MAX)] {
             for points in [vec![(0.0, 5.0)], vec![(0.0, 0.0), (1.0, 1e6)], vec![(2.0, 3.0), (2.0, 3.0)], vec![]] {
                 let series = Series {
                     name: "<a>".to_owned(),
@@ -317,7 +323,7 @@ mod tests {
                     colour: 7,
                     dashed: false,
                     points: points.clone(),
-                    gap: 1.5,
+                    gap,
                 };
                 let axis = |scale| Axis { label: "x".to_owned(), scale };
                 let plot = Plot {
@@ -335,6 +341,7 @@ mod tests {
                     assert!((LEFT..=WIDTH - RIGHT).contains(&x) && (TOP..=HEIGHT - BOTTOM).contains(&y), "{x} {y}");
                 }
                 let svg = plot.draw();
+                assert!(svg.contains(" d=\"M") || plot.is_empty(), "a path begins somewhere: {svg}");
                 assert!(!svg.contains("NaN") && !svg.contains("inf") && !svg.contains("<a>"), "{svg}");
             }
         }

@@ -98,6 +98,7 @@ pub fn gather(log: &Log) -> Report {
             rss_bytes: log.marks.until.own.rss_bytes,
             late: Percentiles::of(&total.late),
         },
+        others_cpu_share: others(log, seconds),
         curves,
         timeline: timeline(log),
         checks: Vec::new(),
@@ -143,6 +144,15 @@ fn server(log: &Log, opened: u32, seconds: f64) -> Option<ServerCost> {
         cpu_us_per_reconnect: log.plan.scenario.storm.and_then(|_| per(cpu_us as f64, measured.opened)),
         rss_growth_percent: growth(&while_measuring),
     })
+}
+
+/// Cores used by processes that are neither the server nor the load.
+fn others(log: &Log, seconds: f64) -> Option<f64> {
+    let (from, until) = (log.marks.from, log.marks.until);
+    let server = until.server?.cpu_us.saturating_sub(from.server?.cpu_us);
+    let own = until.own.cpu_us.saturating_sub(from.own.cpu_us);
+    let all = until.machine_us.saturating_sub(from.machine_us);
+    Some(all.saturating_sub(server + own) as f64 / 1e6 / seconds)
 }
 
 /// Per cent, from the mean of the first quarter to that of the last.

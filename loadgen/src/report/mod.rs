@@ -19,6 +19,8 @@ use crate::scenario::Scenario;
 
 /// Above this share of a core a load process measures itself.
 const OWN_CPU_SHARE_MAX: f64 = 0.9;
+/// Cores taken by whoever else is on the machine, above which the figures are partly theirs.
+const OTHERS_CPU_SHARE_MAX: f64 = 0.15;
 /// Lateness of the load itself that is worth a word.
 const LATE_P99_US: u64 = 5_000;
 
@@ -43,6 +45,8 @@ pub struct Report {
     /// `None` if the server's process is not known.
     pub server: Option<ServerCost>,
     pub own: OwnCost,
+    /// Cores that neither the server nor the load used while measuring, but somebody did; `None` if the server's process is not known.
+    pub others_cpu_share: Option<f64>,
     pub curves: Vec<Curve>,
     pub timeline: Vec<Second>,
     pub checks: Vec<Check>,
@@ -243,6 +247,10 @@ impl Report {
             let share = each * 100.0;
             self.warnings
                 .push(format!("a load process used {share:.0} % of a core: the latencies measure it, not the server"));
+        }
+        if let Some(share) = self.others_cpu_share.filter(|share| *share > OTHERS_CPU_SHARE_MAX) {
+            self.warnings
+                .push(format!("others on this machine used {share:.1} cores meanwhile: repeat it when they do not"));
         }
         if self.own.late.p99 > LATE_P99_US {
             let late = self.own.late.p99 as f64 / 1000.0;

@@ -69,3 +69,14 @@ fn a_member_that_came_back_and_was_forgotten_is_noticed() {
         assert_eq!(report["tally"]["lost"] == 0, passes, "{wrong:?}: {}", report["tally"]);
     }
 }
+
+#[test]
+fn noise_is_a_publish_where_a_dialect_has_no_word_for_it() {
+    let url = peer::start(Wrong::Nothing);
+    let sets = ["connections=40", "rooms_per_tenant=2", "publish.rate=60", "noise.rate=100"];
+    let (code, report) = run("typing-noise", &url, &["--dialect", "websocket"], &sets);
+    assert_eq!(code, Some(0), "{}", report["checks"]);
+    // Ten members of the room have it, but for what was under way at the end; nobody takes it for a publish.
+    let [sent, received] = ["sent", "received"].map(|name| report["noise"][name].as_u64().expect("a count"));
+    assert!(sent > 0 && received > 0 && received <= sent * 10, "{sent} {received}");
+}

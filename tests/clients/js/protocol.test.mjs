@@ -15,8 +15,10 @@ const BEAT = 3000;
 /** The suites' application, and one that waits longer for a pong: what is not about that shall not hang on a busy machine's 200 ms. */
 let brisk, patient;
 let echo;
-before(async () => ([brisk, patient] = await Promise.all([Echo.start(TIMEOUT), Echo.start(20_000)])));
-before(() => (echo = patient));
+before(async () => {
+  [brisk, patient] = await Promise.all([Echo.start(TIMEOUT), Echo.start(20_000)]);
+  echo = patient;
+});
 after(() => Promise.all([brisk.stop(), patient.stop()]));
 
 /** A test of the heartbeat itself. Tests of a file run one after another. */
