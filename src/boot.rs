@@ -469,6 +469,7 @@ fn plane_settings(
     let limits = config.limits.clone();
     Ok(data_plane::Settings {
         socket_path: config.socket_io.path.trim_end_matches('/').into(),
+        gather: config.server.gather,
         raw_engine: app.has_engine(),
         raw_websocket: app.has_websocket(),
         demo,

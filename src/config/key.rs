@@ -39,6 +39,7 @@ pub const KEYS: &[Key] = &[
     key("server.admin_port").env("ADMIN_PORT"),
     key("server.shards").env("SHARDS"),
     key("server.spread"),
+    key("server.gather_us"),
     key("server.frontend_url").env("FRONTEND_URL"),
     key("server.node"),
     key("server.log_level").env("LOG_LEVEL"),

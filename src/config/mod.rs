@@ -95,6 +95,8 @@ pub struct Server {
     pub shards: u8,
     /// Tenants whose connections stay on the shards that accepted them: too big for one core.
     pub spread: Box<[Pattern]>,
+    /// How far apart a busy shard's turns are at least: it answers so much later and wakes so much less often. Zero: a turn for each event.
+    pub gather: Duration,
     /// Origins a browser may come from (`FRONTEND_URL`), without a path; `*` is any. Empty: only pages of the server's own origin.
     pub frontend: Box<[Box<str>]>,
     /// `None`: drawn at start.
@@ -335,6 +337,7 @@ fn server(raw: &Raw, host: Option<IpAddr>, development: bool) -> Result<Server, 
         let path = if raw.is_set("server.admin_port") { "server.admin_port" } else { "server.port" };
         return Err(raw.error(path, format!("the public and the admin port are both {port}")));
     }
+    let gather = Duration::from_micros(raw.number("server.gather_us", 200, 0..=10_000)?);
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().min(usize::from(SHARDS_MAX)) as u64);
     let shards = match raw.number("server.shards", 0, 0..=u64::from(SHARDS_MAX))? {
         0 => cores,
@@ -353,6 +356,7 @@ fn server(raw: &Raw, host: Option<IpAddr>, development: bool) -> Result<Server, 
         admin_address: SocketAddr::new(admin_host, admin_port),
         shards: shards as u8,
         spread: spread(raw)?,
+        gather,
         frontend: frontend(raw)?,
         node,
         log_level: log_level(raw)?,

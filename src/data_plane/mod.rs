@@ -63,6 +63,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where Socket.IO is, without a slash at the end: `/socket.io`.
     pub socket_path: Box<str>,
+    /// Turns of a busy shard begin at least so far apart: what happens meanwhile is taken in one. Zero: a turn for each event.
+    pub gather: Duration,
     /// Whether `/engine.io/` is served: Engine.IO without Socket.IO.
     pub raw_engine: bool,
     /// Whether any other path takes WebSockets with no protocol in them.
@@ -88,6 +90,7 @@ impl Settings {
         Settings {
             limits: Limits::default(),
             socket_path: "/socket.io".into(),
+            gather: Duration::ZERO,
             raw_engine: false,
             raw_websocket: false,
             demo: None,

@@ -79,7 +79,7 @@ pub fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
         bridge.register(id, &waker);
         if bridge.is_empty(id) && !state.has_work() {
             let rest = pump.rest(&state, now);
-            state.ring.sleep(rest);
+            state.ring.sleep(rest, pump.plane.settings.gather);
         }
     }
 }

@@ -25,6 +25,14 @@ pub const WRITES_MAX: usize = 256;
 /// Completions the queue holds: a burst of this many sockets that become readable needs no second look.
 const COMPLETIONS_MAX: u32 = 16 * 1024;
 const SUBMISSIONS_MAX: u32 = 1024;
+/// Completions that come of one call, at least, if there are so many.
+const HANDED_AT_ONCE: usize = 20;
+/// Events of one turn; what is beyond is of the next.
+const EVENTS_MAX: usize = 4096;
+/// No deadline.
+const FOREVER: Duration = Duration::from_secs(3600);
+/// Events after which a gathering sleep ends before its time.
+const GATHERED_MAX: usize = 32;
 
 /// Kinds of operation, in the top three bits of what the kernel hands back.
 const KIND_SHIFT: u32 = 61;
@@ -75,12 +83,12 @@ impl Slot {
 
 impl Ring {
     pub fn new() -> io::Result<Ring> {
-        // Completions are made on the way through the kernel, not by interrupting a turn; kernels before 6.0 lack that. Not DEFER_TASKRUN:
-        // it hands over 20 events at a time (6.13 and later), and a turn wants all there are.
+        // Completions are made when this thread asks for them: no event interrupts a turn or wakes the shard before its time. Kernels before
+        // 6.1 lack that and do with less.
         let mut builder = IoUring::builder();
         builder.setup_cqsize(COMPLETIONS_MAX).setup_clamp().setup_submit_all();
         let plain = builder.clone();
-        builder.setup_single_issuer().setup_coop_taskrun().setup_taskrun_flag();
+        builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag();
         let ring = match builder.build(SUBMISSIONS_MAX) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => plain.build(SUBMISSIONS_MAX)?,
             built => built?,
@@ -166,26 +174,35 @@ impl Ring {
             self.submit();
         }
         self.collect();
+        // Since 6.13 the kernel makes at most 20 completions at a time.
+        let mut before = 0;
+        while self.events.len() >= before + HANDED_AT_ONCE && self.events.len() < EVENTS_MAX {
+            before = self.events.len();
+            self.enter(1, types::SubmitArgs::new().timespec(&types::Timespec::new()));
+            self.collect();
+        }
         events.append(&mut self.events);
     }
 
-    /// Submits what was queued and sleeps until something happens, at most so long; `None`: however long it takes.
-    pub fn sleep(&mut self, at_most: Option<Duration>) {
-        let submitter = self.ring.submitter();
-        let slept = match at_most {
-            Some(at_most) => {
-                let at_most = types::Timespec::from(at_most);
-                submitter.submit_with_args(1, &types::SubmitArgs::new().timespec(&at_most))
-            }
-            None => submitter.submit_and_wait(1),
-        };
-        match slept {
-            Ok(_) => {}
-            Err(error) => match error.raw_os_error() {
-                // Time is over; a signal; or completions to be taken first, which the next turn does.
-                Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
-                _ => panic!("io_uring does not wait: {error}"),
-            },
+    /// Submits what was queued and sleeps until something happens, at most so long; `None`: however long it takes. What happens within
+    /// `gather` from now is gathered, unless it is [`GATHERED_MAX`] events before: a shard that was idle for longer wakes at the first
+    /// event, one that is busy takes a turn for many (kernels before 6.12 do not gather).
+    pub fn sleep(&mut self, at_most: Option<Duration>, gather: Duration) {
+        let at_most = types::Timespec::from(at_most.unwrap_or(FOREVER));
+        let args = types::SubmitArgs::new().timespec(&at_most);
+        if gather.is_zero() || !self.ring.params().is_feature_min_timeout() {
+            self.enter(1, args);
+        } else {
+            self.enter(GATHERED_MAX, args.min_wait_usec(gather.as_micros() as u32));
+        }
+    }
+
+    fn enter(&self, events: usize, args: types::SubmitArgs<'_, '_>) {
+        let Err(error) = self.ring.submitter().submit_with_args(events, &args) else { return };
+        match error.raw_os_error() {
+            // Time is over; a signal; or completions to be taken first, which the next turn does.
+            Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
+            _ => panic!("io_uring does not wait: {error}"),
         }
     }
 
