@@ -57,7 +57,10 @@ impl Server {
         let binary = std::env::var_os("TENANTCAST_BIN").map_or(beside, PathBuf::from);
         assert!(binary.exists(), "{} is missing: run cargo build --workspace first", binary.display());
         let mut command = Command::new(binary);
+        // What says where the binaries are is no setting of the server's.
         command
+            .env_remove("TENANTCAST_BIN")
+            .env_remove("TENANTCAST_ECHO")
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
             .env("ADMIN_PORT", "0")
