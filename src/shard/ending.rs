@@ -2,6 +2,7 @@
 
 use super::count::Count;
 use super::encode::Outgoing;
+use super::farewell::Upgrading;
 use super::io::Output;
 use super::outbox::Frame;
 use super::room::slot;
@@ -91,7 +92,11 @@ impl Shard {
             Transport::Polling(polling) => {
                 // Who broke the protocol is not waited for.
                 let told = matches!(end, End::Close(close) if close != Close::ProtocolError);
-                if let Some(conn) = polling.probe {
+                // A client that was told `3probe` may have changed over already, and not poll again.
+                let upgrading = polling.probe.filter(|_| polling.probed && told);
+                if let Some(conn) = polling.probe
+                    && upgrading.is_none()
+                {
                     self.drop_conn(conn, number, text);
                 }
                 self.sids.remove(&session.sid);
@@ -106,7 +111,10 @@ impl Shard {
                         false
                     }
                     None if !told => false,
-                    waiting => self.begin_farewell(session.sid, waiting, payloads),
+                    waiting => {
+                        let upgrading = upgrading.map(|conn| Upgrading { conn, number, text });
+                        self.begin_farewell(session.sid, waiting, payloads, upgrading)
+                    }
                 };
                 if !left {
                     self.forget_elsewhere(session.sid);

@@ -431,6 +431,8 @@ impl Shard {
                     polling.probed = false;
                 }
             }
+            // It may still come for them by polling.
+            Role::Parting(sid) => self.parting_hangup(sid),
             Role::Request(sid) => self.abandon(ReplyTo { shard: self.settings.shard, conn }, sid, true),
             Role::Leaving(index, nth) => self.leaving[index as usize].hangup(nth),
         }

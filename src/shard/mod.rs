@@ -58,7 +58,6 @@ use outbox::{Outbox, Pending};
 use room::{Room, RoomKey};
 use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use tenant::{Tenant, TenantKey};
 
@@ -159,6 +158,8 @@ enum Role {
     Probe(SessionKey),
     /// Carries a long-polling request for a session, here or on another shard.
     Request(Sid),
+    /// The WebSocket that a long-polling session was upgrading to when the server closed it.
+    Parting(Sid),
     /// Its session leaves this turn: index into `leaving`, and which of its connections this is.
     Leaving(u32, u8),
 }
@@ -170,9 +171,8 @@ enum Place {
     Leaving(usize),
     /// And whether its tenant is spread.
     Moved(ShardId, bool),
-    /// Closed by the server; the next polls get these payloads, the last of them the close packet alone: the official client handles
-    /// a close at once, and what stands beside it later, which is never.
-    Farewell(VecDeque<Box<[u8]>>),
+    /// Closed by the server, which has last words for it.
+    Farewell(farewell::Farewell),
 }
 
 /// What a timer is for. Its owner may be gone when it fires.
@@ -520,6 +520,7 @@ impl Shard {
         match link.role {
             Role::Session(key) => self.session_message(key, message),
             Role::Probe(key) => self.probe_message(key, conn, message),
+            Role::Parting(sid) => self.parting_message(sid, conn, message),
             Role::Leaving(index, nth) => self.leaving[index as usize].message(nth, message),
             Role::None | Role::Request(_) => {}
         }

@@ -9,6 +9,7 @@
 //! Invariants: a frame once begun is written to its end; a queue's backlog holds at most `outbox_bytes` beyond what was granted to a
 //! replay; ephemeral frames are dropped before anything else is.
 
+use crate::wire::engine_io;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -70,10 +71,23 @@ impl Frame {
         &self.bytes[usize::from(self.header)..]
     }
 
+    /// A packet as long-polling carries it, for a WebSocket.
+    pub fn of_poll_packet(packet: &[u8]) -> Frame {
+        match std::str::from_utf8(packet).map(engine_io::decode) {
+            Ok(Ok(engine_io::Packet::Binary(bytes))) => Frame::binary(&bytes),
+            _ => Frame::text(packet),
+        }
+    }
+
+    /// Header and payload.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The packet as long-polling carries it.
     fn poll_packet(&self, out: &mut Vec<u8>) {
         match self.binary {
-            true => crate::wire::engine_io::encode_base64(out, self.payload()),
+            true => engine_io::encode_base64(out, self.payload()),
             false => out.extend_from_slice(self.payload()),
         }
     }

@@ -277,6 +277,40 @@ fn long_polling_and_its_upgrade() {
     assert_eq!(rig.shard.sessions.len(), 0);
 }
 
+/// The client that was told `3probe` may have changed over to the WebSocket, or go on polling: it hears the last words either way.
+#[test]
+fn drained_while_upgrading() {
+    for upgrades in [true, false] {
+        let mut rig = Rig::new();
+        let from = |conn| ReplyTo { shard: ShardId(0), conn };
+        let open = rig.open(Wire::Polling, None);
+        let sid = Sid::parse(field(&rig.responses.remove(0).2, "sid")).unwrap();
+        let token = rig.token("acme", "a");
+        rig.input(Input::Post { from: from(open), sid, body: &format!("40{{\"token\":\"{token}\"}}") });
+        rig.input(Input::Poll { from: from(open), sid });
+        rig.responses.clear();
+        let probe = rig.open(Wire::Probe(sid), None);
+        rig.say(probe, "2probe");
+        assert_eq!(rig.take(probe), ["3probe"]);
+        rig.input(Input::Drain { spread: Duration::from_secs(5) });
+        assert!(rig.closed.is_empty() && !rig.shard.is_empty(), "it has not been told");
+        let told = if upgrades {
+            rig.say(probe, "5");
+            rig.take(probe)
+        } else {
+            rig.input(Input::Poll { from: from(open), sid });
+            let packets = rig.responses.remove(0).2;
+            rig.input(Input::Poll { from: from(open), sid });
+            assert_eq!(rig.responses.remove(0).2, "1");
+            packets.split('\x1e').map(String::from).collect()
+        };
+        assert!(told[0].starts_with("42[\"server:draining\""), "{told:?}");
+        assert!(told[1].contains("server_draining"), "{told:?}");
+        assert_eq!(rig.closed, [(probe, 4503)]);
+        assert!(rig.shard.is_empty());
+    }
+}
+
 /// The first change is told at once, those soon after it in one go; who was away for a moment was not away.
 #[test]
 fn presence_is_gathered() {

@@ -12,7 +12,10 @@ fn a_probe_is_answered_whole() {
         rig.shard.handle(rig.now, Input::Call { from, tenant: TenantId::parse("acme").unwrap(), call }, outputs);
     }
     let ends: [(&str, u16, End); 5] = [
-        ("kicked while it probes", 4410, kick),
+        ("kicked while it probes", 4410, |rig, sid, probe, outputs| {
+            kick(rig, sid, probe, outputs);
+            rig.shard.handle(rig.now, Input::Message { conn: probe, message: Message::Text("5") }, outputs);
+        }),
         ("kicked once it has taken over", 4410, |rig, sid, probe, outputs| {
             rig.shard.handle(rig.now, Input::Message { conn: probe, message: Message::Text("5") }, outputs);
             kick(rig, sid, probe, outputs);
