@@ -122,7 +122,7 @@ fn whoever_dawdles_is_closed() {
     server.assert_alive("a slow head");
     // Who has said all is not asked again.
     let mut peer = Peer::socket_io(server.address, &token("acme", "ana"));
-    assert!(!peer.is_closed_within(Duration::from_millis(900)), "a session is not a handshake");
+    assert_eq!(peer.end_within(Duration::from_millis(900)), None, "a session is not a handshake");
 }
 
 #[test]

@@ -145,17 +145,25 @@ impl Peer {
 
     /// Whether the other side closes within `time`, without a byte read counted against it.
     pub fn is_closed_within(&mut self, time: Duration) -> bool {
+        self.end_within(time).is_some()
+    }
+
+    /// How the other side ends within `time`, and what it said before.
+    pub fn end_within(&mut self, time: Duration) -> Option<String> {
         self.stream.set_read_timeout(Some(time)).expect("a live socket");
         let mut bytes = [0; 4096];
-        let closed = loop {
+        let mut said = Vec::new();
+        let end = loop {
             match self.stream.read(&mut bytes) {
-                Ok(0) => break true,
-                Ok(_) => {}
-                Err(error) => break !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+                Ok(0) => break Some("end of file".to_owned()),
+                Ok(count) => said.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break None,
+                Err(error) => break Some(error.to_string()),
             }
         };
         self.stream.set_read_timeout(Some(SOON)).ok();
-        closed
+        end.map(|end| format!("{end} after {:?}", String::from_utf8_lossy(&said)))
     }
 
     /// Ends with a reset, as a killed process with unread bytes does.
