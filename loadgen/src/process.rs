@@ -52,19 +52,34 @@ impl Process {
     }
 }
 
-/// CPU time of everything on this machine, what its host took included; microseconds.
+/// CPU time of every program on this machine and of those they have waited for, and what its host took; microseconds.
+///
+/// Not `/proc/stat`'s own sum: that is sampled by the clock's tick and counts what interrupts do, which the load itself causes.
 pub fn machine_cpu_us() -> Result<u64> {
     let stat = std::fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
-    let ticks = busy_ticks(&stat).context("/proc/stat has no times")?;
-    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
+    let stolen = stolen_ticks(&stat).context("/proc/stat has no times")?;
+    let entries = std::fs::read_dir("/proc").context("reading /proc")?;
+    let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+    let processes = entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_process));
+    // One that ends meanwhile is in its parent's times.
+    let stats = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
+    let ticks: u64 = stats.filter_map(|stat| program_ticks(&stat)).sum();
+    Ok((ticks + stolen) * 1_000_000 / rustix::param::clock_ticks_per_second())
 }
 
-/// The first line of proc_stat(5) without idle and iowait, and without the guests, which are in the first two already.
-fn busy_ticks(stat: &str) -> Option<u64> {
+/// The eighth number of the first line of proc_stat(5).
+fn stolen_ticks(stat: &str) -> Option<u64> {
     let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace();
-    let fields: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
-    let (before, after) = (fields.get(..3)?, fields.get(5..8)?);
-    Some(before.iter().chain(after).sum())
+    fields.map_while(|field| field.parse().ok()).nth(7)
+}
+
+/// User and system time in proc_pid_stat(5), with that of children waited for; none of the kernel's own threads.
+fn program_ticks(stat: &str) -> Option<u64> {
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    (field(9)? & PF_KTHREAD == 0).then_some(())?;
+    (14..=17).map(field).sum()
 }
 
 /// Raises the soft limit of open files to what the run needs, if the hard one allows.
@@ -118,8 +133,16 @@ mod tests {
         assert_eq!(cpu_ticks("7 (a) S 1"), None);
         assert_eq!(rss_bytes("Name:\tx\nVmRSS:\t    1234 kB\nVmData: 5 kB\n"), Some(1_263_616));
         assert_eq!(rss_bytes("Name:\tx\n"), None);
-        assert_eq!(busy_ticks("cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 1 1 1\n"), Some(63));
-        assert_eq!(busy_ticks("cpu  1 2\n"), None);
+        assert_eq!(stolen_ticks("cpu  1 2 4 1000 2000 8 16 32 64 128\ncpu0 1 1 1\n"), Some(32));
+        assert_eq!(stolen_ticks("cpu  1 2\n"), None);
+    }
+
+    #[test]
+    fn programs_count_and_the_kernel_does_not() {
+        let stat = |flags: u64| format!("7 (a ) b) S 1 7 7 0 -1 {flags} 5 6 7 8 100 20 3 4 20 0 1 0 99");
+        assert_eq!(program_ticks(&stat(0x0040_0000)), Some(127));
+        assert_eq!(program_ticks(&stat(0x0020_8040)), None);
+        assert_eq!(program_ticks("7 (a) S"), None);
         assert!(machine_cpu_us().unwrap() > 0);
         assert!(Process::itself().usage().unwrap().rss_bytes > 100_000);
     }

@@ -158,6 +158,8 @@ struct State {
     loans: Loans,
     scratch: Box<[u8]>,
     events: Vec<Event>,
+    /// Events of this turn.
+    heard: usize,
     deadlines: Wheel<ConnKey>,
     counts: PlaneCounts,
     draining: bool,
@@ -190,6 +192,7 @@ impl State {
             loans: Loans::new(shards),
             scratch: vec![0; SCRATCH_BYTES].into(),
             events: Vec::new(),
+            heard: 0,
             deadlines: Wheel::default(),
             counts: PlaneCounts::default(),
             draining: false,
@@ -202,6 +205,7 @@ impl State {
         let ready = std::mem::take(&mut self.ready);
         let mut events = std::mem::take(&mut self.events);
         self.ring.turn(&mut events);
+        self.heard = events.len();
         for &key in &ready {
             self.attend(plane, key);
         }

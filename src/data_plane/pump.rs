@@ -68,8 +68,10 @@ pub struct Pump {
 pub fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
     let waker = state.bell.waker();
     let mut pump = Pump::new(plane, shard);
+    let mut pace = Pace::default();
     loop {
         let now = pump.turn(&mut state);
+        pace.took(now.at, state.heard);
         if let Some(ended) = pump.ended {
             state.end();
             return ended;
@@ -79,8 +81,35 @@ pub fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
         bridge.register(id, &waker);
         if bridge.is_empty(id) && !state.has_work() {
             let rest = pump.rest(&state, now);
-            state.ring.sleep(rest, pump.plane.settings.gather);
+            state.ring.sleep(rest, pace.gather(pump.plane.settings.gather));
         }
+    }
+}
+
+/// How fast events come lately: gathering is worth its timer where several come within it, and is only latency where they do not.
+#[derive(Default)]
+struct Pace {
+    /// Of the last turns, older ones less.
+    events: u64,
+    nanos: u64,
+    last: Instant,
+}
+
+impl Pace {
+    /// How many events have to be expected within the time.
+    const EVENTS_MIN: u64 = 3;
+
+    fn took(&mut self, now: Instant, events: usize) {
+        let nanos = now.since(self.last).as_nanos().min(1_000_000_000) as u64;
+        self.events += events as u64 * 16 - self.events / 8;
+        self.nanos += nanos * 16 - self.nanos / 8;
+        self.last = now;
+    }
+
+    fn gather(&self, most: Duration) -> Duration {
+        let most_nanos = most.as_nanos() as u64;
+        let is_worth_it = self.events.saturating_mul(most_nanos) >= self.nanos.saturating_mul(Pace::EVENTS_MIN);
+        if is_worth_it { most } else { Duration::ZERO }
     }
 }
 
