@@ -4,7 +4,7 @@
 //! started; what is told are medians with least and most. The goals stand beside: uWebSockets' own figures of the same run, and absolute
 //! ones where the aim is absolute. Take the ratios: the figures are this machine's.
 //!
-//! `cargo bench --bench peers -- run` (25 minutes with both cores to itself, which is why a plain `cargo bench` leaves it out) builds and
+//! `cargo bench --bench peers -- run` (35 minutes with both cores to itself, which is why a plain `cargo bench` leaves it out) builds and
 //! installs what it needs: Node 20, npm, a C++20 compiler and crates.io have to be there. `-- --help` tells how to leave servers out, to
 //! shorten it, and where the JSON goes.
 //! Today (November 2026): see "Today" in benches/README.md and, with every round, tuning/results/.
@@ -14,6 +14,7 @@ mod machine;
 mod recipe;
 mod row;
 mod server;
+mod steer;
 mod table;
 
 use anyhow::{Context, Result, bail};
@@ -26,7 +27,7 @@ use table::Table;
 #[derive(Parser)]
 #[command(name = "peers", about = "Measures tenantcast and its peers side by side")]
 struct Arguments {
-    /// Says that it is meant: 25 minutes, and packages of npm and crates.io are installed
+    /// Says that it is meant: 35 minutes, and packages of npm and crates.io are installed
     #[arg(value_parser = ["run"])]
     go: Option<String>,
     /// Rounds of each scenario
@@ -41,7 +42,10 @@ struct Arguments {
     /// One round, a fifth of the time measured: to see that it runs
     #[arg(long)]
     quick: bool,
-    /// Where the JSON goes; rows not measured this time stay in it [default: tuning/results/<machine>.json; with --quick, --without: nowhere]
+    /// The load's core does the receiver's share of TCP, as over a network: sets two of the machine's settings, and sets them back (root)
+    #[arg(long)]
+    steer: bool,
+    /// Where the JSON goes; rows not measured this time stay in it [default: tuning/results/<machine>.json; `-steered` in its name with --steer; with --quick, --without: nowhere]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Cargo says so under `cargo bench`
@@ -52,7 +56,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if !arguments.bench || arguments.go.is_none() {
-        println!("peers: not run, because it takes 25 minutes: cargo bench --bench peers -- run");
+        println!("peers: not run, because it takes 35 minutes: cargo bench --bench peers -- run");
         return ExitCode::SUCCESS;
     }
     match run(&arguments) {
@@ -69,6 +73,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let scenarios = scenarios(&arguments.only)?;
     let (server_core, load_core) = machine::two_cores()?;
     let built = recipe::all(&contenders)?;
+    let _steered = arguments.steer.then(|| steer::to(load_core)).transpose()?;
     let rounds = if arguments.quick { 1 } else { arguments.rounds };
     let mut table = Table::new(rounds, &contenders);
     for scenario in &scenarios {
@@ -90,7 +95,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     print!("{}", table.text());
     let partial = arguments.quick || !arguments.without.is_empty();
-    let out = arguments.out.clone().or_else(|| (!partial).then(machine::results_file));
+    let out = arguments.out.clone().or_else(|| (!partial).then(|| machine::results_file(arguments.steer)));
     if let Some(out) = out {
         table.save(&out)?;
         println!("\nsaved to {}", out.display());
