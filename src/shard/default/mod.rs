@@ -2,12 +2,12 @@
 //! is `{"ok":false,"code":..,"message":..}` and closes nothing.
 
 mod history;
+mod presence;
 mod publish;
 mod subscribe;
 
 use super::app::{App, Args, Context, Namespace};
 use super::refusal::Refusal;
-use super::tenant::Status;
 use crate::wire::{auth, json};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -25,10 +25,11 @@ fn events(namespace: &mut Namespace) {
         .on("unsubscribe", |socket, args| answer(socket, |socket| subscribe::unsubscribe(socket, args)))
         .on("publish", |socket, args| answer(socket, |socket| publish::publish(socket, args)))
         .on("history", |socket, args| answer(socket, |socket| history::history(socket, args)))
-        .on("presence", |socket, args| answer(socket, |socket| presence(socket, args)))
-        .on("status", |socket, args| answer(socket, |socket| status(socket, args)))
-        .on("typing:start", |socket, args| answer(socket, |socket| typing(socket, args, true)))
-        .on("typing:stop", |socket, args| answer(socket, |socket| typing(socket, args, false)))
+        .on("presence", |socket, args| answer(socket, |socket| presence::presence(socket, args)))
+        .on("status", |socket, args| answer(socket, |socket| presence::status(socket, args)))
+        .on("availability", |socket, args| answer(socket, |socket| presence::availability(socket, args)))
+        .on("typing:start", |socket, args| answer(socket, |socket| presence::typing(socket, args, true)))
+        .on("typing:stop", |socket, args| answer(socket, |socket| presence::typing(socket, args, false)))
         // Nothing waits to be acknowledged before there is an offline queue: what is received is done with.
         .on("received", |socket, _| answer(socket, |_| Ok(ok())))
         .on("document:update", |socket, _| answer(socket, |_| Err(Refusal::Unavailable("documents_unavailable"))))
@@ -86,12 +87,6 @@ fn connected(socket: &mut Context<'_>) {
     socket.emit("connected", &args);
 }
 
-#[derive(Deserialize)]
-struct InRoom<'a> {
-    #[serde(borrow)]
-    room: Cow<'a, str>,
-}
-
 /// What an event is about.
 #[derive(Deserialize)]
 struct Entity<'a> {
@@ -104,33 +99,6 @@ struct Entity<'a> {
 /// A room the socket is in, or could join.
 fn open_room(socket: &Context<'_>, room: &str) -> Result<(), Refusal> {
     if socket.is_in(room) || socket.identity().may_join(room) { Ok(()) } else { Err(Refusal::Forbidden) }
-}
-
-fn presence(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    let InRoom { room } = argument(args, "presence takes {room}")?;
-    open_room(socket, &room)?;
-    Ok(socket.presence(&room))
-}
-
-fn status(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    const TAKES: &str = "status takes {status}: online, away, busy or offline";
-    #[derive(Deserialize)]
-    struct Argument<'a> {
-        #[serde(borrow)]
-        status: Cow<'a, str>,
-    }
-    let Argument { status } = argument(args, TAKES)?;
-    socket.set_status(Status::parse(&status).ok_or(Refusal::InvalidArgument(TAKES))?);
-    Ok(ok())
-}
-
-fn typing(socket: &mut Context<'_>, args: Args<'_>, start: bool) -> Result<String, Refusal> {
-    let InRoom { room } = argument(args, "typing takes {room}")?;
-    if !socket.is_in(&room) {
-        return Err(Refusal::NotMember);
-    }
-    socket.set_typing(&room, start);
-    Ok(ok())
 }
 
 /// A fresh token for a session that has one: same tenant, same user.
