@@ -101,7 +101,8 @@ impl Absences {
 
     /// Who is in the room only because of its grace.
     pub fn lingering_in<'a>(&'a self, now: Instant, room: &'a str) -> impl Iterator<Item = &'a Rc<str>> {
-        let there = move |lingering: &&Lingering| lingering.until > now && lingering.rooms.iter().any(|name| **name == *room);
+        let there =
+            move |lingering: &&Lingering| lingering.until > now && lingering.rooms.iter().any(|name| **name == *room);
         self.lingering.iter().filter(there).map(|lingering| &lingering.user)
     }
 
@@ -203,14 +204,8 @@ impl Shard {
 impl User {
     /// A user whose first session is here. Within its grace it is what it was; what an agent chose outlasts that.
     pub fn back(absence: Option<Absence>, now: UnixMs) -> User {
-        let fresh = User {
-            sessions: 1,
-            status: Status::Online,
-            choice: Choice::None,
-            idle: false,
-            since: now,
-            last_seen: now,
-        };
+        let fresh =
+            User { sessions: 1, status: Status::Online, choice: Choice::None, idle: false, since: now, last_seen: now };
         match absence {
             Some(absence) if absence.lingers => User { sessions: 1, last_seen: now, ..absence.user },
             Some(absence) => User { choice: absence.user.choice, ..fresh },

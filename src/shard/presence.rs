@@ -46,13 +46,7 @@ impl Shard {
     }
 
     /// A session of this user is over; `lingers`: it broke off, and the user is still in these rooms for its grace.
-    pub(super) fn user_left(
-        &mut self,
-        tenant: TenantKey,
-        name: &str,
-        heard: Instant,
-        lingers: Option<Box<[Rc<str>]>>,
-    ) {
+    pub(super) fn user_left(&mut self, tenant: TenantKey, name: &str, heard: Instant, lingers: Option<Box<[Rc<str>]>>) {
         let heard = self.unix_at(heard);
         let Some(room) = self.own_room(tenant, name) else { return };
         let Some(user) = &mut self.rooms[room].user else { return };

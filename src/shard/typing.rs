@@ -44,7 +44,8 @@ impl Shard {
         socket: SocketKey,
         words: Option<Words>,
     ) -> Result<(), Refusal> {
-        let long = |told: &Option<Told>| told.as_ref().is_some_and(|told| told.data.len() > limit::TYPING_DATA_BYTES_MAX);
+        let long =
+            |told: &Option<Told>| told.as_ref().is_some_and(|told| told.data.len() > limit::TYPING_DATA_BYTES_MAX);
         if words.as_ref().is_some_and(|words| long(&words.start) || long(&words.stop)) {
             return Err(Refusal::InvalidArgument("what is told of typing has at most 1024 bytes"));
         }
@@ -138,7 +139,12 @@ impl Shard {
 impl Context<'_> {
     /// Types, or stops, in a room this socket sits in. `words`: an operation's own, told of this start and of the end that belongs to it,
     /// whatever ends it; `None`: the application's usual.
-    pub(in crate::shard) fn set_typing(&mut self, room: &str, start: bool, words: Option<Words>) -> Result<(), Refusal> {
+    pub(in crate::shard) fn set_typing(
+        &mut self,
+        room: &str,
+        start: bool,
+        words: Option<Words>,
+    ) -> Result<(), Refusal> {
         let Some(room) = self.shard.room_key(self.socket, room) else { return Err(Refusal::NotMember) };
         if self.shard.sockets[self.socket].seat(room).is_none() {
             return Err(Refusal::NotMember);

@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod model;
 mod parse;
+mod roster;
 mod swarm;
 mod tamper;
 mod world;
@@ -81,11 +82,17 @@ fn run(swarm: Swarm, tamper: Option<Tamper>) -> Outcome {
     world.run(active);
     world.become_calm();
     // Long enough for heartbeats to end, for clients to come back, for the last half-open line to be given up.
-    world.run(Duration::from_secs(130 + 3 * ping));
+    world.run(Duration::from_secs(30));
+    world.forget_what_was_heard();
+    world.run(Duration::from_secs(100 + 3 * ping));
     world.show_up();
     world.run(Duration::from_secs(15));
     if world.violation.is_none() {
         world.check_rest();
+    }
+    if world.violation.is_none() {
+        world.check_heard();
+        world.check_grace();
     }
     if drain {
         world.drain();
