@@ -215,20 +215,24 @@ impl Shard {
         let Some(event) = &wording.changes else { return };
         let told: Vec<_> = told.collect();
         for part in told.chunks(limit::PRESENCE_BATCH_MAX) {
-            let args = lists(part, in_room);
+            let args = lists(part, writer.room.as_deref());
             self.emit_to(room, &Outgoing { name: event, args: &args, ..Outgoing::default() }, None);
         }
     }
 }
 
-/// `{"online":[..],..}`: each entry in its kind's list, in the order the changes came.
-fn lists(told: &[(Kind, &Telling, String)], in_room: bool) -> String {
-    let names = match in_room {
+/// `{"online":[..],..}`: each entry in its kind's list, in the order the changes came; of a room `{"room":..,"joined":[..],..}`.
+fn lists(told: &[(Kind, &Telling, String)], room: Option<&str>) -> String {
+    let names = match room.is_some() {
         true => ["joined", "left", "status", "availability"],
         false => ["online", "offline", "status", "availability"],
     };
     let mut out = String::with_capacity(2 + told.iter().map(|(_, _, data)| data.len() + 1).sum::<usize>() + 64);
     out.push('{');
+    if let Some(room) = room {
+        out.push_str("\"room\":");
+        out.push_str(&quoted(room));
+    }
     for (kind, name) in [Kind::Online, Kind::Offline, Kind::Status, Kind::Availability].into_iter().zip(names) {
         let mut entries = told.iter().filter(|(other, _, _)| *other == kind).map(|(_, _, data)| data);
         let Some(first) = entries.next() else { continue };

@@ -35,8 +35,9 @@ impl Shard {
         let state = &self.tenants[tenant];
         let epoch = Epoch(state.epoch.0.wrapping_add(state.lost));
         let rule = self.presence.rule(&name);
-        let room = Room::new(tenant, name.clone(), epoch, self.tenants[tenant].lost, self.now.at);
-        let key = self.rooms.insert(Room { rule, ..room });
+        let mut room = Room::new(tenant, name.clone(), epoch, self.tenants[tenant].lost, self.now.at);
+        room.rule = rule;
+        let key = self.rooms.insert(room);
         self.tenants[tenant].rooms.insert(name, key);
         key
     }

@@ -419,7 +419,7 @@ fn a_backend_publishes_and_asks() {
         "{body}"
     );
     let (_, _, body) = call(&mut rig, Call::User { user: "a".into() });
-    assert!(body.contains("\"connections\":1,\"status\":\"online\""), "{body}");
+    assert!(body.contains("\"status\":\"online\"") && body.contains("\"connections\":1,"), "{body}");
     let (_, _, body) = call(&mut rig, Call::Kick { user: "a".into() });
     assert_eq!(body, "{\"closed\":1}");
     assert_eq!(rig.closed, [(a, 4410)]);

@@ -34,8 +34,8 @@ pub struct Wording {
     pub offline: Option<Telling>,
     pub status: Option<Telling>,
     pub availability: Option<Telling>,
-    /// In a large circle one event for all that was gathered: `{online: [..], offline: [..], status: [..], availability: [..]}`, in a room
-    /// `joined` and `left` for the first two; lists that are empty are left out, entries are the single events' data. `None`: nothing is
+    /// In a large circle one event for all that was gathered: `{online: [..], offline: [..], status: [..], availability: [..]}`, in a room `room`,
+    /// and `joined` and `left` for the first two; lists that are empty are left out, entries are the single events' data. `None`: nothing is
     /// told in a large circle.
     pub changes: Option<Box<str>>,
 }

@@ -6,7 +6,11 @@ use crate::shard::typing::{Told, Words};
 
 /// A listener and a typist in one room.
 fn pair(change: impl FnOnce(&mut Settings)) -> (Rig, ConnKey, ConnKey) {
-    let mut rig = Rig::with(change);
+    let mut rig = Rig::with(|settings| {
+        // Nobody answers pings here.
+        settings.ping_interval = Duration::from_secs(100_000);
+        change(settings);
+    });
     let (listener, typist) = (rig.client("acme", "ann"), rig.client("acme", "bob"));
     for conn in [listener, typist] {
         rig.say(conn, "42[\"subscribe\",{\"rooms\":[\"r\"]}]");
