@@ -269,7 +269,7 @@ impl Writer<'_> {
             };
             telling.as_ref().map(|telling| (kind, telling, status))
         });
-        let availability = change.availability(self.settings).and_then(|_| wording.availability.as_ref());
+        let availability = change.availability(self.settings).and(wording.availability.as_ref());
         let status = change.to.map_or(Status::Offline, |standing| standing.status);
         let availability = availability.map(|telling| (Kind::Availability, telling, status));
         let told = presence.into_iter().chain(availability);

@@ -39,7 +39,7 @@ impl Shard {
         let from = absence.filter(|absence| absence.lingers).map(|absence| absence.user.standing());
         self.rooms[room].user = Some(user);
         self.tenants[tenant].users += 1;
-        self.await_idleness(room, user);
+        self.arm_idleness(room, user);
         if from != Some(user.standing()) {
             self.changed(Circle::Tenant(tenant), name, from, Some(user.standing()), now);
         }
@@ -100,7 +100,7 @@ impl Shard {
         let from = user.standing();
         alter(user);
         let user = *user;
-        self.await_idleness(room, user);
+        self.arm_idleness(room, user);
         let to = user.standing();
         if from != to {
             let now = self.now.unix;
@@ -112,7 +112,7 @@ impl Shard {
     }
 
     /// Sees to it that an agent that is away does not count as available for ever.
-    fn await_idleness(&mut self, room: RoomKey, user: User) {
+    fn arm_idleness(&mut self, room: RoomKey, user: User) {
         let after = self.presence.availability.as_ref().and_then(|known| known.auto_offline);
         if let Some(after) = after
             && user.status == Status::Away

@@ -8,8 +8,10 @@ use crate::wire::api::{Call, Publish};
 use crate::wire::auth::{Mint, mint};
 use io::{Hangup, Open, Wire};
 
+mod circle;
 mod presence;
 mod spread;
+mod story;
 mod typing;
 mod writing;
 

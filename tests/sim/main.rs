@@ -187,6 +187,8 @@ fn the_checker_can_fail() {
         (Tamper::StrangeAck, "never asked"),
         (Tamper::Attachment, "and hears"),
         (Tamper::Announcement, "or twice"),
+        (Tamper::Farewell, "did not hear, once"),
+        (Tamper::Roster, "is told of"),
     ] {
         let violation = run(Swarm::calm(1), Some(fault.clone())).violation;
         assert!(violation.as_ref().is_some_and(|what| what.contains(says)), "{fault:?}: {violation:?}");
