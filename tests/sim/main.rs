@@ -115,7 +115,7 @@ fn seeds() {
         Some(seed) => seed..seed + 1,
         None => env("SIM_FROM").unwrap_or(0)..env("SIM_FROM").unwrap_or(0) + env("SIM_RUNS").unwrap_or(RUNS),
     };
-    let mut total = [0u64; 11];
+    let mut total = [0u64; 12];
     let mut failures = Vec::new();
     for seed in seeds {
         let swarm = Swarm::draw(seed);
@@ -133,6 +133,7 @@ fn seeds() {
             model.slow,
             model.announced,
             model.mirrored,
+            model.graces,
         ];
         total.iter_mut().zip(numbers).for_each(|(total, number)| *total += number);
         if outcome.world.steps > 3_000_000 {
@@ -157,6 +158,7 @@ fn seeds() {
         "slow",
         "announced",
         "mirrored",
+        "graces",
     ];
     eprintln!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));

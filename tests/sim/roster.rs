@@ -145,6 +145,7 @@ impl World {
         self.lost(c);
         self.run(grace + Duration::from_secs(5));
         let after = others(self);
+        self.model.graces += after.len() as u64;
         for (o, count) in before.iter().zip(counts) {
             if after.contains(o) && (heard(self, o.0) != count + 1 || self.clients[o.0].heard.users[&user]) {
                 let what = format!("{} did not hear, once, that {user} has gone", self.clients[o.0].name);

@@ -45,7 +45,7 @@ impl World {
                 self.tamper = None;
                 return Verdict::Pass(vec![(c, packet.clone()), (c, packet)]);
             }
-            (Tamper::Farewell, Packet::Event { name, args, .. }) if self.calm => {
+            (Tamper::Farewell, Packet::Event { name, args, .. }) if self.clients.iter().any(|client| client.gone) => {
                 let goes = name == "user:offline" || args.first().is_some_and(|data| data["offline"].is_array());
                 if goes {
                     self.tamper = None;
