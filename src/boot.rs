@@ -122,8 +122,8 @@ pub struct Server {
 impl Server {
     /// The server of the configured profile.
     pub fn new(config: Config) -> Server {
-        let names = config.socket_io.namespaces.clone();
-        let app = move || shard::default_app(names.iter().map(|name| &**name));
+        let (names, profile) = (config.socket_io.namespaces.clone(), config.profile.clone());
+        let app = move || shard::profile_app(profile.clone(), names.iter().map(|name| &**name));
         Server { config, app: Arc::new(app), open: false, demo: None }
     }
 

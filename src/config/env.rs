@@ -10,7 +10,7 @@
 
 use super::error::{Error, Origin};
 use super::key::{self, KEYS, Key};
-use super::nearest::nearest;
+use crate::profile::nearest::nearest;
 use super::raw::Raw;
 use std::ffi::OsString;
 

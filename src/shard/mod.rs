@@ -29,13 +29,14 @@ mod publish;
 mod recovery;
 pub mod refusal;
 mod room;
+mod schema;
 mod session;
 mod socket;
 mod tenant;
 pub mod transit;
 mod typing;
 
-pub use default::app as default_app;
+pub use default::{app as profile_app, default_app};
 
 use crate::base::{
     buffer::Buffer,

@@ -5,7 +5,6 @@ use super::count::Count;
 use super::encode::{self, Outgoing};
 use super::identity::Identity;
 use super::io::Output;
-use super::membership::own_room;
 use super::moving::Connecting;
 use super::refusal::Refusal;
 use super::room::{Variant, slot};
@@ -18,6 +17,7 @@ use crate::base::{
     limit,
     slab::Key,
 };
+use crate::profile::template;
 use crate::wire::{
     auth::{self, Admission, Reject, Rights},
     close::Close,
@@ -267,11 +267,32 @@ impl Shard {
         self.sessions[key].sockets.push(socket);
         let identity = self.sessions[key].identity.as_ref().expect("admitted");
         // In this order: the user is found by the second seat.
-        for room in [format!("tenant:{}", identity.tenant), own_room(&identity.user)] {
+        let own = [self.tenant_room_name(tenant), self.own_room_name(&identity.user)];
+        let more = self.automatic_rooms(identity);
+        for room in own.into_iter().chain(more) {
             let room = self.room_or_new(tenant, &room);
-            self.seat(socket, room, None);
+            if self.sockets[socket].seat(room).is_none() {
+                self.seat(socket, room, None);
+            }
         }
+        self.sockets[socket].automatic = self.sockets[socket].seats.len() as u8;
         (socket, false)
+    }
+
+    /// Rooms beyond the tenant's and the user's that a socket joins by itself.
+    fn automatic_rooms(&self, identity: &Identity) -> Vec<String> {
+        let profile = &self.app.profile;
+        if profile.automatic.is_empty() && profile.by_role.is_empty() {
+            return Vec::new();
+        }
+        let raw = |path: &str| match path {
+            "tenant" => Some(template::quoted(identity.tenant.as_str())),
+            "user" => Some(template::quoted(&identity.user)),
+            _ => None,
+        };
+        let by_role = profile.by_role.iter().filter(|(role, _)| identity.has_role(role)).flat_map(|(_, rooms)| rooms);
+        let names = profile.automatic.iter().chain(by_role).filter_map(|room| room.text(&raw).ok());
+        names.take(limit::AUTOMATIC_ROOMS_MAX).collect()
     }
 
     /// The application's welcome.
