@@ -11,7 +11,6 @@
 //! ```
 
 use super::encode::Outgoing;
-use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::status::{Standing, Status};
 use super::tenant::TenantKey;
@@ -156,7 +155,9 @@ impl Shard {
     fn hearers(&self, circle: Circle) -> Option<usize> {
         self.wording(circle)?;
         let room = match circle {
-            Circle::Tenant(tenant) if self.app.announces_users => tenant_room(self.tenants.get(tenant)?),
+            Circle::Tenant(tenant) if self.app.announces_users && self.tenants.contains(tenant) => {
+                self.tenant_room(tenant)
+            }
             Circle::Tenant(_) => return None,
             Circle::Room(room) => Some(room),
         };
@@ -194,7 +195,7 @@ impl Shard {
         }
         gathering.tell_from = from;
         let (tenant, room) = match circle {
-            Circle::Tenant(tenant) => (tenant, tenant_room(&self.tenants[tenant])),
+            Circle::Tenant(tenant) => (tenant, self.tenant_room(tenant)),
             Circle::Room(room) => (self.rooms[room].tenant, Some(room)),
         };
         let (Some(_), Some(room)) = (size.filter(|size| *size > 0), room) else { return };

@@ -21,6 +21,7 @@ mod gathering;
 pub mod history;
 pub mod identity;
 pub mod io;
+mod late;
 mod membership;
 mod moving;
 mod namespace;
@@ -32,6 +33,7 @@ mod recovery;
 pub mod refusal;
 mod room;
 mod roster;
+mod schema;
 mod session;
 mod socket;
 mod status;
@@ -41,7 +43,7 @@ mod typing;
 mod watch;
 mod wording;
 
-pub use default::app as default_app;
+pub use default::{app as profile_app, default_app};
 pub use status::Status;
 pub use wording::{Availability, PresenceSettings, RoomPresence, Telling, TypingSettings, Wording};
 
@@ -83,6 +85,8 @@ pub struct Settings {
     pub ping_timeout: Duration,
     /// From the handshake to the first namespace joined.
     pub connect_timeout: Duration,
+    /// From CONNECT to the token, where the profile lets it come late.
+    pub auth_deadline: Duration,
     /// How long a disconnected socket may come back; zero: recovery is off.
     pub recovery: Duration,
     pub history: HistorySettings,
@@ -104,6 +108,7 @@ impl Settings {
             ping_interval: Duration::from_millis(25_000),
             ping_timeout: Duration::from_millis(20_000),
             connect_timeout: Duration::from_millis(45_000),
+            auth_deadline: Duration::from_secs(10),
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),

@@ -2,7 +2,6 @@
 //! what becomes of it then stands in `absence.rs`. Nothing of it leaves the tenant.
 
 use super::gathering::Circle;
-use super::membership::own_room;
 use super::refusal::Refusal;
 use super::room::RoomKey;
 use super::session::SessionKey;
@@ -22,7 +21,8 @@ impl Shard {
     /// A session of this user begins; `agent`: its token makes it one.
     pub(super) fn user_joined(&mut self, tenant: TenantKey, name: &str, agent: bool) {
         let now = self.now.unix;
-        let room = self.room_or_new(tenant, &own_room(name));
+        let own = self.own_room_name(name);
+        let room = self.room_or_new(tenant, &own);
         if let Some(user) = &mut self.rooms[room].user {
             user.sessions += 1;
             user.last_seen = now;
@@ -130,15 +130,18 @@ impl Shard {
         if !state.user.as_ref().is_some_and(away) {
             return;
         }
-        let (tenant, name) = (state.tenant, state.name.clone());
-        if let Some(name) = name.strip_prefix(&*own_room("")) {
-            self.alter_user(tenant, name, |user| user.idle = true);
+        // Every socket in it is one of the user's own, or of somebody who may listen to it.
+        let names = state.members.iter().map(|member| self.identity(member.socket).user.clone());
+        let (tenant, own) = (state.tenant, state.name.clone());
+        let name = names.into_iter().find(|name| *self.own_room_name(name) == *own);
+        if let Some(name) = name {
+            self.alter_user(tenant, &name, |user| user.idle = true);
         }
     }
 
     /// A user's own room, which may outlive its sessions.
     fn own_room(&self, tenant: TenantKey, user: &str) -> Option<RoomKey> {
-        self.tenants[tenant].rooms.get(&*own_room(user)).copied()
+        self.tenants[tenant].rooms.get(&*self.own_room_name(user)).copied()
     }
 
     /// A user that has sessions.

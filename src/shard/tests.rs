@@ -10,6 +10,7 @@ use io::{Hangup, Open, Wire};
 
 mod circle;
 mod presence;
+mod profile;
 mod spread;
 mod story;
 mod typing;

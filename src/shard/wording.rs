@@ -4,7 +4,7 @@
 
 use super::status::Status;
 use crate::base::{limit, time::Duration};
-use crate::profile::template::Shape;
+use crate::profile::{self, Emit, template::Shape};
 use crate::wire::auth::{Pattern, Rights};
 
 /// One event, by its name and the shape of its data.
@@ -19,6 +19,11 @@ pub struct Telling {
 }
 
 impl Telling {
+    /// As a profile has it, or the usual.
+    fn of(emit: Option<&Emit>, usual: &str) -> Telling {
+        Telling { event: emit.map_or(usual, |emit| &emit.event).into(), data: emit.and_then(|emit| emit.data.clone()) }
+    }
+
     /// An event with the usual data.
     pub fn plain(event: &str) -> Telling {
         Telling { event: event.into(), data: None }
@@ -116,6 +121,33 @@ impl Default for PresenceSettings {
 }
 
 impl PresenceSettings {
+    /// As a profile has it; what it leaves open is the default.
+    pub fn of(profile: &profile::Presence) -> PresenceSettings {
+        let default = PresenceSettings::default();
+        let changed = profile.availability.as_ref().and_then(|known| known.changed.as_ref());
+        let tenant = Wording {
+            online: Some(Telling::of(profile.online.as_ref(), "user:online")),
+            offline: Some(Telling::of(profile.offline.as_ref(), "user:offline")),
+            status: Some(Telling::of(profile.status.as_ref(), "user:status")),
+            availability: Some(Telling::of(changed, "agent:availability")),
+            ..Wording::of_tenant()
+        };
+        let rooms = profile.rooms.iter().cloned();
+        PresenceSettings {
+            grace: profile.grace.unwrap_or(default.grace),
+            last_seen_ttl: profile.last_seen_ttl.unwrap_or(default.last_seen_ttl),
+            tenant: profile.announce.then_some(tenant),
+            rooms: rooms.map(|pattern| RoomPresence { pattern, wording: Wording::of_room() }).collect(),
+            batch_over: profile.batch_over.unwrap_or(default.batch_over),
+            availability: profile.availability.as_ref().map(|known| Availability {
+                roles: known.roles.clone(),
+                states: known.states.clone(),
+                auto_offline: None,
+            }),
+            ..default
+        }
+    }
+
     /// Whether these rights make an agent.
     pub fn is_agent(&self, rights: &Rights) -> bool {
         self.availability.as_ref().is_some_and(|known| known.roles.iter().any(|role| rights.has_role(role)))
@@ -150,6 +182,20 @@ pub struct TypingSettings {
     pub start: Telling,
     /// `None`: only starts are told.
     pub stop: Option<Telling>,
+}
+
+impl TypingSettings {
+    /// As a profile has it. Its words are filled by the operation, which knows what the client said.
+    pub fn of(profile: &profile::Typing) -> TypingSettings {
+        let default = TypingSettings::default();
+        // Who is told of starts alone forgets them by itself, and has to hear that they go on.
+        let starts_only = profile.start.is_some() && profile.stop.is_none();
+        TypingSettings {
+            ttl: profile.ttl.unwrap_or(default.ttl),
+            repeat_every: starts_only.then_some(Duration::from_secs(1)),
+            ..default
+        }
+    }
 }
 
 impl Default for TypingSettings {

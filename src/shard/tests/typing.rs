@@ -116,3 +116,50 @@ fn its_bounds() {
     assert!(rig.shard.typing.is_empty());
     rig.advance(Duration::from_secs(60));
 }
+
+/// A profile's words, filled with what the client said; one that names no stop tells of none.
+#[test]
+fn a_profiles_words() {
+    let base = "name = \"mine\"\n[client_events]\nt = { do = \"typing\", action = \"start\", room = \"c:{contactId}\" }\n\
+                s = { do = \"typing\", action = \"stop\", room = \"c:{contactId}\" }\nsubscribe = { do = \"subscribe\" }\n";
+    let starts = "[typing]\nstart = { event = \"conversation:typing\", data = { userId = \"{user}\" } }\n";
+    let both = "[typing]\nstart = { event = \"typing:start\", data = { contactId = \"{contactId}\", userId = \"{user}\" } }\n\
+                stop = { event = \"typing:stop\", data = { contactId = \"{contactId}\", in = \"{room}\" } }\n";
+    for (words, want) in [
+        (
+            "",
+            &[
+                "42[\"typing:start\",{\"room\":\"c:7\",\"user\":\"bob\"}]",
+                "42[\"typing:stop\",{\"room\":\"c:7\",\"user\":\"bob\"}]",
+            ][..],
+        ),
+        (starts, &["42[\"conversation:typing\",{\"userId\":\"bob\"}]"]),
+        (
+            both,
+            &[
+                "42[\"typing:start\",{\"contactId\":7,\"userId\":\"bob\"}]",
+                "42[\"typing:stop\",{\"contactId\":7,\"in\":\"c:7\"}]",
+            ],
+        ),
+    ] {
+        let profile = crate::profile::Profile::parse(&format!("{base}{words}")).unwrap();
+        let typing = TypingSettings::of(&profile.typing);
+        let mut rig = Rig::of(profile_app(profile, ["/"]), |settings| settings.typing = typing);
+        let [listener, typist] = ["ann", "bob"].map(|user| {
+            let conn = rig.open(Wire::WebSocket, Some(rig.token("acme", user)));
+            rig.say(conn, "40");
+            rig.say(conn, "42[\"subscribe\",{\"rooms\":[\"c:7\"]}]");
+            conn
+        });
+        rig.advance(TOLD);
+        rig.drop_all();
+        for (event, ends) in [("s", false), ("t", true)] {
+            rig.say(typist, "42[\"t\",{\"contactId\":7}]");
+            rig.say(typist, &format!("42[\"{event}\",{{\"contactId\":7}}]"));
+            if ends {
+                rig.advance(Duration::from_secs(7));
+            }
+            assert_eq!(rig.take(listener), want, "{words}");
+        }
+    }
+}
