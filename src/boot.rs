@@ -508,6 +508,12 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
             default: retention(&config.history.default),
             rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
         },
+        offline: shard::offline::OfflineSettings {
+            ttl: config.offline_ttl,
+            per_user: config.offline_per_user,
+            ..Default::default()
+        },
+        receipts: shard::receipt::ReceiptSettings::default(),
         spread: config.server.spread.clone(),
     })
 }

@@ -37,7 +37,7 @@ pub const PROFILES: &[(&str, &str)] = &[("default", DEFAULT_PROFILE)];
 const DEFAULT_PROFILE: &str = "\
 default: tenants, rooms, presence and history, with no application's own names.
 
-client events   subscribe unsubscribe publish history presence status typing:start typing:stop received document:update authenticate
+client events   subscribe unsubscribe publish history presence status typing:start typing:stop received read document:update authenticate
 server events   connected, published events under their own type, user:online user:offline user:status typing:start typing:stop
                 document:conflict conflict:resolved session:expiring server:draining error
 joined by itself  tenant:{tenant} and user:{user}
@@ -72,6 +72,8 @@ pub struct Config {
     pub presence_ttl: Duration,
     /// How long an event waits for an offline user.
     pub offline_ttl: Duration,
+    /// Events that wait for one user; 0: none.
+    pub offline_per_user: u32,
     pub cache: Cache,
     /// `None`: everything lives in memory.
     pub redis: Option<Redis>,
@@ -265,6 +267,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
         },
         presence_ttl: seconds(raw, "presence.ttl_s", 60)?,
         offline_ttl: seconds(raw, "offline.ttl_s", 86_400)?,
+        offline_per_user: raw.number("offline.per_user", 1000, 0..=100_000)? as u32,
         cache: Cache {
             ttl: seconds(raw, "cache.ttl_s", 300)?,
             items_max: raw.number("cache.max_items", 10_000, 1..=100_000_000)?,

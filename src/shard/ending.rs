@@ -63,14 +63,18 @@ impl Shard {
     /// Ends a session: its sockets leave their rooms (and may come back where `end` allows it), its transport is closed.
     pub(super) fn end(&mut self, key: SessionKey, end: End) {
         let Some(session) = self.sessions.get(key) else { return };
-        for socket in session.sockets.clone().into_iter().rev() {
+        let sockets = session.sockets.clone();
+        if end.is_silent() {
+            self.doubt(key);
+        }
+        for socket in sockets.into_iter().rev() {
             self.remove_socket(socket, end.recoverable());
         }
         self.discharge(key);
         let session = self.sessions.remove(key).expect("looked at above");
         let (number, text) = match end {
             End::Close(close) => (close.row().number, close.row().json),
-            End::Gone | End::Left => (1000, ""),
+            End::Gone | End::Lost | End::Left => (1000, ""),
             End::PingTimeout => (1001, "ping timeout"),
             End::Idle => (1000, "no namespace was joined in time"),
             End::Broken => (1002, ""),
@@ -176,6 +180,7 @@ impl Shard {
             }
             self.close(key, Close::ServerDraining);
         }
+        self.end_deliveries();
     }
 
     /// A room without members is kept while its history, or somebody's place in it, may be asked for.
@@ -217,7 +222,7 @@ impl Shard {
             if let Some(tenant) = self.tenants.remove(key) {
                 self.tenant_keys.remove(&*tenant.id);
             }
-        } else if !tenant.sweeping && (!tenant.saved.is_empty() || tenant.publish_ids.is_filled()) {
+        } else if !tenant.sweeping && tenant.has_aging() {
             tenant.sweeping = true;
             self.timers.arm(self.now.at + Duration::from_secs(30), Timer::SweepTenant(key));
         }
@@ -228,6 +233,8 @@ impl Shard {
         tenant.sweeping = false;
         tenant.publish_ids.expire(self.now.at);
         self.expire_saved(key);
+        self.expire_offline(key);
+        self.expire_receipts(key);
         self.tend_tenant(key);
     }
 }

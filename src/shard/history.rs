@@ -139,7 +139,7 @@ pub struct History {
 
 impl Event {
     /// What it costs to remember, without the containers' own.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.name.len() + self.data.len() + self.meta.len()
     }
 }

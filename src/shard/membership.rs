@@ -140,3 +140,8 @@ impl Shard {
 pub(super) fn own_room(user: &str) -> String {
     format!("user:{user}")
 }
+
+/// The user whose own room this is: the other way round.
+pub(super) fn owner_of(room: &str) -> Option<&str> {
+    room.strip_prefix("user:").filter(|user| !user.is_empty())
+}

@@ -11,6 +11,7 @@ mod call;
 pub mod count;
 mod deadline;
 mod default;
+mod delivery;
 mod encode;
 mod ending;
 mod engine;
@@ -22,10 +23,12 @@ pub mod io;
 mod membership;
 mod moving;
 mod namespace;
+pub mod offline;
 pub mod outbox;
 mod plain;
 mod presence;
 mod publish;
+pub mod receipt;
 mod recovery;
 pub mod refusal;
 mod room;
@@ -53,8 +56,11 @@ use crate::wire::{
 use app::App;
 use count::{Count, Counts};
 use history::Retention;
+use delivery::Deliveries;
 use io::{Input, Message, Output, Parcel};
+use offline::OfflineSettings;
 use outbox::{Outbox, Pending};
+use receipt::ReceiptSettings;
 use room::{Room, RoomKey};
 use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
@@ -78,6 +84,8 @@ pub struct Settings {
     /// How long a disconnected socket may come back; zero: recovery is off.
     pub recovery: Duration,
     pub history: HistorySettings,
+    pub offline: OfflineSettings,
+    pub receipts: ReceiptSettings,
     /// Tenants whose connections stay on the shards that accepted them; all else of such a tenant is on its home, as any other's.
     pub spread: Box<[crate::wire::auth::Pattern]>,
 }
@@ -96,6 +104,8 @@ impl Settings {
             connect_timeout: Duration::from_millis(45_000),
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
+            offline: OfflineSettings::default(),
+            receipts: ReceiptSettings::default(),
             spread: Box::default(),
         }
     }
@@ -185,6 +195,7 @@ enum Timer {
     SweepTenant(TenantKey),
     Presence(TenantKey),
     Farewell(Sid),
+    Delivery(u64),
     Task(app::TaskKey),
 }
 
@@ -213,6 +224,7 @@ pub struct Shard {
     due_looks: Vec<SessionKey>,
     tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
     outbox: Outbox,
+    deliveries: Deliveries,
     leaving: Vec<moving::Leaving>,
     /// Connections to write this turn.
     writes: Vec<ConnKey>,
@@ -248,6 +260,7 @@ impl Shard {
             due_looks: Vec::new(),
             tasks: Slab::default(),
             outbox: Outbox::default(),
+            deliveries: Deliveries::default(),
             leaving: Vec::new(),
             writes: Vec::new(),
             counts: Counts::default(),
@@ -268,7 +281,7 @@ impl Shard {
             Input::Poll { from, sid } => self.poll(from, sid, true),
             Input::Post { from, sid, body } => self.post(from, sid, body, true),
             Input::Call { from, tenant, call } => self.call(from, &tenant, *call),
-            Input::Hangup { conn, cause: _ } => self.hangup(conn),
+            Input::Hangup { conn, cause } => self.hangup(conn, cause),
             Input::Writable { conn } => self.writable(conn),
             Input::Arrive { transit, conns } => self.arrive(*transit, &conns),
             Input::Parcel(parcel) => self.parcel(parcel),
@@ -438,7 +451,7 @@ impl Shard {
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
-    pub fn census(&self) -> [(&'static str, usize); 9] {
+    pub fn census(&self) -> [(&'static str, usize); 11] {
         [
             ("sessions", self.sessions.len()),
             ("sockets", self.sockets.len()),
@@ -447,6 +460,8 @@ impl Shard {
             ("session ids", self.sids.len()),
             ("typing", self.typing.len()),
             ("leaving", self.leaving.len()),
+            ("events for who is away", self.tenants.iter().map(|(_, tenant)| tenant.waiting()).sum()),
+            ("deliveries", self.deliveries.len()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
         ]
@@ -490,6 +505,7 @@ impl Shard {
                     }
                 }
                 Timer::Farewell(sid) => self.end_farewell(sid),
+                Timer::Delivery(number) => self.delivery_timer(number),
             }
         }
         self.due = due;

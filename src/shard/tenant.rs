@@ -6,6 +6,8 @@ use super::bucket::Bucket;
 use super::filter::Filter;
 use super::history::Epoch;
 use super::identity::KnownRights;
+use super::offline::Offline;
+use super::receipt::Receipts;
 use super::room::RoomKey;
 use super::socket::SocketKey;
 use crate::base::{
@@ -47,6 +49,9 @@ pub struct Tenant {
     pub changes: Vec<Change>,
     /// When the tenant may be told next.
     pub tell_from: Instant,
+    /// What waits for users who are not there.
+    pub offline: Option<Box<Offline>>,
+    pub receipts: Option<Box<Receipts>>,
 }
 
 /// What became of a user within one gathering of presence.
@@ -92,6 +97,8 @@ impl Tenant {
             sweeping: false,
             changes: Vec::new(),
             tell_from: now,
+            offline: None,
+            receipts: None,
         }
     }
 
@@ -106,7 +113,22 @@ impl Tenant {
 
     /// Nothing is left that a client could come back to.
     pub fn is_empty(&self) -> bool {
-        self.sessions == 0 && self.rooms.is_empty() && self.pids.is_empty() && !self.publish_ids.is_filled()
+        self.sessions == 0
+            && self.rooms.is_empty()
+            && self.pids.is_empty()
+            && !self.publish_ids.is_filled()
+            && self.offline.is_none()
+            && self.receipts.is_none()
+    }
+
+    /// Whether it holds what is forgotten by age.
+    pub fn has_aging(&self) -> bool {
+        !self.saved.is_empty() || self.publish_ids.is_filled() || self.offline.is_some() || self.receipts.is_some()
+    }
+
+    /// Events that wait for users who are not there.
+    pub fn waiting(&self) -> usize {
+        self.offline.as_ref().map_or(0, |offline| offline.len())
     }
 }
 

@@ -2,6 +2,7 @@
 //! is `{"ok":false,"code":..,"message":..}` and closes nothing.
 
 mod history;
+mod offline;
 mod publish;
 mod subscribe;
 
@@ -29,8 +30,8 @@ fn events(namespace: &mut Namespace) {
         .on("status", |socket, args| answer(socket, |socket| status(socket, args)))
         .on("typing:start", |socket, args| answer(socket, |socket| typing(socket, args, true)))
         .on("typing:stop", |socket, args| answer(socket, |socket| typing(socket, args, false)))
-        // Nothing waits to be acknowledged before there is an offline queue: what is received is done with.
-        .on("received", |socket, _| answer(socket, |_| Ok(ok())))
+        .on("received", |socket, args| answer(socket, |socket| offline::received(socket, args)))
+        .on("read", |socket, args| answer(socket, |socket| offline::read(socket, args)))
         .on("document:update", |socket, _| answer(socket, |_| Err(Refusal::Unavailable("documents_unavailable"))))
         .on("authenticate", |socket, args| answer(socket, |socket| authenticate(socket, args)));
 }
