@@ -83,12 +83,10 @@ impl Shard {
             };
             let published = match event.ack {
                 None => self.publish(tenant, &draft).map(|receipt| delivery::answer(&receipt, None)),
-                Some(ack) => {
-                    self.publish_asking(tenant, &draft, ack, Then::Call(call, nth)).map(|asked| match asked {
-                        Asked::Done(answer) => answer,
-                        Asked::Waits => Vec::new(),
-                    })
-                }
+                Some(ack) => self.publish_asking(tenant, &draft, ack, Then::Call(call, nth)).map(|asked| match asked {
+                    Asked::Done(answer) => answer,
+                    Asked::Waits => Vec::new(),
+                }),
             };
             match published {
                 Ok(answer) => answers.push(answer),

@@ -131,8 +131,7 @@ impl Shard {
         }
         self.deliveries.by_event.insert((tenant, receipt.id.clone()), number);
         let acked = Vec::new();
-        let delivery =
-            Delivery { tenant, room, event, sequence, receipt, ack, sent: 1, waiting, acked, missing, then };
+        let delivery = Delivery { tenant, room, event, sequence, receipt, ack, sent: 1, waiting, acked, missing, then };
         self.deliveries.open.insert(number, delivery);
         self.timers.arm(self.now.at + Duration::from_millis(u64::from(ack.timeout_ms)), Timer::Delivery(number));
         Ok(Asked::Waits)
@@ -189,10 +188,8 @@ impl Shard {
             return self.end_delivery(number);
         }
         delivery.sent += 1;
-        self.timers.arm(
-            self.now.at + Duration::from_millis(u64::from(delivery.ack.timeout_ms)),
-            Timer::Delivery(number),
-        );
+        self.timers
+            .arm(self.now.at + Duration::from_millis(u64::from(delivery.ack.timeout_ms)), Timer::Delivery(number));
         let (room, event) = (delivery.room, delivery.event.clone());
         let meta = format!("{},\"attempt\":{}}}", event.meta.strip_suffix('}').unwrap_or("{"), delivery.sent);
         if self.rooms[room].members.is_empty() {

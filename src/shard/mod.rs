@@ -55,8 +55,8 @@ use crate::wire::{
 };
 use app::App;
 use count::{Count, Counts};
-use history::Retention;
 use delivery::Deliveries;
+use history::Retention;
 use io::{Input, Message, Output, Parcel};
 use offline::OfflineSettings;
 use outbox::{Outbox, Pending};

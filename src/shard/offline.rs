@@ -322,7 +322,7 @@ impl Shard {
             self.send_event(socket, &Outgoing { name: "error", args: &args, ..Outgoing::default() }, false);
         }
         self.counts.add(Count::OfflineGiven, due.len() as u64);
-        let recovery = self.settings.recovery > Duration::ZERO || variant == encode::EVENTS;
+        let recovery = self.settings.recovery > Duration::ZERO && variant != encode::EVENTS;
         let mut given = Given::default();
         for waiting in &due {
             let id = (waiting.acknowledge == Acknowledge::Asked && variant != encode::EVENTS).then(|| {
@@ -338,7 +338,8 @@ impl Shard {
             let event = &waiting.event;
             let meta = format!("{},\"queued\":true}}", event.meta.strip_suffix('}').unwrap_or("{"));
             self.outbox.grant(slot(session), event.bytes() + 128);
-            // Its own place, though it comes late: the first that a socket gets, and a position says that all before it came.
+            // Its own place, though it comes late: a client that names it has got all that came before it. A stream gets the place it
+            // goes on from behind the last, since its rooms' events from before are not asked for.
             let position = Position { epoch, sequence: waiting.sequence };
             let position = (recovery && id.is_none()).then_some(position);
             let outgoing =

@@ -163,7 +163,7 @@ impl Shard {
     }
 
     /// A user's own room, which may outlive its sessions.
-    fn own_room(&self, tenant: TenantKey, user: &str) -> Option<RoomKey> {
+    pub(super) fn own_room(&self, tenant: TenantKey, user: &str) -> Option<RoomKey> {
         self.tenants[tenant].rooms.get(&*own_room(user)).copied()
     }
 

@@ -225,7 +225,9 @@ impl Shard {
                 encode::EVENTS => Outgoing { id: None, ..*outgoing },
                 // With a request for an acknowledgement a position is of no use: the official client looks for it at the end of the
                 // arguments, where the acknowledgement is then.
-                _ if settings.recovery == Duration::ZERO || outgoing.id.is_some() => Outgoing { position: None, ..*outgoing },
+                _ if settings.recovery == Duration::ZERO || outgoing.id.is_some() => {
+                    Outgoing { position: None, ..*outgoing }
+                }
                 _ => *outgoing,
             };
             frames[usize::from(variant.0)] = outbox.frame(outgoing.encode(variant, &app.names, text), ephemeral);

@@ -96,10 +96,11 @@ impl Receipts {
         if *tracked.sender == *user {
             return None;
         }
+        let is_full = tracked.told.len() >= limit::RECEIPT_USERS_MAX;
         match tracked.told.get_mut(user) {
             Some(before) if *before >= told => return None,
             Some(before) => *before = told,
-            None if tracked.told.len() >= limit::RECEIPT_USERS_MAX => return None,
+            None if is_full => return None,
             None => drop(tracked.told.insert(user.into(), told)),
         }
         Some(tracked.sender.clone())

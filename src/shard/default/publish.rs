@@ -38,8 +38,10 @@ struct AckArgument {
 }
 
 pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    let argument: Argument<'_> =
-        argument(args, "publish takes {id?, room, type, data, ephemeral?, entity?: {type, id}, ack?: {timeoutMs?, retries?}}")?;
+    let argument: Argument<'_> = argument(
+        args,
+        "publish takes {id?, room, type, data, ephemeral?, entity?: {type, id}, ack?: {timeoutMs?, retries?}}",
+    )?;
     if !is_event_name(&argument.event) {
         return Err(Refusal::InvalidArgument(
             "type is 1 to 256 bytes, without control characters, and no reserved name",

@@ -117,7 +117,10 @@ fn a_client_waits_for_its_acknowledgement() {
     let mut rig = Rig::new();
     let (a, b) = (member(&mut rig, "a"), member(&mut rig, "b"));
     rig.drop_all();
-    rig.say(a, "427[\"publish\",{\"room\":\"r\",\"type\":\"alarm\",\"data\":1,\"ack\":{\"timeoutMs\":1000,\"retries\":0}}]");
+    rig.say(
+        a,
+        "427[\"publish\",{\"room\":\"r\",\"type\":\"alarm\",\"data\":1,\"ack\":{\"timeoutMs\":1000,\"retries\":0}}]",
+    );
     let own = rig.take(a);
     assert_eq!((own.len(), asked(&own).len()), (1, 1), "its own event, and no answer yet: {own:?}");
     let number = asked(&rig.take(b))[0].0.clone();

@@ -8,7 +8,8 @@
 
 use super::{Ack, Bounds, Error, Publish};
 use crate::base::limit::{
-    DELIVERY_RETRIES, DELIVERY_TIMEOUT_MS, EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, JSON_DEPTH_MAX, PUBLISH_BATCH_MAX, SUBSCRIBE_ITEMS_MAX, TENANT_BYTES_MAX,
+    DELIVERY_RETRIES, DELIVERY_TIMEOUT_MS, EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, JSON_DEPTH_MAX, PUBLISH_BATCH_MAX,
+    SUBSCRIBE_ITEMS_MAX, TENANT_BYTES_MAX,
 };
 use crate::wire::http::Query;
 use crate::wire::json::{self, Scratch};
@@ -216,9 +217,10 @@ fn ack(value: &str) -> Result<Ack, Fault> {
             _ => (&mut retries, 0..=DELIVERY_RETRIES.1),
         };
         let given = value.parse().ok().filter(|given| range.contains(given));
-        *number = Some(given.ok_or_else(|| {
-            Fault::at(key, format!("must be a whole number, {} to {}", range.start(), range.end()))
-        })?);
+        *number =
+            Some(given.ok_or_else(|| {
+                Fault::at(key, format!("must be a whole number, {} to {}", range.start(), range.end()))
+            })?);
     }
     Ack::new(timeout_ms, retries).ok_or_else(|| Fault::here("is out of bounds"))
 }

@@ -258,10 +258,7 @@ fn events() {
         (r#"{"\u0074ype":"\u0074","id":"n-1"}"#, vec![Publish { id: Some("n-1".into()), ..base() }]),
         (r#"{"type":"t","ephemeral":true}"#, vec![Publish { ephemeral: true, ..base() }]),
         (r#"{"type":"t","ephemeral":false}"#, vec![base()]),
-        (
-            r#"{"type":"t","ack":{}}"#,
-            vec![Publish { ack: Some(Ack { timeout_ms: 5000, retries: 2 }), ..base() }],
-        ),
+        (r#"{"type":"t","ack":{}}"#, vec![Publish { ack: Some(Ack { timeout_ms: 5000, retries: 2 }), ..base() }]),
         (
             r#"{"type":"t","ack":{"retries":0,"timeoutMs":100},"ephemeral":false}"#,
             vec![Publish { ack: Some(Ack { timeout_ms: 100, retries: 0 }), ..base() }],
