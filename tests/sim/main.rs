@@ -9,6 +9,7 @@
 
 mod act;
 mod attachment;
+mod away;
 mod check;
 mod client;
 mod model;
@@ -87,6 +88,9 @@ fn run(swarm: Swarm, tamper: Option<Tamper>) -> Outcome {
     if world.violation.is_none() {
         world.check_rest();
     }
+    if world.violation.is_none() {
+        world.check_away();
+    }
     if drain {
         world.drain();
     }
@@ -108,7 +112,7 @@ fn seeds() {
         Some(seed) => seed..seed + 1,
         None => env("SIM_FROM").unwrap_or(0)..env("SIM_FROM").unwrap_or(0) + env("SIM_RUNS").unwrap_or(RUNS),
     };
-    let mut total = [0u64; 11];
+    let mut total = [0u64; 12];
     let mut failures = Vec::new();
     for seed in seeds {
         let swarm = Swarm::draw(seed);
@@ -126,6 +130,7 @@ fn seeds() {
             model.slow,
             model.announced,
             model.mirrored,
+            model.away.given,
         ];
         total.iter_mut().zip(numbers).for_each(|(total, number)| *total += number);
         if outcome.world.steps > 3_000_000 {
@@ -150,6 +155,7 @@ fn seeds() {
         "slow",
         "announced",
         "mirrored",
+        "given late",
     ];
     eprintln!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));

@@ -48,6 +48,7 @@ pub struct Model {
     pub moved: u64,
     pub upgraded: u64,
     pub slow: u64,
+    pub away: crate::away::Away,
 }
 
 /// A publisher's id is remembered for five minutes.

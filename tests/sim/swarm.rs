@@ -92,6 +92,11 @@ pub struct Swarm {
     pub ping_s: u64,
     pub token_s: u64,
     pub drain: bool,
+    /// Events that wait for a user, and how long.
+    pub offline_events: u64,
+    pub offline_s: u64,
+    /// A pong acknowledges them, not the client.
+    pub offline_proof: bool,
 }
 
 impl Swarm {
@@ -129,6 +134,9 @@ impl Swarm {
             ping_s: pick(&[5, 25]),
             token_s: pick(&[40, 90, 3600]),
             drain: pick(&[0, 0, 1]) == 1,
+            offline_events: 0,
+            offline_s: 0,
+            offline_proof: false,
         };
         if swarm.kinds == [0; 4] {
             swarm.kinds = [1; 4];
@@ -142,6 +150,9 @@ impl Swarm {
         if swarm.acts.is_empty() {
             swarm.acts.push((Act::Publish, 1));
         }
+        swarm.offline_events = pick(&[0, 3, 1000, 1000]);
+        swarm.offline_s = pick(&[120, 3600]);
+        swarm.offline_proof = pick(&[0, 0, 1]) == 1;
         swarm
     }
 
@@ -171,6 +182,9 @@ impl Swarm {
             history_s: 300,
             token_s: 3600,
             drain: false,
+            offline_events: 1000,
+            offline_s: 3600,
+            offline_proof: false,
             ..Swarm::draw(seed)
         }
     }

@@ -25,10 +25,11 @@ use tenantcast::base::time::{Duration, Instant, Now, UnixMs};
 use tenantcast::shard::app::{App, Namespace};
 use tenantcast::shard::history::Retention;
 use tenantcast::shard::io::{Announcement, Parcel, Wire};
+use tenantcast::shard::offline::{Acknowledge, OfflineRule, OfflineSettings};
 use tenantcast::shard::transit::Transit;
 use tenantcast::shard::{Auth, HistorySettings, Settings, Shard, default_app};
 use tenantcast::wire::api::Call;
-use tenantcast::wire::auth::{Keys, Policy};
+use tenantcast::wire::auth::{Keys, Pattern, Policy};
 
 /// What a client sends on a connection.
 pub enum Up {
@@ -173,6 +174,17 @@ impl World {
                     history: HistorySettings {
                         default: Retention { events: swarm.history_events, ttl: Duration::from_secs(swarm.history_s) },
                         rooms: Vec::new(),
+                    },
+                    offline: OfflineSettings {
+                        ttl: Duration::from_secs(swarm.offline_s),
+                        per_user: swarm.offline_events as u32,
+                        rules: vec![OfflineRule {
+                            types: Pattern::parse("*").expect("a pattern"),
+                            acknowledge: match swarm.offline_proof {
+                                true => Acknowledge::Delivered,
+                                false => Acknowledge::Received,
+                            },
+                        }],
                     },
                     ..Settings::new()
                 };
