@@ -127,7 +127,7 @@ impl Shard {
         self.counts.up(Count::DeliveriesAsked);
         if waiting.is_empty() {
             self.counts.add(Count::DeliveriesUnanswered, missing.len() as u64);
-            return Ok(Asked::Done(answer(&receipt, Some((&[], &missing)))));
+            return Ok(Asked::Done(answer(&receipt, Some(Ended { acked: &[], missing: &missing }))));
         }
         self.deliveries.by_event.insert((tenant, receipt.id.clone()), number);
         let acked = Vec::new();
@@ -184,7 +184,7 @@ impl Shard {
     /// Its time is over: once more to those who have not answered, or the end.
     pub(super) fn delivery_timer(&mut self, number: u64) {
         let Some(delivery) = self.deliveries.open.get_mut(&number) else { return };
-        if delivery.sent > u32::from(delivery.ack.retries) || !self.rooms.contains(delivery.room) {
+        if delivery.sent > delivery.ack.retries || !self.rooms.contains(delivery.room) {
             return self.end_delivery(number);
         }
         delivery.sent += 1;
@@ -224,7 +224,7 @@ impl Shard {
         }
         delivery.missing.extend(std::mem::take(&mut delivery.waiting));
         self.counts.add(Count::DeliveriesUnanswered, delivery.missing.len() as u64);
-        let answer = answer(&delivery.receipt, Some((&delivery.acked, &delivery.missing)));
+        let answer = answer(&delivery.receipt, Some(Ended { acked: &delivery.acked, missing: &delivery.missing }));
         match delivery.then {
             Then::Nobody => {}
             Then::Client(socket, ack) => {
@@ -276,11 +276,17 @@ pub(super) fn published(answers: &[Vec<u8>]) -> Response {
     Response::json(202, body)
 }
 
+/// The users who have answered, and those who have not.
+pub(super) struct Ended<'a> {
+    acked: &'a [Rc<str>],
+    missing: &'a [Rc<str>],
+}
+
 /// `{id, epoch, offset}`, with `acked` and `missing` where there was somebody to wait for.
-pub(super) fn answer(receipt: &Receipt, ended: Option<(&[Rc<str>], &[Rc<str>])>) -> Vec<u8> {
+pub(super) fn answer(receipt: &Receipt, ended: Option<Ended<'_>>) -> Vec<u8> {
     let mut out = b"{".to_vec();
     write_receipt(receipt, &mut out);
-    if let Some((acked, missing)) = ended {
+    if let Some(Ended { acked, missing }) = ended {
         for (name, users) in [(&b",\"acked\":["[..], acked), (b",\"missing\":[", missing)] {
             out.extend_from_slice(name);
             for (nth, user) in users.iter().enumerate() {
