@@ -16,7 +16,6 @@ use super::count::Count;
 use super::encode::{self, Outgoing};
 use super::history::Event;
 use super::io::Output;
-use super::membership::owner_of;
 use super::publish::{Draft, Published, write_receipt};
 use super::receipt::Told;
 use super::refusal::Refusal;
@@ -25,6 +24,7 @@ use super::socket::SocketKey;
 use super::tenant::{Receipt, TenantKey};
 use super::{Shard, Timer};
 use crate::base::{id::ReplyTo, limit, time::Duration};
+use crate::profile::catalogue::Entered;
 use crate::wire::{api::Ack, http::Response, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -100,20 +100,51 @@ pub enum Asked {
 }
 
 impl Shard {
-    /// Publishes an event that its receivers are to acknowledge.
+    /// Publishes an event that its receivers are to acknowledge, as the catalogue has it.
     pub(super) fn publish_asking(
         &mut self,
         tenant: TenantKey,
         draft: &Draft<'_>,
         ack: Ack,
         then: Then,
-    ) -> Result<Asked, Refusal> {
-        debug_assert!(!draft.ephemeral, "who gets it twice has to be able to tell");
-        if let Some(receipt) = self.published_before(tenant, draft) {
-            return Ok(Asked::Done(answer(&receipt, None)));
+    ) -> Result<(Receipt, Asked), Refusal> {
+        let app = self.app.clone();
+        match app.profile.catalogue.of(draft.event) {
+            Entered::Refused => Err(Refusal::UnknownType),
+            Entered::Passed => self.publish_checked_asking(tenant, draft, ack, then),
+            Entered::Known(entry) => {
+                let draft = self.entered(entry, draft)?;
+                if draft.ephemeral {
+                    return Err(Refusal::InvalidArgument("an event of this type is ephemeral, and not acknowledged"));
+                }
+                self.publish_checked_asking(tenant, &draft, ack, then)
+            }
         }
-        let members = self.tenants[tenant].rooms.get(draft.room).map_or(0, |room| self.rooms[*room].members.len());
-        if members > limit::DELIVERY_MEMBERS_MAX {
+    }
+
+    /// Whether a room's members are few enough to be waited for.
+    pub(super) fn may_ask(&self, tenant: TenantKey, room: &str) -> bool {
+        let members = self.tenants[tenant].rooms.get(room).map_or(0, |room| self.rooms[*room].members.len());
+        members <= limit::DELIVERY_MEMBERS_MAX
+    }
+
+    /// As [`publish_asking`](Self::publish_asking), of what is known to be right.
+    pub(super) fn publish_checked_asking(
+        &mut self,
+        tenant: TenantKey,
+        draft: &Draft<'_>,
+        ack: Ack,
+        then: Then,
+    ) -> Result<(Receipt, Asked), Refusal> {
+        debug_assert!(!draft.ephemeral, "who gets it twice has to be able to tell");
+        let done = |receipt: Receipt, ended: Option<Ended<'_>>| {
+            let answer = answer(&receipt, ended);
+            (receipt, Asked::Done(answer))
+        };
+        if let Some(receipt) = self.published_before(tenant, draft) {
+            return Ok(done(receipt, None));
+        }
+        if !self.may_ask(tenant, draft.room) {
             return Err(Refusal::TooManyReceivers);
         }
         if self.deliveries.open.len() >= limit::DELIVERIES_MAX {
@@ -122,19 +153,19 @@ impl Shard {
         self.pace_tenant(tenant)?;
         let number = self.deliveries.next_number();
         let Published { receipt, kept } = self.publish_now(tenant, draft, Some(number));
-        let Some((room, sequence, event)) = kept else { return Ok(Asked::Done(answer(&receipt, None))) };
+        let Some((room, sequence, event)) = kept else { return Ok(done(receipt, None)) };
         let (waiting, missing) = self.receivers(room, &event);
         self.counts.up(Count::DeliveriesAsked);
         if waiting.is_empty() {
             self.counts.add(Count::DeliveriesUnanswered, missing.len() as u64);
-            return Ok(Asked::Done(answer(&receipt, Some(Ended { acked: &[], missing: &missing }))));
+            return Ok(done(receipt, Some(Ended { acked: &[], missing: &missing })));
         }
         self.deliveries.by_event.insert((tenant, receipt.id.clone()), number);
-        let acked = Vec::new();
+        let (acked, receipt_too) = (Vec::new(), receipt.clone());
         let delivery = Delivery { tenant, room, event, sequence, receipt, ack, sent: 1, waiting, acked, missing, then };
         self.deliveries.open.insert(number, delivery);
         self.timers.arm(self.now.at + Duration::from_millis(u64::from(ack.timeout_ms)), Timer::Delivery(number));
-        Ok(Asked::Waits)
+        Ok((receipt_too, Asked::Waits))
     }
 
     /// The users an event is for: those who can answer, and those who cannot.
@@ -142,7 +173,7 @@ impl Shard {
         let mut users: BTreeMap<&str, bool> = BTreeMap::new();
         let Shard { rooms, sockets, sessions, .. } = self;
         // The user it is addressed to is missed when it is not there.
-        users.extend(owner_of(&rooms[room].name).map(|owner| (owner, false)));
+        users.extend(self.owner_of(&rooms[room].name).map(|owner| (owner, false)));
         for member in &rooms[room].members {
             if room::wants(sockets, sessions, room, member, event) {
                 *users.entry(&self.identity(member.socket).user).or_default() |= member.variant != encode::EVENTS;
@@ -191,13 +222,13 @@ impl Shard {
         self.timers
             .arm(self.now.at + Duration::from_millis(u64::from(delivery.ack.timeout_ms)), Timer::Delivery(number));
         let (room, event) = (delivery.room, delivery.event.clone());
-        let meta = format!("{},\"attempt\":{}}}", event.meta.strip_suffix('}').unwrap_or("{"), delivery.sent);
+        let again = event.marked("attempt", delivery.sent);
         if self.rooms[room].members.is_empty() {
             return;
         }
         self.counts.up(Count::DeliveryRetries);
-        let outgoing =
-            Outgoing { name: &event.name, args: &event.data, meta: &meta, id: Some(number), ..Outgoing::default() };
+        let wrapped = self.wrapped(&again);
+        let outgoing = Outgoing { id: Some(number), ..wrapped.outgoing(&again) };
         let frames = self.frames(room, &outgoing, false);
         let Shard { rooms, outbox, sockets, sessions, deliveries, .. } = self;
         let Some(delivery) = deliveries.open.get(&number) else { return };
@@ -218,7 +249,7 @@ impl Shard {
         self.deliveries.by_event.remove(&(delivery.tenant, id.clone()));
         // To whom it was addressed, and who did not answer, gets it when it comes next.
         if let Some(room) = self.rooms.get(delivery.room)
-            && let Some(owner) = owner_of(&room.name).and_then(|owner| delivery.waiting.get(owner))
+            && let Some(owner) = self.owner_of(&room.name).and_then(|owner| delivery.waiting.get(owner))
         {
             self.keep_unanswered(delivery.tenant, &owner.clone(), (delivery.sequence, id, &delivery.event));
         }
@@ -308,7 +339,7 @@ impl Context<'_> {
     pub fn publish_asking(&mut self, draft: &Draft<'_>, ack: Ack) -> Result<Option<String>, Refusal> {
         let tenant = self.shard.tenant_of(self.socket);
         let then = self.ack.map_or(Then::Nobody, |ack| Then::Client(self.socket, ack));
-        Ok(match self.shard.publish_asking(tenant, draft, ack, then)? {
+        Ok(match self.shard.publish_asking(tenant, draft, ack, then)?.1 {
             Asked::Done(answer) => {
                 let answer = [&b"{\"ok\":true,"[..], &answer[1..]].concat();
                 Some(String::from_utf8(answer).unwrap_or_default())

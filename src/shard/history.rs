@@ -74,7 +74,7 @@ pub struct Event {
 }
 
 /// Members with one of these roles and one of these permissions; an empty list asks for nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Audience {
     pub roles: Box<[Box<str>]>,
     pub permissions: Box<[Box<str>]>,
@@ -138,6 +138,17 @@ pub struct History {
 }
 
 impl Event {
+    /// The same event with one more member in its envelope.
+    pub fn marked(&self, name: &str, value: impl std::fmt::Display) -> Event {
+        Event {
+            name: self.name.clone(),
+            data: self.data.clone(),
+            meta: format!("{},\"{name}\":{value}}}", self.meta.strip_suffix('}').unwrap_or("{")).into(),
+            entity: None,
+            audience: None,
+        }
+    }
+
     /// What it costs to remember, without the containers' own.
     pub fn bytes(&self) -> usize {
         self.name.len() + self.data.len() + self.meta.len()

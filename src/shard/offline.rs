@@ -18,7 +18,6 @@ use super::count::Count;
 use super::encode::{self, Outgoing};
 use super::filter::Filter;
 use super::history::{Event, Position};
-use super::membership::owner_of;
 use super::receipt::Told;
 use super::room::{RoomKey, slot};
 use super::session::{Beat, Kind, SessionKey};
@@ -28,6 +27,7 @@ use crate::base::{
     limit,
     time::{Duration, Instant},
 };
+use crate::profile::{catalogue::Entered, file::Removed};
 use crate::wire::auth::{Pattern, Rights};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -62,8 +62,19 @@ pub enum Acknowledge {
 
 impl Default for OfflineSettings {
     fn default() -> OfflineSettings {
-        let all = Pattern::parse("*").map(|types| OfflineRule { types, acknowledge: Acknowledge::Received });
-        OfflineSettings { ttl: Duration::from_secs(24 * 3600), per_user: 1000, rules: all.into_iter().collect() }
+        OfflineSettings::new(Duration::from_secs(24 * 3600), 1000, Removed::Received)
+    }
+}
+
+impl OfflineSettings {
+    /// One rule for all types: which of them wait is in the catalogue.
+    pub fn new(ttl: Duration, per_user: u32, removed: Removed) -> OfflineSettings {
+        let acknowledge = match removed {
+            Removed::Received => Acknowledge::Received,
+            Removed::Delivered => Acknowledge::Delivered,
+        };
+        let all = Pattern::parse("*").map(|types| OfflineRule { types, acknowledge });
+        OfflineSettings { ttl, per_user, rules: all.into_iter().collect() }
     }
 }
 
@@ -211,6 +222,16 @@ pub struct Given {
 }
 
 impl Shard {
+    /// Whether an event of this type waits, by the profile and the settings, and what ends that.
+    fn waits(&self, event: &str) -> Option<Acknowledge> {
+        let profile = &self.app.profile;
+        let entered = match profile.catalogue.of(event) {
+            Entered::Known(entry) => entry.offline,
+            Entered::Passed | Entered::Refused => None,
+        };
+        self.settings.offline.of(event).filter(|_| entered.unwrap_or(profile.offline.enabled))
+    }
+
     /// A durable event was published: it waits where the room is a user's own and the user is not there.
     pub(super) fn keep_for_absent(
         &mut self,
@@ -220,8 +241,8 @@ impl Shard {
         sequence: u64,
         event: &Rc<Event>,
     ) {
-        let Some(user) = owner_of(&self.rooms[room].name) else { return };
-        let Some(acknowledge) = self.settings.offline.of(&event.name) else { return };
+        let Some(user) = self.owner_of(&self.rooms[room].name) else { return };
+        let Some(acknowledge) = self.waits(&event.name) else { return };
         if self.sockets_of_owner(room, user).next().is_none() {
             let user: Rc<str> = user.into();
             self.keep(tenant, &user, (sequence, id, event), acknowledge, false);
@@ -247,7 +268,7 @@ impl Shard {
 
     /// An event that was sent to a user who did not answer waits for it, as one that was never sent.
     pub(super) fn keep_unanswered(&mut self, tenant: TenantKey, user: &str, event: (u64, &Rc<str>, &Rc<Event>)) {
-        if let Some(acknowledge) = self.settings.offline.of(&event.2.name) {
+        if let Some(acknowledge) = self.waits(&event.2.name) {
             self.keep(tenant, user, event, acknowledge, true);
         }
     }
@@ -285,7 +306,7 @@ impl Shard {
             .collect();
         for (sequence, event) in doubtful.into_iter().rev() {
             let id = super::namespace::member(&event.meta, "id").and_then(crate::wire::json::string);
-            if let (Some(id), Some(acknowledge)) = (id, self.settings.offline.of(&event.name)) {
+            if let (Some(id), Some(acknowledge)) = (id, self.waits(&event.name)) {
                 self.keep(tenant, &user, (sequence, &Rc::from(&*id), &event), acknowledge, true);
             }
         }
@@ -335,16 +356,14 @@ impl Shard {
                 (_, Some(id)) => given.asked.push_back((id, waiting.sequence)),
                 (Acknowledge::Received | Acknowledge::Asked, None) => {}
             }
-            let event = &waiting.event;
-            let meta = format!("{},\"queued\":true}}", event.meta.strip_suffix('}').unwrap_or("{"));
+            let event = waiting.event.marked("queued", true);
             self.outbox.grant(slot(session), event.bytes() + 128);
             // Its own place, though it comes late: a client that names it has got all that came before it. A stream gets the place it
             // goes on from behind the last, since its rooms' events from before are not asked for.
             let position = Position { epoch, sequence: waiting.sequence };
             let position = (recovery && id.is_none()).then_some(position);
-            let outgoing =
-                Outgoing { name: &event.name, args: &event.data, meta: &meta, position, id, ..Outgoing::default() };
-            self.send_event(socket, &outgoing, false);
+            let wrapped = self.wrapped(&event);
+            self.send_event(socket, &Outgoing { position, id, ..wrapped.outgoing(&event) }, false);
         }
         if !given.asked.is_empty() || !given.unproven.is_empty() {
             let kept = &mut self.sockets[socket].extras.get_or_insert_default().given;
@@ -358,7 +377,7 @@ impl Shard {
         let user = &self.identity(socket).user;
         let Some(offline) = &self.tenants[self.tenant_of(socket)].offline else { return };
         let Some(queue) = offline.users.get(&**user) else { return };
-        if owner_of(&self.rooms[room].name) != Some(user) {
+        if self.owner_of(&self.rooms[room].name) != Some(user) {
             return;
         }
         let connected_at = self.sockets[socket].connected_at;

@@ -5,7 +5,6 @@
 
 use super::Shard;
 use super::history::Event;
-use super::membership::own_room;
 use super::publish::Draft;
 use super::socket::SocketKey;
 use super::tenant::TenantKey;
@@ -13,6 +12,7 @@ use crate::base::{
     limit,
     time::{Duration, Instant},
 };
+use crate::profile::catalogue::Entered;
 use crate::wire::{auth::Pattern, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
@@ -111,7 +111,9 @@ impl Shard {
     /// A durable event was published: its receipts are told from now on, where its type has any.
     pub(super) fn track_receipts(&mut self, tenant: TenantKey, id: &Rc<str>, draft: &Draft<'_>, event: &Event) {
         let Some(sender) = draft.user else { return };
-        if !self.settings.receipts.wants(&event.name) {
+        let catalogue = &self.app.profile.catalogue;
+        let entered = || matches!(catalogue.of(&event.name), Entered::Known(entry) if entry.receipts);
+        if !self.settings.receipts.wants(&event.name) && (catalogue.is_empty() || !entered()) {
             return;
         }
         let until = self.now.at + self.settings.receipts.ttl;
@@ -147,7 +149,7 @@ impl Shard {
             Told::Read => self.settings.receipts.read.clone(),
         };
         // Of nobody, so that no receipt has a receipt; and not of the tenant's rate, which is for what it publishes.
-        let room = own_room(&sender);
+        let room = self.own_room_name(&sender);
         self.publish_now(tenant, &Draft { event: &event, room: &room, data: &data, ..Draft::default() }, None);
     }
 

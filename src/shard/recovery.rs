@@ -4,12 +4,12 @@
 use super::Shard;
 use super::encode::Outgoing;
 use super::history::{Epoch, Event, Gap, Position};
-use super::membership::own_room;
 use super::room::{RoomKey, Variant, slot};
 use super::session::{End, SessionKey};
 use super::socket::{Seat, Socket, SocketKey};
 use super::tenant::{Pid, Saved, SavedSeat, TenantKey};
 use crate::base::{id::Sid, limit, slab::Key, time::Duration};
+use crate::profile::room::Access;
 use crate::wire::close::Close;
 use std::rc::Rc;
 
@@ -107,9 +107,9 @@ impl Shard {
         let mut nth = 0;
         saved.rooms.retain(|seat| {
             nth += 1;
-            nth <= automatic || identity.may_join(&seat.room)
+            nth <= automatic || self.may_stay(identity, &seat.room)
         });
-        let own = own_room(&user);
+        let own = self.own_room_name(&user);
         let own = saved.rooms.iter().find(|seat| *seat.room == own).and_then(|seat| seat.filter.clone());
         if let Some(read_to) = read_to {
             self.settle_read(key, own.as_deref(), read_to, saved.connected_at);
@@ -205,9 +205,8 @@ impl Shard {
         for (sequence, event) in missed {
             self.outbox.grant(at, event.data.len() + event.meta.len() + 128);
             let position = recovery.then_some(Position { epoch, sequence: *sequence });
-            let outgoing =
-                Outgoing { name: &event.name, args: &event.data, meta: &event.meta, position, ..Outgoing::default() };
-            self.send_event(socket, &outgoing, false);
+            let wrapped = self.wrapped(event);
+            self.send_event(socket, &Outgoing { position, ..wrapped.outgoing(event) }, false);
         }
     }
 
@@ -243,7 +242,7 @@ impl Shard {
     /// `/events`: joins the rooms of the query, and goes on after `Last-Event-ID`. True if nothing is missing.
     pub(super) fn resume_events(&mut self, socket: SocketKey, rooms: &[Box<str>], last_event_id: Option<&str>) -> bool {
         for room in rooms.iter().take(limit::SUBSCRIBE_ITEMS_MAX) {
-            let refusal = match self.identity(socket).may_join(room) {
+            let refusal = match self.access(self.identity(socket), room) == Access::Granted {
                 true => self.join(socket, room, None).err(),
                 false => Some(super::refusal::Refusal::Forbidden),
             };

@@ -10,6 +10,7 @@ use io::{Hangup, Open, Wire};
 
 mod delivery;
 mod offline_queue;
+mod profile;
 mod spread;
 mod writing;
 
