@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  configuration -> addresses bound -> one pinned thread a shard -> all of them accept -> `tenantcast ready on ADDRESS`
-//!  SIGTERM, SIGINT -> every shard drains: no new connections, sessions told to come back, what is owed is written -> 0
+//!  SIGTERM, SIGINT -> every shard drains: no new connections, sessions told to come back, what is owed is written; then the control plane
+//!                     has what is left of the drain's time -> 0
 //!  once more       -> the process ends at once: 128 + the signal
 //! ```
 //!
@@ -27,11 +28,18 @@ use crate::base::{
     id::{NodeId, ShardId},
     time::{Clock, Duration, Instant, Now, UnixMs},
 };
-use crate::bridge::{Addresses, Bridge, Sender};
+use crate::bridge::{Addresses, Bridge, Errands, Sender};
 use crate::config::{self, Config};
+use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement};
+use crate::shard::{
+    self, Shard,
+    app::App,
+    history::Retention,
+    io::Announcement,
+    listener::{Action, ListenerSettings},
+};
 use crate::wire::{
     api::{Access, Bounds},
     auth::{Keys, Mint, Policy, mint},
@@ -48,7 +56,7 @@ use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     process::ExitCode,
-    sync::{Arc, Once, mpsc},
+    sync::{Arc, Once, OnceLock, mpsc},
     thread,
 };
 
@@ -76,6 +84,10 @@ pub enum Error {
     Affinity(io::Error),
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
+    #[error(transparent)]
+    Control(#[from] control_plane::Error),
+    #[error("listener `{listener}` calls webhook {hook}, and there is none")]
+    NoWebhook { listener: Box<str>, hook: u16 },
     #[error("shard {shard} cannot run: {reason}")]
     Shard { shard: u8, reason: String },
 }
@@ -117,6 +129,8 @@ pub struct Server {
     app: Arc<dyn Fn() -> App + Send + Sync>,
     open: bool,
     demo: Option<Box<[u8]>>,
+    control: control_plane::Settings,
+    listeners: Box<[ListenerSettings]>,
 }
 
 impl Server {
@@ -124,7 +138,14 @@ impl Server {
     pub fn new(config: Config) -> Server {
         let names = config.socket_io.namespaces.clone();
         let app = move || shard::default_app(names.iter().map(|name| &**name));
-        Server { config, app: Arc::new(app), open: false, demo: None }
+        Server {
+            config,
+            app: Arc::new(app),
+            open: false,
+            demo: None,
+            control: control_plane::Settings::default(),
+            listeners: Box::default(),
+        }
     }
 
     /// What the server does with events, in place of the profile. Called once on each shard's thread.
@@ -145,6 +166,18 @@ impl Server {
         self
     }
 
+    /// The webhooks that listeners call, and the backend that decides who may join.
+    pub fn control(mut self, settings: control_plane::Settings) -> Server {
+        self.control = settings;
+        self
+    }
+
+    /// What is done when an event is published.
+    pub fn listeners(mut self, listeners: impl Into<Box<[ListenerSettings]>>) -> Server {
+        self.listeners = listeners.into();
+        self
+    }
+
     /// Starts the server and returns when every shard accepts.
     ///
     /// A panic on a shard's thread ends the process: this installs a panic hook, once.
@@ -152,6 +185,7 @@ impl Server {
         raise_open_files();
         abort_on_shard_panic();
         let config = self.config;
+        check_webhooks(&self.listeners, self.control.hooks.len())?;
         let shards = config.server.shards;
         let mut public = listen(config.server.address, "server.host, server.port", shards)?;
         let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1)?;
@@ -168,17 +202,35 @@ impl Server {
         if self.open {
             shard_settings.auth = None;
         }
+        shard_settings.verdicts = self.control.backend.as_ref().map(control_plane::BackendSettings::verdicts);
+        shard_settings.listeners = self.listeners;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
         let hasher = Map::<(), ()>::default().hasher().clone();
         let addresses =
             Addresses::new(limits.connections_per_address, limits.handshakes_per_second_per_address, hasher);
-        let bridge = Arc::new(Bridge::new(shards, count::ROW, addresses));
+        let bridge = Bridge::new(shards, count::ROW, addresses);
         let clock: Arc<dyn Clock + Send + Sync> = Arc::new(SystemClock::new());
+        let (bridge, control) = match self.control.is_empty() {
+            true => (Arc::new(bridge), None),
+            false => {
+                let (bridge, control) = start_control(self.control, bridge, clock.clone())?;
+                (bridge, Some(control))
+            }
+        };
 
         let cpus = cpus()?;
         let (ready, all_ready) = mpsc::channel();
-        let mut handle = Handle { addr, admin_addr, drain: config.drain, bridge, threads: Vec::new() };
+        let mut handle = Handle {
+            addr,
+            admin_addr,
+            drain: config.drain,
+            bridge,
+            clock: clock.clone(),
+            drain_until: Arc::default(),
+            threads: Vec::new(),
+            control,
+        };
         for index in 0..shards {
             let (settings, bridge, clock) = (settings.clone(), handle.bridge.clone(), clock.clone());
             let shard_settings = shard::Settings { shard: ShardId(index), ..shard_settings.clone() };
@@ -262,7 +314,11 @@ pub struct Handle {
     admin_addr: SocketAddr,
     drain: config::Drain,
     bridge: Arc<Bridge<MeshMessage>>,
+    clock: Arc<dyn Clock + Send + Sync>,
+    /// When the drain ends, once it has begun.
+    drain_until: Arc<OnceLock<Instant>>,
     threads: Vec<ExecutorJoinHandle<Ended>>,
+    control: Option<control_plane::Handle>,
 }
 
 /// A shard's lane stays full: it is not keeping up, or has ended.
@@ -301,6 +357,7 @@ impl Handle {
     /// Begins to drain: nobody new, and everyone who is here is told to come back, to another node or to the next process.
     pub fn drain(&self) {
         let config::Drain { timeout, spread } = self.drain;
+        self.drain_until.get_or_init(|| self.clock.now().at + timeout);
         if let Err(error) = self.tell_all(&Control::Drain { spread, timeout }) {
             tracing::error!(%error, "cannot drain");
         }
@@ -328,6 +385,10 @@ impl Handle {
                     failed.get_or_insert(Error::Shard { shard: index as u8, reason });
                 }
             }
+        }
+        if let Some(control) = self.control {
+            // Without a drain nothing is waited for.
+            control.finish(self.drain_until.get().copied().unwrap_or_default());
         }
         failed.map_or(Ok(worst), Err)
     }
@@ -363,7 +424,10 @@ impl Handle {
             admin_addr: self.admin_addr,
             drain: self.drain,
             bridge: self.bridge.clone(),
+            clock: self.clock.clone(),
+            drain_until: self.drain_until.clone(),
             threads: Vec::new(),
+            control: None,
         }
     }
 }
@@ -454,6 +518,38 @@ const NEED_REDIS: &[&str] = &[
     "the shared cache",
 ];
 
+/// Every webhook that a listener calls is there.
+fn check_webhooks(listeners: &[ListenerSettings], hooks: usize) -> Result<(), Error> {
+    for listener in listeners {
+        for action in &listener.actions {
+            if let Action::Webhook { hook } = action
+                && usize::from(*hook) >= hooks
+            {
+                return Err(Error::NoWebhook { listener: listener.name.clone(), hook: *hook });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The control plane, and the bridge with a way to it.
+fn start_control(
+    settings: control_plane::Settings,
+    bridge: Bridge<MeshMessage>,
+    clock: Arc<dyn Clock + Send + Sync>,
+) -> Result<(Arc<Bridge<MeshMessage>>, control_plane::Handle), Error> {
+    let errands = Arc::new(Errands::new(control_plane::names()));
+    let bridge = Arc::new(bridge.with_control(errands.clone()));
+    let answers = bridge.clone();
+    let deliver = Box::new(move |shard, ticket, answer| {
+        let sent = answers.try_send(Sender::Control, shard, MeshMessage::Answered { ticket, answer });
+        answers.wake(shard);
+        sent.is_ok()
+    });
+    let start = control_plane::Start { errands, clock, deliver, seed: entropy()? };
+    Ok((bridge, control_plane::start(settings, start)?))
+}
+
 fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpListener>, Error> {
     let wrong = |error| Error::Listen { address, key, error };
     data_plane::probe(address).map_err(wrong)?;
@@ -509,6 +605,7 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
             rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
         },
         spread: config.server.spread.clone(),
+        ..shard::Settings::new()
     })
 }
 

@@ -19,6 +19,7 @@ mod filter;
 pub mod history;
 pub mod identity;
 pub mod io;
+pub mod listener;
 mod membership;
 mod moving;
 mod namespace;
@@ -34,6 +35,7 @@ mod socket;
 mod tenant;
 pub mod transit;
 mod typing;
+pub mod verdict;
 
 pub use default::app as default_app;
 
@@ -80,6 +82,10 @@ pub struct Settings {
     pub history: HistorySettings,
     /// Tenants whose connections stay on the shards that accepted them; all else of such a tenant is on its home, as any other's.
     pub spread: Box<[crate::wire::auth::Pattern]>,
+    /// How answers of the application's backend are waited for and kept; `None`: whoever needs one is refused.
+    pub verdicts: Option<verdict::VerdictSettings>,
+    /// What is done when an event is published.
+    pub listeners: Box<[listener::ListenerSettings]>,
 }
 
 impl Settings {
@@ -97,6 +103,8 @@ impl Settings {
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
             spread: Box::default(),
+            verdicts: None,
+            listeners: Box::default(),
         }
     }
 
@@ -186,6 +194,7 @@ enum Timer {
     Presence(TenantKey),
     Farewell(Sid),
     Task(app::TaskKey),
+    Ticket(verdict::TicketKey),
 }
 
 pub struct Shard {
@@ -212,6 +221,8 @@ pub struct Shard {
     due: Vec<Timer>,
     due_looks: Vec<SessionKey>,
     tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
+    verdicts: verdict::Verdicts,
+    listeners: listener::Listeners,
     outbox: Outbox,
     leaving: Vec<moving::Leaving>,
     /// Connections to write this turn.
@@ -247,6 +258,8 @@ impl Shard {
             due: Vec::new(),
             due_looks: Vec::new(),
             tasks: Slab::default(),
+            verdicts: verdict::Verdicts::new(settings.verdicts.as_ref(), &mut chance),
+            listeners: listener::Listeners::new(&settings.listeners, &mut chance),
             outbox: Outbox::default(),
             leaving: Vec::new(),
             writes: Vec::new(),
@@ -272,6 +285,7 @@ impl Shard {
             Input::Writable { conn } => self.writable(conn),
             Input::Arrive { transit, conns } => self.arrive(*transit, &conns),
             Input::Parcel(parcel) => self.parcel(parcel),
+            Input::Answered { ticket, answer } => self.answered(ticket, answer),
             Input::Announce(announcement) => self.announce_all(&announcement),
             Input::Drain { spread } => self.drain(spread),
             Input::Tick => {}
@@ -438,7 +452,7 @@ impl Shard {
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
-    pub fn census(&self) -> [(&'static str, usize); 9] {
+    pub fn census(&self) -> [(&'static str, usize); 10] {
         [
             ("sessions", self.sessions.len()),
             ("sockets", self.sockets.len()),
@@ -447,6 +461,7 @@ impl Shard {
             ("session ids", self.sids.len()),
             ("typing", self.typing.len()),
             ("leaving", self.leaving.len()),
+            ("joins that wait", self.verdicts.waiting()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
         ]
@@ -490,6 +505,7 @@ impl Shard {
                     }
                 }
                 Timer::Farewell(sid) => self.end_farewell(sid),
+                Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
             }
         }
         self.due = due;

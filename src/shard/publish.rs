@@ -45,6 +45,13 @@ impl Shard {
             Verdict::Refused(wait) => return Err(self.over_tenant_rate(wait)),
             Verdict::Flood => return Err(self.over_tenant_rate(Duration::from_secs(1))),
         }
+        let receipt = self.publish_granted(tenant, draft);
+        self.run_listeners(tenant, draft, &receipt);
+        Ok(receipt)
+    }
+
+    /// Publishes what nothing forbids any more, and runs no listeners.
+    pub(super) fn publish_granted(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Receipt {
         let id: Rc<str> = match draft.id {
             Some(id) => id.into(),
             None => Ulid::from_parts(self.now.unix.0, self.chance.u128()).to_string().into(),
@@ -55,9 +62,7 @@ impl Shard {
             data: draft.data.into(),
             meta: "".into(),
             entity: draft.entity.map(|(kind, id)| (kind.into(), id.into())),
-            audience: draft.audience.as_ref().map(|audience| {
-                Box::new(Audience { roles: audience.roles.clone(), permissions: audience.permissions.clone() })
-            }),
+            audience: draft.audience.clone(),
         };
         let mut receipt = Receipt { id, place: None };
         if draft.ephemeral {
@@ -87,7 +92,7 @@ impl Shard {
             self.tenants[tenant].publish_ids.insert(self.now.at, receipt.clone());
             self.tend_tenant(tenant);
         }
-        Ok(receipt)
+        receipt
     }
 
     fn over_tenant_rate(&mut self, wait: Duration) -> Refusal {
@@ -96,7 +101,7 @@ impl Shard {
     }
 
     /// The envelope without its data.
-    fn meta(&self, draft: &Draft<'_>, receipt: &Receipt) -> Box<str> {
+    pub(super) fn meta(&self, draft: &Draft<'_>, receipt: &Receipt) -> Box<str> {
         let mut out = Vec::with_capacity(160);
         let mut text = |name: &str, value: &str| {
             out.push(if out.is_empty() { b'{' } else { b',' });

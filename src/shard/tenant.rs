@@ -41,6 +41,8 @@ pub struct Tenant {
     pub saved: VecDeque<(Instant, Sid)>,
     pub publish_ids: PublishIds,
     pub bucket: Bucket,
+    /// What listeners have counted, in the order of their names; empty until they have.
+    pub counters: Vec<u64>,
     /// A timer that forgets what is too old runs.
     pub sweeping: bool,
     /// Users that came, went or changed since the tenant was last told; bounded by [`limit::PRESENCE_GATHERED_MAX`].
@@ -89,6 +91,7 @@ impl Tenant {
             saved: VecDeque::new(),
             publish_ids: PublishIds { known: Map::with_hasher(hasher), order: VecDeque::new() },
             bucket: Bucket::new(now, burst),
+            counters: Vec::new(),
             sweeping: false,
             changes: Vec::new(),
             tell_from: now,
