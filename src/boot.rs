@@ -23,30 +23,33 @@
 //! # Ok(()) }
 //! ```
 
+mod clock;
+mod control;
+mod machine;
+
+pub use clock::{SystemClock, unix_now};
+pub use machine::refuse_huge_pages;
+
 use crate::base::{
     chance::Map,
     id::{NodeId, ShardId},
-    time::{Clock, Duration, Instant, Now, UnixMs},
+    time::{Clock, Duration, Instant},
 };
-use crate::bridge::{Addresses, Bridge, Errands, Sender};
+use crate::bridge::{Addresses, Bridge, Sender};
 use crate::config::{self, Config};
 use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{
-    self, Shard,
-    app::App,
-    history::Retention,
-    io::Announcement,
-    listener::{Action, ListenerSettings},
-};
+use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement, listener::ListenerSettings};
 use crate::wire::{
     api::{Access, Bounds},
     auth::{Keys, Mint, Policy, mint},
     http::{Cors, cors::BadOrigin},
     json,
 };
+use control::{check_webhooks, start_control};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use machine::{cpus, entropy, raise_open_files};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -90,37 +93,6 @@ pub enum Error {
     NoWebhook { listener: Box<str>, hook: u16 },
     #[error("shard {shard} cannot run: {reason}")]
     Shard { shard: u8, reason: String },
-}
-
-/// Reads the system's clocks: the only place that does.
-pub struct SystemClock {
-    started: std::time::Instant,
-}
-
-impl SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one reader of the clock")]
-    pub fn new() -> SystemClock {
-        SystemClock { started: std::time::Instant::now() }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> SystemClock {
-        SystemClock::new()
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Now {
-        Now { at: Instant(self.started.elapsed().as_micros() as u64), unix: unix_now() }
-    }
-}
-
-/// The wall clock. One before 1970 is taken for 1970.
-#[expect(clippy::disallowed_methods, reason = "the one reader of the clock")]
-pub fn unix_now() -> UnixMs {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    UnixMs(since.map_or(0, |since| since.as_millis() as u64))
 }
 
 /// A server that is to be started.
@@ -518,38 +490,6 @@ const NEED_REDIS: &[&str] = &[
     "the shared cache",
 ];
 
-/// Every webhook that a listener calls is there.
-fn check_webhooks(listeners: &[ListenerSettings], hooks: usize) -> Result<(), Error> {
-    for listener in listeners {
-        for action in &listener.actions {
-            if let Action::Webhook { hook } = action
-                && usize::from(*hook) >= hooks
-            {
-                return Err(Error::NoWebhook { listener: listener.name.clone(), hook: *hook });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The control plane, and the bridge with a way to it.
-fn start_control(
-    settings: control_plane::Settings,
-    bridge: Bridge<MeshMessage>,
-    clock: Arc<dyn Clock + Send + Sync>,
-) -> Result<(Arc<Bridge<MeshMessage>>, control_plane::Handle), Error> {
-    let errands = Arc::new(Errands::new(control_plane::names()));
-    let bridge = Arc::new(bridge.with_control(errands.clone()));
-    let answers = bridge.clone();
-    let deliver = Box::new(move |shard, ticket, answer| {
-        let sent = answers.try_send(Sender::Control, shard, MeshMessage::Answered { ticket, answer });
-        answers.wake(shard);
-        sent.is_ok()
-    });
-    let start = control_plane::Start { errands, clock, deliver, seed: entropy()? };
-    Ok((bridge, control_plane::start(settings, start)?))
-}
-
 fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpListener>, Error> {
     let wrong = |error| Error::Listen { address, key, error };
     data_plane::probe(address).map_err(wrong)?;
@@ -607,46 +547,6 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
         spread: config.server.spread.clone(),
         ..shard::Settings::new()
     })
-}
-
-fn entropy<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
-    let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Entropy(error.to_string()))?;
-    Ok(bytes)
-}
-
-/// The processors this process may run on, in their order; never empty.
-fn cpus() -> Result<Vec<usize>, Error> {
-    // SAFETY: an all-zero set is an empty one.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is ours and its size is passed along.
-    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) } != 0 {
-        return Err(Error::Affinity(io::Error::last_os_error()));
-    }
-    // SAFETY: only reads the set; the index is below its size.
-    let cpus: Vec<usize> =
-        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect();
-    if cpus.is_empty() { Err(Error::Affinity(io::ErrorKind::NotFound.into())) } else { Ok(cpus) }
-}
-
-/// Has the kernel back this process with ordinary pages only; to be called before there is much memory. Thousands of small pieces that
-/// come and go leave most of a huge page (2 MiB) unused, yet resident: 3,390 bytes a connection with them, 2,400 without. Best effort: a kernel that does not know the request (before 3.15) has more memory to show.
-pub fn refuse_huge_pages() {
-    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
-    // SAFETY: the call takes numbers and sets a flag of this process.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) };
-}
-
-/// Open files up to what the system lets: a connection is one. Best effort; what fails is said when a connection is refused.
-fn raise_open_files() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls read or write the struct they are given.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
-    }
 }
 
 thread_local! {
