@@ -215,4 +215,11 @@ mod tests {
             "t=1700000000,v1=9eb18f493f8ec135d9eb2dad817c369bb4e9cbfa818657897a7437c1cd8c3a23"
         );
     }
+
+    /// Where the machine has no certificates it says so; it never panics over which cryptography to take.
+    #[test]
+    fn a_secure_client_is_made_or_refused() {
+        assert!(matches!(Client::new(true), Ok(Client::Secure(_)) | Err(_)));
+        assert!(matches!(Client::new(false), Ok(Client::Plain(_))));
+    }
 }
