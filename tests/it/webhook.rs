@@ -438,19 +438,3 @@ fn settings_that_cannot_work_are_refused_at_start() {
     assert!(error.starts_with("webhook `crm`: the URL is"), "{error}");
     assert!(!error.contains(KEY));
 }
-
-#[test]
-#[ignore]
-fn adhoc_tls() {
-    let url = std::env::var("TLS_URL").unwrap();
-    let server = start(hooks(HookSettings { attempts: 2, ..hook(url) }));
-    let mut peer = connect(&server, "ana");
-    publish(&mut peer, "1");
-    until("settled", || number(&server, "webhooks_delivered_total") + number(&server, "webhooks_dead_total") == 1);
-    println!(
-        "delivered {} dead {}",
-        number(&server, "webhooks_delivered_total"),
-        number(&server, "webhooks_dead_total")
-    );
-    end(server);
-}
