@@ -7,15 +7,17 @@
 //! ```
 //!
 //! Invariants: an event is with its members before a listener sees it, and nothing a listener does or fails to do changes its receipt; what a
-//! listener emits runs no listeners, so nothing loops; it counts against no rate of the publisher, and reaches nobody whom the event's own
-//! audience keeps out. Typing, presence and relays are not published, so nothing listens to them. Where there are no listeners a publish
-//! costs one comparison more; where there are, one look into a map of at most [`LISTENER_TYPES_MAX`] types.
+//! listener emits runs no listeners, so nothing loops, and counts against no rate of the publisher. What is emitted is in the catalogue as any
+//! other event; where that says of nobody who receives it, it reaches nobody whom the first event's audience keeps out. Typing, presence and
+//! relays are not published, so nothing listens to them. Where there are no listeners a publish costs one comparison more; where there are,
+//! one look into a map of at most [`LISTENER_TYPES_MAX`] types.
 //!
 //! Paths in templates and filters: `tenant`, `user`, `room`, `type`, `id`, `entity.type`, `entity.id`, `data`, `data.x.y`; anything else is
 //! looked up in the data. The names come first, so no publisher's data stands in for a tenant.
 
 use super::Shard;
 use super::count::Count;
+use super::history::Audience;
 use super::io::{Ask, Output};
 use super::publish::Draft;
 use super::tenant::{Receipt, TenantKey};
@@ -24,7 +26,11 @@ use crate::base::{
     id::TenantId,
     limit::LISTENER_TYPES_MAX,
 };
-use crate::profile::template::{Shape, Template, lookup, quoted};
+use crate::profile::{
+    self,
+    catalogue::Entered,
+    template::{Shape, Template, lookup, quoted},
+};
 use crate::wire::{auth::Pattern, json};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -45,12 +51,13 @@ pub struct ListenerSettings {
 
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Publishes another event, to members the first one may reach.
+    /// Publishes another event, without a user.
     Emit {
         event: Box<str>,
         room: Template,
         /// None: the event's own.
         data: Option<Shape>,
+        /// Also where the catalogue does not say so.
         ephemeral: bool,
     },
     Enqueue {
@@ -63,12 +70,33 @@ pub enum Action {
     },
     Invalidate {
         resource: Box<str>,
-        id: Template,
+        /// None: all of it.
+        id: Option<Template>,
     },
     /// Adds one to a number of the tenant, which its `stats` show.
     Count {
         name: Box<str>,
     },
+}
+
+/// A profile's listener. A webhook keeps its place among the profile's.
+impl From<&profile::Listener> for ListenerSettings {
+    fn from(listener: &profile::Listener) -> ListenerSettings {
+        let action = |action: &profile::Action| match action.clone() {
+            profile::Action::Emit { event, room, data } => Action::Emit { event, room, data, ephemeral: false },
+            profile::Action::Enqueue { queue, job, data: _ } => Action::Enqueue { queue, job },
+            // As many webhooks as there are lines in a file: a place beyond is refused at start.
+            profile::Action::Webhook(place) => Action::Webhook { hook: u16::try_from(place).unwrap_or(u16::MAX) },
+            profile::Action::Invalidate { resource, id } => Action::Invalidate { resource, id },
+            profile::Action::Count(name) => Action::Count { name },
+        };
+        ListenerSettings {
+            name: listener.name.clone(),
+            on: listener.on.to_vec(),
+            when: listener.when.to_vec(),
+            actions: listener.actions.iter().map(action).collect(),
+        }
+    }
 }
 
 pub struct Listeners {
@@ -216,12 +244,25 @@ impl Shard {
                     }
                     None => Cow::Borrowed(cause.draft.data),
                 };
+                let app = self.app.clone();
+                let entry = match app.profile.catalogue.of(event) {
+                    Entered::Refused => return Err("unknown_type"),
+                    Entered::Passed => None,
+                    Entered::Known(entry) => Some(entry),
+                };
+                if let Some(entry) = entry {
+                    self.check_data(entry, &data).map_err(|refusal| refusal.code())?;
+                }
+                let audience = entry.filter(|entry| entry.is_for_some()).map(|entry| {
+                    let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
+                    Box::new(Audience { roles, permissions })
+                });
                 let draft = Draft {
                     event,
                     room: &room,
                     data: &data,
-                    ephemeral: *ephemeral,
-                    audience: cause.draft.audience.clone(),
+                    ephemeral: *ephemeral || entry.is_some_and(|entry| entry.ephemeral),
+                    audience: audience.or_else(|| cause.draft.audience.clone()),
                     ..Draft::default()
                 };
                 self.publish_granted(tenant, &draft);

@@ -164,6 +164,7 @@ fn empty() -> Publish {
         id: None,
         event: "".into(),
         room: None,
+        user: None,
         entity: None,
         data: "null".into(),
         ephemeral: false,
@@ -238,7 +239,7 @@ fn a_listener_that_fails_holds_up_nothing() {
         &[],
         vec![
             Action::Enqueue { queue: "q".into(), job: "j".into() },
-            Action::Invalidate { resource: "c".into(), id: Template::parse("{id}").unwrap() },
+            Action::Invalidate { resource: "c".into(), id: None },
             emit("a", "user:{gone}", None, false),
             emit("b", "user:{object}", None, false),
             emit("c", "{long}", None, false),
