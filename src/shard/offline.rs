@@ -453,7 +453,7 @@ impl Shard {
     pub(super) fn received(&mut self, socket: SocketKey, ids: &[&str]) {
         self.settle(socket, |waiting| ids.binary_search(&&*waiting.id).is_ok());
         for id in ids {
-            self.answered(socket, id);
+            self.receiver_answered(socket, id);
             self.tell_receipt(socket, id, Told::Delivered);
         }
     }

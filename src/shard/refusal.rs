@@ -32,6 +32,10 @@ pub enum Refusal {
     /// The token does not belong to this session's tenant and user.
     IdentityChanged,
     Token(crate::wire::auth::Reject),
+    /// The application's backend says no.
+    Denied,
+    /// The application's backend did not answer in time, or nobody can ask it now.
+    BackendUnavailable,
     /// Needs Redis or a later part of the server.
     Unavailable(&'static str),
 }
@@ -43,7 +47,7 @@ impl Refusal {
             Refusal::InvalidData { .. } => "invalid_data",
             Refusal::UnknownType => "unknown_type",
             Refusal::UnknownEvent => "unknown_event",
-            Refusal::Forbidden | Refusal::IdentityChanged => "forbidden",
+            Refusal::Forbidden | Refusal::IdentityChanged | Refusal::Denied => "forbidden",
             Refusal::NotMember => "not_member",
             Refusal::RoomNameInvalid => "room_name_invalid",
             Refusal::RoomNameTooLong => "room_name_too_long",
@@ -54,6 +58,7 @@ impl Refusal {
             Refusal::TooManyDeliveries => "too_many_deliveries",
             Refusal::TooManyConnections => "too_many_connections",
             Refusal::Token(reject) => reject.close().row().code,
+            Refusal::BackendUnavailable => "backend_unavailable",
             Refusal::Unavailable(code) => code,
         }
     }
@@ -76,6 +81,8 @@ impl Refusal {
             Refusal::TooManyConnections => crate::wire::close::Close::TooManyConnections.row().message,
             Refusal::IdentityChanged => "tenant and user never change during a connection",
             Refusal::Token(reject) => reject.close().row().message,
+            Refusal::Denied => "the application does not permit this",
+            Refusal::BackendUnavailable => "the application did not say whether this is permitted, try again later",
             Refusal::Unavailable(_) => "this server is not configured for it",
         }
     }

@@ -46,6 +46,8 @@ pub struct Tenant {
     pub saved: VecDeque<(Instant, Sid)>,
     pub publish_ids: PublishIds,
     pub bucket: Bucket,
+    /// What listeners have counted, in the order of their names; empty until they have.
+    pub counters: Vec<u64>,
     /// A timer that forgets what is too old runs.
     pub sweeping: bool,
     /// What its sockets are to be told of its users.
@@ -73,6 +75,7 @@ impl Tenant {
             saved: VecDeque::new(),
             publish_ids: PublishIds { known: Map::with_hasher(hasher.clone()), order: VecDeque::new() },
             bucket: Bucket::new(now, burst),
+            counters: Vec::new(),
             sweeping: false,
             gathering: Gathering::new(now, Map::with_hasher(hasher.clone())),
             absences: Absences::new(Map::with_hasher(hasher)),

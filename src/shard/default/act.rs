@@ -64,16 +64,39 @@ pub fn reply(socket: &mut Context<'_>, event: &str, data: Option<&Shape>, args: 
     socket.emit(event, &data);
 }
 
-pub fn join(socket: &mut Context<'_>, room: &str) -> Result<String, Refusal> {
-    match socket.access(room) {
-        Access::Granted => socket.join(room)?,
+/// Joins a room; where the application's backend decides, the answer comes when it has.
+pub fn join(
+    socket: &mut Context<'_>,
+    own: &str,
+    room: String,
+    reply: Option<&Emit>,
+    args: Args<'_>,
+) -> Result<Option<String>, Refusal> {
+    match socket.access(&room) {
+        Access::Granted => socket.join(&room)?,
+        Access::AskBackend => {
+            let reply = reply.map(|emit| (emit.event.clone(), shaped(socket, emit.data.as_ref(), args)));
+            let answer = about(&room);
+            socket.join_authorized(&room, own, move |socket, outcome| match outcome {
+                Ok(()) => {
+                    if let Some((event, data)) = reply {
+                        socket.emit(&event, &data);
+                    }
+                    socket.ack(&answer);
+                }
+                Err(refusal) => {
+                    socket.count_refused_room();
+                    socket.refuse(&refusal);
+                }
+            });
+            return Ok(None);
+        }
         Access::Denied => {
             socket.count_refused_room();
             return Err(Refusal::Forbidden);
         }
-        Access::AskBackend => return Err(Refusal::Unavailable("backend_unavailable")),
     }
-    Ok(about(room))
+    Ok(Some(about(&room)))
 }
 
 pub fn leave(socket: &mut Context<'_>, room: &str) -> Result<String, Refusal> {
