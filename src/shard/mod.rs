@@ -39,6 +39,7 @@ mod socket;
 mod tenant;
 pub mod transit;
 mod typing;
+mod waiting;
 
 pub use default::{app as profile_app, default_app};
 

@@ -6,10 +6,10 @@ use super::bucket::Bucket;
 use super::filter::Filter;
 use super::history::Epoch;
 use super::identity::KnownRights;
-use super::offline::Offline;
 use super::receipt::Receipts;
 use super::room::RoomKey;
 use super::socket::SocketKey;
+use super::waiting::Offline;
 use crate::base::{
     chance::{Chance, Map},
     id::{Sid, TenantId},
