@@ -45,6 +45,7 @@ mod tenant;
 pub mod transit;
 mod typing;
 pub mod verdict;
+mod waiting;
 mod watch;
 mod wording;
 

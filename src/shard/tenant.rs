@@ -8,11 +8,11 @@ use super::filter::Filter;
 use super::gathering::Gathering;
 use super::history::Epoch;
 use super::identity::KnownRights;
-use super::offline::Offline;
 use super::receipt::Receipts;
 use super::room::RoomKey;
 use super::socket::SocketKey;
 use super::status::{Choice, Standing, Status};
+use super::waiting::Offline;
 use crate::base::{
     chance::{Chance, Map},
     id::{Sid, TenantId},
