@@ -172,10 +172,10 @@ impl Check<'_> {
     /// A template that may have these holes only.
     fn own_template(&self, key: &str, text: &str, holes: &[&str]) -> Checked<Template> {
         let template = self.template(key, text)?;
-        match template.paths().find(|path| !holes.contains(path)) {
-            None => Ok(template),
-            Some(path) => Err(self.error(key, format!("nothing fills `{{{path}}}` here, only {}", braced(holes)))),
+        if let Some(path) = template.paths().find(|path| !holes.contains(path)) {
+            return Err(self.error(key, format!("nothing fills `{{{path}}}` here, only {}", braced(holes))));
         }
+        Ok(template)
     }
 
     fn shape(&self, key: &str, value: Option<&Value>) -> Checked<Option<Shape>> {
@@ -301,6 +301,7 @@ impl Check<'_> {
                 ephemeral: event.ephemeral,
                 receive_roles: boxed(&event.receive_roles),
                 receive_permissions: boxed(&event.receive_permissions),
+                receive_own: event.receive_own,
                 publish: event.publish,
                 publish_roles: boxed(&event.publish_roles),
                 publish_permissions: boxed(&event.publish_permissions),
