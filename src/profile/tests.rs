@@ -39,6 +39,15 @@ fn what_the_applications_are() {
     }
 }
 
+/// The profile that the README writes from nothing.
+#[test]
+fn tutorial() {
+    const README: &str = include_str!("../../README.md");
+    let text = README.split("```toml\n").find(|text| text.starts_with("name = \"courier\"")).unwrap_or_default();
+    let profile = Profile::parse(text.split("```").next().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((profile.client_events.len(), profile.catalogue.entries().count(), profile.listeners.len()), (3, 2, 1));
+}
+
 /// Text after [`PLAIN`], then line, key and reason.
 #[test]
 fn faults() {
