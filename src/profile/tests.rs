@@ -21,7 +21,7 @@ fn what_the_applications_are() {
         // name, delivery, tenant's room, user's room, late token, events, queues, listeners
         ("default", Delivery::Named, "tenant:t", "user:u", false, 0, 0, 0),
         ("travel-umroh", Delivery::Event, "tenant:t", "user:u", false, 25, 4, 6),
-        ("support-desk", Delivery::Named, "account:t", "user:u", false, 18, 1, 12),
+        ("support-desk", Delivery::Named, "account:t", "user:u", false, 19, 1, 12),
         ("project-hub", Delivery::Message, "org:t", "user:u", true, 4, 5, 3),
         ("whatsapp-crm", Delivery::Named, "team:t", "user:u", false, 24, 0, 0),
         ("construction-erp", Delivery::Named, "company_t", "user_u", false, 17, 0, 0),
@@ -231,6 +231,8 @@ fn faults() {
             "needs `tenant`, a template over the message, or `claims.single_tenant`",
         ),
         // Whom requests go to, and limits.
+        ("[webhooks.w]\nurl = \"http://x\"\n", 3, "webhooks.w", "missing field `secret_env`"),
+        ("[client_events]\nx = { room = \"a\" }\n", 4, "client_events.x", "missing field `do`"),
         (
             "[webhooks.w]\nurl = \"ftp://x\"\nsecret_env = \"S\"\n",
             4,
