@@ -503,6 +503,7 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
         ping_interval: config.socket_io.ping_interval,
         ping_timeout: config.socket_io.ping_timeout,
         connect_timeout: config.socket_io.connect_timeout,
+        auth_deadline: config.auth.deadline,
         recovery: config.socket_io.recovery.unwrap_or(Duration::ZERO),
         history: shard::HistorySettings {
             default: retention(&config.history.default),

@@ -278,7 +278,11 @@ mod tests {
             ("tenantcast check --shards 300", &[secret], Err("--shards: server.shards: must be")),
             ("tenantcast check --profile nope", &[secret], Err("--profile: server.profile: no such profile")),
             ("tenantcast check --config", &[], Err("error: a value is required for '--config <FILE>'")),
-            ("tenantcast profiles show default", &[], Ok("# The profile of every application that has none of its own: tenants, rooms")),
+            (
+                "tenantcast profiles show default",
+                &[],
+                Ok("# The profile of every application that has none of its own: tenants, rooms"),
+            ),
             ("tenantcast profiles show nope", &[], Err("no profile is called `nope`")),
             (
                 "tenantcast token --tenant t",

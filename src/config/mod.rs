@@ -239,7 +239,11 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
     let mode = if development { Mode::Development(development::directory(env)) } else { Mode::Production };
     Ok(Config {
         server,
-        auth: Auth { policy: policy(raw, &profile)?, deadline: ms(raw, "auth.deadline_ms", 10_000, 100, 600_000)?, keys },
+        auth: Auth {
+            policy: policy(raw, &profile)?,
+            deadline: ms(raw, "auth.deadline_ms", 10_000, 100, 600_000)?,
+            keys,
+        },
         api_keys: api_keys(raw)?,
         socket_io: socket_io(raw, &profile)?,
         history: history(raw, &profile)?,
@@ -394,7 +398,7 @@ fn log_level(raw: &Raw) -> Result<String, Error> {
 fn policy(raw: &Raw, profile: &Profile) -> Result<Policy, Error> {
     let default = Policy::default();
     let claims = &profile.claims;
-    let or = |given: &Box<[Box<str>]>, default: Box<[Box<str>]>| if given.is_empty() { default } else { given.clone() };
+    let or = |given: &[Box<str>], default: Box<[Box<str>]>| if given.is_empty() { default } else { given.into() };
     let names = |path| -> Result<Option<Box<[Box<str>]>>, Error> {
         match raw.list(path)? {
             Some(list) if list.is_empty() || list.iter().any(|name| name.is_empty()) => {

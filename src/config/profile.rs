@@ -15,7 +15,11 @@ pub fn load(raw: &Raw) -> Result<Profile, Error> {
     if !name.contains('/') && !name.ends_with(".toml") {
         let names: Vec<&str> = builtin::BUILTIN.iter().map(|(name, _)| *name).collect();
         let hint = nearest(&name, names.iter().copied()).map(|meant| format!(", did you mean `{meant}`?"));
-        let reason = format!("no such profile{}; built in: {}; or a file, `./mine.toml`", hint.unwrap_or_default(), names.join(", "));
+        let reason = format!(
+            "no such profile{}; built in: {}; or a file, `./mine.toml`",
+            hint.unwrap_or_default(),
+            names.join(", ")
+        );
         return Err(raw.error(key, reason));
     }
     let file = match raw.origin(key) {

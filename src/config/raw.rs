@@ -4,7 +4,10 @@
 
 use super::error::{Error, Origin};
 use super::key::{self, KEYS, Key};
-use crate::profile::{lines::{Lines, line}, nearest::nearest};
+use crate::profile::{
+    lines::{Lines, line},
+    nearest::nearest,
+};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};

@@ -47,6 +47,10 @@ impl Error {
         let reason = unknown("unknown field", "unknown key")
             .or_else(|| unknown("unknown variant", "cannot be"))
             .unwrap_or_else(|| message.to_owned());
-        Error { line: line(text, span.start), key: if path.is_empty() { "profile".into() } else { path.into() }, reason }
+        Error {
+            line: line(text, span.start),
+            key: if path.is_empty() { "profile".into() } else { path.into() },
+            reason,
+        }
     }
 }

@@ -39,7 +39,8 @@ impl Lines {
 
     /// The innermost key whose text or value holds all these bytes; none where they are of the whole text.
     pub fn path_of(&self, bytes: &std::ops::Range<usize>) -> &str {
-        let holds = |span: &std::ops::Range<usize>| span.start <= bytes.start && bytes.end <= span.end && !bytes.is_empty();
+        let holds =
+            |span: &std::ops::Range<usize>| span.start <= bytes.start && bytes.end <= span.end && !bytes.is_empty();
         self.spans.iter().rev().find(|(span, _)| holds(span)).map_or("", |(_, path)| path)
     }
 

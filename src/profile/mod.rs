@@ -44,7 +44,7 @@ pub struct Profile {
     pub rooms: RoomRules,
     /// More rooms that every socket joins by itself.
     pub automatic: Box<[Template]>,
-    pub by_role: Box<[(Box<str>, Box<[Template]>)]>,
+    pub by_role: Box<[RoleRooms]>,
     /// In place of `connected`.
     pub greeting: Option<Emit>,
     pub delivery: Delivery,
@@ -66,6 +66,13 @@ pub struct Profile {
     pub schedules: BTreeMap<String, file::Schedule>,
     pub cache: BTreeMap<String, file::Cache>,
     pub channels: Box<[Channel]>,
+}
+
+/// Rooms that sockets with a role join by themselves.
+#[derive(Clone, Debug)]
+pub struct RoleRooms {
+    pub role: Box<str>,
+    pub rooms: Box<[Template]>,
 }
 
 /// Empty lists: the names every application has.
@@ -106,24 +113,53 @@ pub struct ClientEvent {
 pub enum Act {
     Subscribe,
     Unsubscribe,
-    Join { room: Template },
-    Leave { room: Template },
-    Relay { room: Template, event: Option<Box<str>>, data: Option<Shape> },
+    Join {
+        room: Template,
+    },
+    Leave {
+        room: Template,
+    },
+    Relay {
+        room: Template,
+        event: Option<Box<str>>,
+        data: Option<Shape>,
+    },
     /// Without a type: the client chooses room, type and all else.
-    Publish { room: Option<Template>, kind: Option<Template>, data: Option<Shape> },
-    History { room: Option<Template> },
-    Presence { room: Option<Template> },
+    Publish {
+        room: Option<Template>,
+        kind: Option<Template>,
+        data: Option<Shape>,
+    },
+    History {
+        room: Option<Template>,
+    },
+    Presence {
+        room: Option<Template>,
+    },
     Status,
     Availability,
-    Typing { room: Option<Template>, start: bool },
+    Typing {
+        room: Option<Template>,
+        start: bool,
+    },
     Received,
     Read,
     Document(DocumentAct),
     Authenticate,
-    Reply { event: Option<Box<str>>, data: Option<Shape> },
-    Enqueue { queue: Box<str>, job: Box<str>, data: Option<Shape> },
+    Reply {
+        event: Option<Box<str>>,
+        data: Option<Shape>,
+    },
+    Enqueue {
+        queue: Box<str>,
+        job: Box<str>,
+        data: Option<Shape>,
+    },
     /// Index into [`Profile::webhooks`].
-    Webhook { hook: usize, data: Option<Shape> },
+    Webhook {
+        hook: usize,
+        data: Option<Shape>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,11 +226,22 @@ pub struct Listener {
 
 #[derive(Clone, Debug)]
 pub enum Action {
-    Emit { event: Box<str>, room: Template, data: Option<Shape> },
-    Enqueue { queue: Box<str>, job: Box<str>, data: Option<Shape> },
+    Emit {
+        event: Box<str>,
+        room: Template,
+        data: Option<Shape>,
+    },
+    Enqueue {
+        queue: Box<str>,
+        job: Box<str>,
+        data: Option<Shape>,
+    },
     /// Index into [`Profile::webhooks`].
     Webhook(usize),
-    Invalidate { resource: Box<str>, id: Option<Template> },
+    Invalidate {
+        resource: Box<str>,
+        id: Option<Template>,
+    },
     Count(Box<str>),
 }
 

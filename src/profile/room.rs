@@ -166,8 +166,8 @@ impl RoomRules {
             return if rights.opens_room(room) { Access::Granted } else { Access::Denied };
         };
         let has_role = rule.roles.is_empty() || rule.roles.iter().any(|role| rights.has_role(role));
-        let has_permission = rule.permissions.is_empty()
-            || rule.permissions.iter().any(|permission| rights.has_permission(permission));
+        let has_permission =
+            rule.permissions.is_empty() || rule.permissions.iter().any(|permission| rights.has_permission(permission));
         if !has_role || !has_permission {
             return Access::Denied;
         }
@@ -177,6 +177,92 @@ impl RoomRules {
             Join::Backend => Access::AskBackend,
             Join::Claims if is_own || rights.opens_room(room) => Access::Granted,
             Join::Claims => Access::Denied,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::auth::Pattern;
+
+    fn rights(rooms: Option<&[&str]>, roles: &[&str]) -> Rights {
+        let pattern = |text: &&str| Pattern::parse(text).unwrap();
+        Rights {
+            rooms: rooms.map(|rooms| rooms.iter().map(pattern).collect()),
+            roles: roles.iter().map(|&role| role.into()).collect(),
+            ..Rights::default()
+        }
+    }
+
+    fn affix(text: &str, hole: &str) -> Affix {
+        Affix::parse(text, hole).unwrap()
+    }
+
+    #[test]
+    fn who_may_join_what_without_rules() {
+        let rules =
+            RoomRules::new(affix("tenant:{tenant}", "{tenant}"), affix("user:{user}", "{user}"), &[], Vec::new());
+        let acme = TenantId::parse("acme").unwrap();
+        let own = ["user:ann", "tenant:acme"];
+        let reserved = ["user:bob", "user:", "user:anna", "tenant:globex", "tenant:", "tenant:ann", "user:acme"];
+        for (rooms, yes, no) in [
+            (None, &["project:7", "users", "tenants:x", "user"][..], &reserved[..]),
+            (Some(&[][..]), &[], &["project:7", "user:bob"]),
+            (Some(&["*"]), &["project:7", "user"], &reserved),
+            (Some(&["project:*", "lobby"]), &["project:7", "lobby"], &["lobby2", "user:bob"]),
+            (Some(&["user:*"]), &["user:bob", "user:"], &["tenant:globex", "project:7"]),
+            (Some(&["user:b*", "tenant:?"]), &["user:bob", "tenant:x"], &["user:carl", "tenant:globex"]),
+            (Some(&["us*", "?ser:*", "user*", "*:*"]), &["us", "users"], &["user:bob", "tenant:globex"]),
+        ] {
+            let rights = rights(rooms, &[]);
+            let access = |room: &str| rules.access(&acme, "ann", &rights, room);
+            own.iter().chain(yes).for_each(|room| assert_eq!(access(room), Access::Granted, "{rooms:?} {room}"));
+            no.iter().for_each(|room| assert_eq!(access(room), Access::Denied, "{rooms:?} {room}"));
+        }
+    }
+
+    #[test]
+    fn the_most_specific_rule_decides() {
+        use Access::{AskBackend, Denied, Granted};
+        let rule = |pattern: &str, join: Join, roles: &[&str]| Rule {
+            pattern: RoomPattern::new(pattern),
+            join,
+            roles: roles.iter().map(|&role| role.into()).collect(),
+            permissions: Box::default(),
+            history: None,
+        };
+        let rules = RoomRules::new(
+            affix("company_{tenant}", "{tenant}"),
+            affix("user_{user}", "{user}"),
+            &["inbox-{user}".to_owned()],
+            vec![
+                rule("*", Join::Nobody, &[]),
+                rule("team:*", Join::Anyone, &[]),
+                rule("team:secret*", Join::Claims, &["admin"]),
+                rule("board:{tenant}:*", Join::Anyone, &[]),
+                rule("project:*", Join::Backend, &[]),
+            ],
+        );
+        let acme = TenantId::parse("acme").unwrap();
+        for (roles, rooms, room, access) in [
+            (&[][..], None, "company_acme", Granted),
+            (&[], None, "company_globex", Denied),
+            (&[], None, "user_ann", Granted),
+            (&[], None, "user_bob", Denied),
+            (&[], Some(&["user_*"][..]), "user_bob", Granted),
+            (&[], None, "inbox-bob", Denied),
+            (&[], None, "other", Denied),
+            (&[], None, "team:a", Granted),
+            (&[], Some(&[]), "team:a", Granted),
+            (&[], None, "team:secret", Denied),
+            (&["admin"], None, "team:secret", Granted),
+            (&["admin"], Some(&[]), "team:secret", Denied),
+            (&[], None, "board:acme:1", Granted),
+            (&[], None, "board:globex:1", Denied),
+            (&[], None, "project:1", AskBackend),
+        ] {
+            assert_eq!(rules.access(&acme, "ann", &rights(rooms, roles), room), access, "{roles:?} {rooms:?} {room}");
         }
     }
 }

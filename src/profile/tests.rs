@@ -44,7 +44,8 @@ fn what_the_applications_are() {
 fn tutorial() {
     const README: &str = include_str!("../../README.md");
     let text = README.split("```toml\n").find(|text| text.starts_with("name = \"courier\"")).unwrap_or_default();
-    let profile = Profile::parse(text.split("```").next().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}"));
+    let profile =
+        Profile::parse(text.split("```").next().unwrap_or_default()).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!((profile.client_events.len(), profile.catalogue.entries().count(), profile.listeners.len()), (3, 2, 1));
 }
 
@@ -56,15 +57,35 @@ fn faults() {
         ("[connection\n", 3, "", "not TOML: "),
         ("colour = 1\n", 3, "colour", "unknown key `colour`"),
         ("[conection]\n", 3, "conection", "unknown key `conection`, did you mean `connection`?"),
-        ("[connection]\ndelivry = \"named\"\n", 4, "connection.delivry", "unknown key `delivry`, did you mean `delivery`?"),
+        (
+            "[connection]\ndelivry = \"named\"\n",
+            4,
+            "connection.delivry",
+            "unknown key `delivry`, did you mean `delivery`?",
+        ),
         ("[connection]\ndelivery = \"name\"\n", 4, "connection.delivery", "cannot be `name`, did you mean `named`?"),
         ("[client_events]\nx = { do = \"jion\" }\n", 4, "client_events.x.do", "cannot be `jion`, did you mean `join`?"),
-        ("[heartbeat]\ninterval_ms = \"soon\"\n", 4, "heartbeat.interval_ms", "invalid type: string \"soon\", expected u64"),
+        (
+            "[heartbeat]\ninterval_ms = \"soon\"\n",
+            4,
+            "heartbeat.interval_ms",
+            "invalid type: string \"soon\", expected u64",
+        ),
         // Names.
-        ("[client_events]\ndisconnect = { do = \"status\" }\n", 4, "client_events.disconnect", "`disconnect` is one of Socket.IO's own events"),
+        (
+            "[client_events]\ndisconnect = { do = \"status\" }\n",
+            4,
+            "client_events.disconnect",
+            "`disconnect` is one of Socket.IO's own events",
+        ),
         ("[events]\n\"\" = {}\n", 4, "events.\"\"", "a pattern cannot be empty"),
         ("[events]\nconnect = {}\n", 4, "events.connect", "`connect` is one of Socket.IO's own events"),
-        ("[connection]\nnamespaces = [\"chat\"]\n", 4, "connection.namespaces[0]", "must begin with `/`, have no comma, and come once"),
+        (
+            "[connection]\nnamespaces = [\"chat\"]\n",
+            4,
+            "connection.namespaces[0]",
+            "must begin with `/`, have no comma, and come once",
+        ),
         ("[connection]\nnamespaces = []\n", 4, "connection.namespaces", "must be 1 to 32 namespaces"),
         ("[claims]\nuser = []\n", 4, "claims.user", "must name at least one claim, and no empty one"),
         (
@@ -80,26 +101,51 @@ fn faults() {
             "connection.user_room",
             "must be two letters or more, then `{user}` once, then what you like without wildcards",
         ),
-        ("[connection]\nrooms = [\"org:{org}\"]\n", 4, "connection.rooms[0]", "nothing fills `{org}` here, only `{tenant}` and `{user}`"),
+        (
+            "[connection]\nrooms = [\"org:{org}\"]\n",
+            4,
+            "connection.rooms[0]",
+            "nothing fills `{org}` here, only `{tenant}` and `{user}`",
+        ),
         (
             "[connection.role_rooms]\nagent = [\"agents\", \"{x\"]\n",
             4,
             "connection.role_rooms.agent[1]",
             "`{x` opens a hole that is not closed; `{{` is a brace itself",
         ),
-        ("[rooms]\n\"{user}:x\" = {}\n", 4, "rooms.\"{user}:x\"", "must begin with two letters or more before its first hole"),
+        (
+            "[rooms]\n\"{user}:x\" = {}\n",
+            4,
+            "rooms.\"{user}:x\"",
+            "must begin with two letters or more before its first hole",
+        ),
         (
             "[rooms]\n\"project:*\" = { join = \"backend\" }\n",
             4,
             "rooms.\"project:*\".join",
             "there is no table `backend` that says whom to ask",
         ),
-        ("[rooms.\"x:*\"]\nhistory = { events = 1, ttl_s = 0 }\n", 4, "rooms.\"x:*\".history.ttl_s", "must be a whole number from 1 to 31622400"),
+        (
+            "[rooms.\"x:*\"]\nhistory = { events = 1, ttl_s = 0 }\n",
+            4,
+            "rooms.\"x:*\".history.ttl_s",
+            "must be a whole number from 1 to 31622400",
+        ),
         // Client events.
         ("[client_events]\nx = { do = \"join\" }\n", 4, "client_events.x", "`join` needs `room`, a template"),
-        ("[client_events]\nx = { do = \"status\", room = \"a\" }\n", 4, "client_events.x.room", "`status` has no use for it"),
+        (
+            "[client_events]\nx = { do = \"status\", room = \"a\" }\n",
+            4,
+            "client_events.x.room",
+            "`status` has no use for it",
+        ),
         ("[client_events]\nx = { do = \"join\", room = \"\" }\n", 4, "client_events.x.room", "is set, but empty"),
-        ("[client_events]\nx = { do = \"join\", room = \"a}\" }\n", 4, "client_events.x.room", "`a}` has a `}` that closes nothing; `}}` is a brace itself"),
+        (
+            "[client_events]\nx = { do = \"join\", room = \"a}\" }\n",
+            4,
+            "client_events.x.room",
+            "`a}` has a `}` that closes nothing; `}}` is a brace itself",
+        ),
         (
             "[client_events]\nx = { do = \"publish\", room = \"a\" }\n",
             4,
@@ -131,7 +177,12 @@ fn faults() {
             "client_events.x.webhook",
             "no webhook is called `crm`: there is none",
         ),
-        ("[client_events]\nx = { do = \"status\", schema = 3 }\n", 4, "client_events.x.schema", "must be a JSON Schema: a table"),
+        (
+            "[client_events]\nx = { do = \"status\", schema = 3 }\n",
+            4,
+            "client_events.x.schema",
+            "must be a JSON Schema: a table",
+        ),
         (
             "[client_events]\nx = { do = \"status\", reply = { event = \"error\", data = \"{\" } }\n",
             4,
@@ -161,10 +212,20 @@ fn faults() {
             "presence.availability.states",
             "must name at least one",
         ),
-        ("[presence]\nonline = { event = \"connect\" }\n", 4, "presence.online.event", "`connect` is one of Socket.IO's own events"),
+        (
+            "[presence]\nonline = { event = \"connect\" }\n",
+            4,
+            "presence.online.event",
+            "`connect` is one of Socket.IO's own events",
+        ),
         ("[typing]\nttl_ms = 1\n", 4, "typing.ttl_ms", "must be a whole number from 100 to 600000"),
         ("[offline]\nttl_s = 0\n", 4, "offline.ttl_s", "must be a whole number from 1 to 31622400"),
-        ("[documents]\n\"*\" = { room = \"all\" }\n", 4, "documents.\"*\".room", "must have `{document}` in it: each document has its own"),
+        (
+            "[documents]\n\"*\" = { room = \"all\" }\n",
+            4,
+            "documents.\"*\".room",
+            "must have `{document}` in it: each document has its own",
+        ),
         ("[documents]\n\"*\" = { strategy = \"last\" }\n", 4, "documents.\"*\".strategy", "cannot be `last`"),
         // Listeners and what they do.
         ("[listeners.l]\non = []\ndo = []\n", 4, "listeners.l.on", "must name at least one pattern of event types"),
@@ -174,7 +235,12 @@ fn faults() {
             "listeners.l.do[0]",
             "must be one of emit, enqueue, webhook, invalidate, count",
         ),
-        ("[listeners.l]\non = [\"x\"]\ndo = [{ count = \"a\", room = \"b\" }]\n", 5, "listeners.l.do[0].room", "`count` has no use for it"),
+        (
+            "[listeners.l]\non = [\"x\"]\ndo = [{ count = \"a\", room = \"b\" }]\n",
+            5,
+            "listeners.l.do[0].room",
+            "`count` has no use for it",
+        ),
         ("[listeners.l]\non = [\"x\"]\ndo = [{ emit = \"a\" }]\n", 5, "listeners.l.do[0]", "`emit` needs `room`"),
         (
             "[listeners.l]\non = [\"x\"]\nwhen = { \"a..b\" = 1 }\ndo = []\n",
@@ -194,10 +260,20 @@ fn faults() {
             "listeners.l.do[0].job",
             "no job of the queue is called `sned`, did you mean `send`?",
         ),
-        ("[listeners.l]\non = [\"x\"]\ndo = [{ count = \"a b\" }]\n", 5, "listeners.l.do[0].count", "must be 1 to 64 letters, digits, `-` or `_`"),
+        (
+            "[listeners.l]\non = [\"x\"]\ndo = [{ count = \"a b\" }]\n",
+            5,
+            "listeners.l.do[0].count",
+            "must be 1 to 64 letters, digits, `-` or `_`",
+        ),
         // Queues, schedules, cache, channels.
         ("[queues.q]\nconcurrency = 0\n", 4, "queues.q.concurrency", "must be a whole number from 1 to 10000"),
-        ("[queues.q]\ndead_letter = \"ded\"\n[queues.dead]\n", 4, "queues.q.dead_letter", "no queue is called `ded`, did you mean `dead`?"),
+        (
+            "[queues.q]\ndead_letter = \"ded\"\n[queues.dead]\n",
+            4,
+            "queues.q.dead_letter",
+            "no queue is called `ded`, did you mean `dead`?",
+        ),
         (
             "[queues.q]\n[schedules.s]\nqueue = \"q\"\njob = \"j\"\ncron = \"0 24 * * *\"\n",
             7,
@@ -217,7 +293,12 @@ fn faults() {
             "has `cron`, or `every_s` of at least 1: one of the two",
         ),
         ("[cache.c]\nttl_s = 0\n", 4, "cache.c.ttl_s", "must be a whole number from 1 to 31622400"),
-        ("[cache.c]\nttl_s = 1\nkey = \"c:{id}\"\n", 5, "cache.c.key", "must have `{tenant}` in it: tenants share nothing"),
+        (
+            "[cache.c]\nttl_s = 1\nkey = \"c:{id}\"\n",
+            5,
+            "cache.c.key",
+            "must have `{tenant}` in it: tenants share nothing",
+        ),
         (
             "[channels.c]\ntype = \"x\"\ntenant = \"{t}\"\n",
             3,
@@ -239,8 +320,18 @@ fn faults() {
             "webhooks.w.url",
             "must be an http:// or https:// address, or {env:NAME}",
         ),
-        ("[backend]\nurl = \"http://x\"\nsecret_env = \"S\"\ntimeout_ms = 1\n", 6, "backend.timeout_ms", "must be a whole number from 10 to 60000"),
-        ("[limits]\nframe_byte = 1\n", 4, "limits.frame_byte", "no limit is called `frame_byte`, did you mean `frame_bytes`?"),
+        (
+            "[backend]\nurl = \"http://x\"\nsecret_env = \"S\"\ntimeout_ms = 1\n",
+            6,
+            "backend.timeout_ms",
+            "must be a whole number from 10 to 60000",
+        ),
+        (
+            "[limits]\nframe_byte = 1\n",
+            4,
+            "limits.frame_byte",
+            "no limit is called `frame_byte`, did you mean `frame_bytes`?",
+        ),
     ];
     for (text, line, key, reason) in cases {
         match Profile::parse(&format!("{PLAIN}{text}")) {
@@ -248,7 +339,8 @@ fn faults() {
             Err(error) => {
                 assert_eq!((error.line, &*error.key), (*line, *key), "{text}{error}");
                 // Another crate's words may follow a colon.
-                let matches = if reason.ends_with(": ") { error.reason.starts_with(reason) } else { error.reason == *reason };
+                let matches =
+                    if reason.ends_with(": ") { error.reason.starts_with(reason) } else { error.reason == *reason };
                 assert!(matches, "{text}says: {}\nwant: {reason}", error.reason);
             }
         }

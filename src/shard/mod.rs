@@ -19,6 +19,7 @@ mod filter;
 pub mod history;
 pub mod identity;
 pub mod io;
+mod late;
 mod membership;
 mod moving;
 mod namespace;
@@ -76,6 +77,8 @@ pub struct Settings {
     pub ping_timeout: Duration,
     /// From the handshake to the first namespace joined.
     pub connect_timeout: Duration,
+    /// From CONNECT to the token, where the profile lets it come late.
+    pub auth_deadline: Duration,
     /// How long a disconnected socket may come back; zero: recovery is off.
     pub recovery: Duration,
     pub history: HistorySettings,
@@ -95,6 +98,7 @@ impl Settings {
             ping_interval: Duration::from_millis(25_000),
             ping_timeout: Duration::from_millis(20_000),
             connect_timeout: Duration::from_millis(45_000),
+            auth_deadline: Duration::from_secs(10),
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
             spread: Box::default(),

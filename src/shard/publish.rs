@@ -52,7 +52,10 @@ impl Shard {
                         Box::new(Audience { roles, permissions })
                     })
                 });
-                self.publish_checked(tenant, &Draft { ephemeral: draft.ephemeral || entry.ephemeral, audience, ..*draft })
+                self.publish_checked(
+                    tenant,
+                    &Draft { ephemeral: draft.ephemeral || entry.ephemeral, audience, ..*draft },
+                )
             }
         }
     }

@@ -10,7 +10,10 @@ pub enum Refusal {
     /// As `InvalidArgument`; says what is wrong with it.
     BadArgument(Box<str>),
     /// It does not fit its JSON Schema: where, and why.
-    InvalidData { pointer: Box<str>, why: Box<str> },
+    InvalidData {
+        pointer: Box<str>,
+        why: Box<str>,
+    },
     /// The application's catalogue has no event of this type.
     UnknownType,
     UnknownEvent,

@@ -5,7 +5,13 @@ use crate::profile::file::{self, File, Operation};
 use crate::profile::{Act, ClientEvent, DocumentAct};
 
 impl Check<'_> {
-    pub(super) fn client_event(&self, key: &str, event: &file::ClientEvent, file: &File, hooks: &[&str]) -> Checked<ClientEvent> {
+    pub(super) fn client_event(
+        &self,
+        key: &str,
+        event: &file::ClientEvent,
+        file: &File,
+        hooks: &[&str],
+    ) -> Checked<ClientEvent> {
         use Operation as O;
         let operation = event.operation;
         // What an operation has use for.
@@ -33,9 +39,8 @@ impl Check<'_> {
             None => Err(self.error(key, format!("`{}` needs `{name}`", operation.name()))),
         };
         let room = event.room.as_deref().map(|text| self.template(&at("room"), text)).transpose()?;
-        let needed_room = || {
-            room.clone().ok_or_else(|| self.error(key, format!("`{}` needs `room`, a template", operation.name())))
-        };
+        let needed_room =
+            || room.clone().ok_or_else(|| self.error(key, format!("`{}` needs `room`, a template", operation.name())));
         let data = self.shape(&at("data"), event.data.as_ref())?;
         if let Some(name) = &event.event {
             self.event_name(&at("event"), name)?;
@@ -84,7 +89,9 @@ impl Check<'_> {
                 self.job(&at("queue"), &queue, &at("job"), &job, file)?;
                 Act::Enqueue { queue: queue.into(), job: job.into(), data }
             }
-            O::Webhook => Act::Webhook { hook: self.hook(&at("webhook"), &need("webhook", &event.webhook)?, hooks)?, data },
+            O::Webhook => {
+                Act::Webhook { hook: self.hook(&at("webhook"), &need("webhook", &event.webhook)?, hooks)?, data }
+            }
         };
         Ok(ClientEvent {
             act,

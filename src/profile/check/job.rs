@@ -113,7 +113,9 @@ fn cron_fields(text: &str) -> Result<(), String> {
             step.parse::<u32>().is_ok_and(|step| step > 0) && (range == "*" || number(range) || is_range())
         });
         if !fits {
-            return Err(format!("the {name} is `{field}`: must be numbers from {least} to {most}, `*`, lists, ranges or steps"));
+            return Err(format!(
+                "the {name} is `{field}`: must be numbers from {least} to {most}, `*`, lists, ranges or steps"
+            ));
         }
     }
     Ok(())

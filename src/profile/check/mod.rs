@@ -4,6 +4,7 @@
 mod client_event;
 mod job;
 
+use crate::base::{id::TenantId, limit, time::Duration};
 use crate::profile::catalogue::{Catalogue, Entry};
 use crate::profile::error::Error;
 use crate::profile::file::{self, File};
@@ -13,9 +14,9 @@ use crate::profile::rank::Ranked;
 use crate::profile::room::{Affix, OWN_START_MIN, RoomPattern, RoomRules, Rule};
 use crate::profile::template::{Shape, Template};
 use crate::profile::{
-    Act, Action, Availability, Claims, ClientEvent, Document, Emit, Late, Listener, Offline, Presence, Profile, Typing,
+    Act, Action, Availability, Claims, ClientEvent, Document, Emit, Late, Listener, Offline, Presence, Profile,
+    RoleRooms, Typing,
 };
-use crate::base::{id::TenantId, limit, time::Duration};
 use crate::wire::{auth::Pattern, socket_io::RESERVED_EVENTS};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -36,7 +37,8 @@ pub fn profile(file: File, lines: &Lines) -> Checked<Profile> {
     };
     let automatic = templates("connection.rooms", &file.connection.rooms)?;
     let by_role = file.connection.role_rooms.iter().map(|(role, texts)| {
-        Ok((role.as_str().into(), templates(&format!("connection.role_rooms.{}", quoted(role)), texts)?))
+        let rooms = templates(&format!("connection.role_rooms.{}", quoted(role)), texts)?;
+        Ok(RoleRooms { role: role.as_str().into(), rooms })
     });
     let by_role = by_role.collect::<Checked<_>>()?;
     let client_events = file.client_events.iter().map(|(name, event)| {
@@ -229,7 +231,9 @@ impl Check<'_> {
             let fits = name.starts_with('/') && !name.contains(',') && !name.chars().any(char::is_control);
             match fits && !names[..index].contains(name) {
                 true => Ok(name.as_str().into()),
-                false => Err(self.error(&format!("{key}[{index}]"), "must begin with `/`, have no comma, and come once")),
+                false => {
+                    Err(self.error(&format!("{key}[{index}]"), "must begin with `/`, have no comma, and come once"))
+                }
             }
         });
         checked.collect()
@@ -237,7 +241,8 @@ impl Check<'_> {
 
     fn rooms(&self, file: &File) -> Checked<RoomRules> {
         let own = |key: &str, text: &str, hole: &str| {
-            let reason = format!("must be two letters or more, then `{hole}` once, then what you like without wildcards");
+            let reason =
+                format!("must be two letters or more, then `{hole}` once, then what you like without wildcards");
             Affix::parse(text, hole).ok_or_else(|| self.error(key, reason))
         };
         let connection = &file.connection;
@@ -269,10 +274,12 @@ impl Check<'_> {
     fn schema(&self, key: &str, schema: Option<&Value>) -> Checked<Option<Value>> {
         match schema {
             None => Ok(None),
-            Some(Value::Object(_) | Value::Bool(_)) => match jsonschema::validator_for(schema.unwrap_or(&Value::Null)) {
-                Ok(_) => Ok(schema.cloned()),
-                Err(error) => Err(self.error(key, format!("is no JSON Schema: {error}"))),
-            },
+            Some(Value::Object(_) | Value::Bool(_)) => {
+                match jsonschema::validator_for(schema.unwrap_or(&Value::Null)) {
+                    Ok(_) => Ok(schema.cloned()),
+                    Err(error) => Err(self.error(key, format!("is no JSON Schema: {error}"))),
+                }
+            }
             Some(_) => Err(self.error(key, "must be a JSON Schema: a table")),
         }
     }

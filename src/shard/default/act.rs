@@ -1,6 +1,6 @@
 //! Operations whose room, event and data are templates of the profile.
 
-use super::{open_room, ok, text};
+use super::{ok, open_room, text};
 use crate::profile::{
     Emit,
     room::Access,

@@ -10,6 +10,7 @@ use super::app::{App, Args, Context, Namespace};
 use super::refusal::Refusal;
 use super::schema::Schema;
 use super::tenant::Status;
+use crate::base::time::UnixMs;
 use crate::profile::{Act, ClientEvent, DocumentAct, Profile, room::Access};
 use crate::wire::{auth, json};
 use serde::Deserialize;
@@ -58,8 +59,8 @@ fn handle(
 ) -> Result<String, Refusal> {
     let rights = socket.identity();
     let has_role = event.roles.is_empty() || event.roles.iter().any(|role| rights.has_role(role));
-    let has_permission = event.permissions.is_empty()
-        || event.permissions.iter().any(|permission| rights.has_permission(permission));
+    let has_permission =
+        event.permissions.is_empty() || event.permissions.iter().any(|permission| rights.has_permission(permission));
     if !has_role || !has_permission {
         return Err(Refusal::Forbidden);
     }
@@ -88,9 +89,9 @@ fn handle(
         Act::Typing { room, start } => typing(socket, named(socket, room)?, args, *start),
         // Nothing waits to be acknowledged before there is an offline queue: what is received is done with.
         Act::Received | Act::Read => Ok(ok()),
-        Act::Document(DocumentAct::Update | DocumentAct::Open | DocumentAct::Get | DocumentAct::Close | DocumentAct::Resolve) => {
-            Err(Refusal::Unavailable("documents_unavailable"))
-        }
+        Act::Document(
+            DocumentAct::Update | DocumentAct::Open | DocumentAct::Get | DocumentAct::Close | DocumentAct::Resolve,
+        ) => Err(Refusal::Unavailable("documents_unavailable")),
         Act::Authenticate => authenticate(socket, args),
         Act::Reply { event, data } => {
             act::reply(socket, event.as_deref().unwrap_or(own), data.as_ref(), args);
@@ -213,7 +214,12 @@ fn typing(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>, start:
 
 /// A fresh token for a session that has one: same tenant, same user.
 fn authenticate(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    const TAKES: &str = "authenticate takes a token";
+    let token = token(args)?;
+    Ok(accepted(socket.authenticate(&token)?))
+}
+
+/// The token of an event that authenticates: the argument itself, or its member `token`.
+pub(super) fn token(args: Args<'_>) -> Result<Cow<'_, str>, Refusal> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Argument<'a> {
@@ -224,14 +230,25 @@ fn authenticate(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refu
             token: Cow<'a, str>,
         },
     }
-    let token = match argument(args, TAKES)? {
-        Argument::Token(token) | Argument::Object { token } => token,
-    };
-    let expires_at = socket.authenticate(&token)?;
-    Ok(match expires_at {
+    match argument(args, "authenticate takes a token")? {
+        Argument::Token(token) | Argument::Object { token } => Ok(token),
+    }
+}
+
+fn accepted(expires_at: Option<UnixMs>) -> String {
+    match expires_at {
         Some(at) => format!("{{\"ok\":true,\"expiresAt\":\"{}\"}}", at.rfc3339()),
         None => "{\"ok\":true,\"expiresAt\":null}".to_owned(),
-    })
+    }
+}
+
+/// Tells a socket that its late token was accepted.
+pub(super) fn accept_late(socket: &mut Context<'_>) {
+    let answer = accepted(socket.identity().expires_at);
+    socket.ack(&answer);
+    if let Some(accepted) = socket.profile().late.as_ref().and_then(|late| late.accepted.as_ref()) {
+        act::send(socket, accepted, Args::none());
+    }
 }
 
 impl From<auth::Reject> for Refusal {

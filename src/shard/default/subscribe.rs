@@ -2,10 +2,10 @@
 
 use super::{Entity, argument, text, write_list};
 use crate::base::limit;
+use crate::profile::room::Access;
 use crate::shard::app::{Args, Context};
 use crate::shard::filter::Filter;
 use crate::shard::history::{Epoch, Gap};
-use crate::profile::room::Access;
 use crate::shard::refusal::Refusal;
 use crate::wire::{auth::Pattern, json};
 use serde::Deserialize;
