@@ -509,6 +509,8 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
             default: retention(&config.history.default),
             rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
         },
+        presence: shard::PresenceSettings::of(&config.profile.presence),
+        typing: shard::TypingSettings::of(&config.profile.typing),
         spread: config.server.spread.clone(),
     })
 }

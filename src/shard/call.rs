@@ -9,7 +9,7 @@ use super::io::Output;
 use super::publish::{Draft, write_receipt};
 use super::refusal::Refusal;
 use super::socket::SocketKey;
-use super::tenant::{Status, Tenant, TenantKey};
+use super::tenant::{Tenant, TenantKey};
 use crate::base::{
     id::{ReplyTo, TenantId},
     time::UnixMs,
@@ -177,58 +177,6 @@ impl Shard {
         out
     }
 
-    /// `{members: [...]}`, with `total` where the list is cut.
-    pub(super) fn list_presence(&self, tenant: TenantKey, room: &str, ok: bool) -> Vec<u8> {
-        let mut out = if ok { b"{\"ok\":true,\"members\":[".to_vec() } else { b"{\"members\":[".to_vec() };
-        let room = self.tenants[tenant].rooms.get(room);
-        let (list, count) = room.map_or_else(Default::default, |room| self.present(*room));
-        for (nth, present) in list.iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            present.write(&mut out);
-        }
-        out.push(b']');
-        if count > list.len() {
-            let _ = write!(out, ",\"total\":{count}");
-        }
-        out.push(b'}');
-        out
-    }
-
-    fn describe_user(&self, tenant: TenantKey, name: &str) -> Vec<u8> {
-        let mut out = b"{\"user\":".to_vec();
-        json::write_string(&mut out, name);
-        let Some(user) = self.user(tenant, name) else {
-            out.extend_from_slice(
-                b",\"connections\":0,\"status\":\"offline\",\"since\":null,\"lastSeen\":null,\"rooms\":[]}",
-            );
-            return out;
-        };
-        let mut rooms = std::collections::BTreeSet::new();
-        for session in self.sessions_of(tenant, name) {
-            for socket in &self.sessions[session].sockets {
-                rooms.extend(self.sockets[*socket].seats.iter().map(|seat| &*self.rooms[seat.room].name));
-            }
-        }
-        let _ = write!(
-            out,
-            ",\"connections\":{},\"status\":\"{}\",\"since\":\"{}\",\"lastSeen\":\"{}\",\"rooms\":[",
-            user.sessions,
-            user.status.as_str(),
-            user.since.rfc3339(),
-            user.last_seen.rfc3339()
-        );
-        for (nth, room) in rooms.into_iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            json::write_string(&mut out, room);
-        }
-        out.extend_from_slice(b"]}");
-        out
-    }
-
     fn stats(&self, tenant: TenantKey) -> Vec<u8> {
         let tenant = &self.tenants[tenant];
         format!(
@@ -359,23 +307,6 @@ impl Context<'_> {
         let rights = Rights::clone(self.identity());
         let admits = |entry: &Entry| entry.event.audience.as_ref().is_none_or(|audience| audience.admits(&rights));
         String::from_utf8(self.shard.list_history(tenant, room, since, limit, true, admits)).unwrap_or_default()
-    }
-
-    pub(super) fn presence(&self, room: &str) -> String {
-        String::from_utf8(self.shard.list_presence(self.shard.tenant_of(self.socket), room, true)).unwrap_or_default()
-    }
-
-    pub(super) fn set_status(&mut self, status: Status) {
-        let user = self.identity().user.clone();
-        self.shard.set_status(self.shard.tenant_of(self.socket), &user, status);
-    }
-
-    pub(super) fn set_typing(&mut self, room: &str, start: bool) {
-        let Some(room) = self.shard.room_key(self.socket, room) else { return };
-        match start {
-            true => self.shard.start_typing(room, self.socket),
-            false => self.shard.stop_typing(room, self.socket),
-        }
     }
 
     pub(super) fn authenticate(&mut self, token: &str) -> Result<Option<UnixMs>, Refusal> {

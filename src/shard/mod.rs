@@ -5,6 +5,7 @@
 //!
 //! This file holds the state and the turn; what an input means stands in the file of its noun.
 
+mod absence;
 pub mod app;
 mod bucket;
 mod call;
@@ -16,6 +17,7 @@ mod ending;
 mod engine;
 mod farewell;
 mod filter;
+mod gathering;
 pub mod history;
 pub mod identity;
 pub mod io;
@@ -30,14 +32,20 @@ mod publish;
 mod recovery;
 pub mod refusal;
 mod room;
+mod roster;
 mod schema;
 mod session;
 mod socket;
+mod status;
 mod tenant;
 pub mod transit;
 mod typing;
+mod watch;
+mod wording;
 
 pub use default::{app as profile_app, default_app};
+pub use status::Status;
+pub use wording::{Availability, PresenceSettings, RoomPresence, Telling, TypingSettings, Wording};
 
 use crate::base::{
     buffer::Buffer,
@@ -45,7 +53,7 @@ use crate::base::{
     id::{ConnKey, NodeId, ShardId, Sid, TenantId},
     limit::Limits,
     slab::{Key, Slab},
-    time::{Duration, Instant, Now},
+    time::{Duration, Instant, Now, UnixMs},
     wheel::Wheel,
 };
 use crate::wire::{
@@ -82,6 +90,8 @@ pub struct Settings {
     /// How long a disconnected socket may come back; zero: recovery is off.
     pub recovery: Duration,
     pub history: HistorySettings,
+    pub presence: PresenceSettings,
+    pub typing: TypingSettings,
     /// Tenants whose connections stay on the shards that accepted them; all else of such a tenant is on its home, as any other's.
     pub spread: Box<[crate::wire::auth::Pattern]>,
 }
@@ -101,6 +111,8 @@ impl Settings {
             auth_deadline: Duration::from_secs(10),
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
+            presence: PresenceSettings::default(),
+            typing: TypingSettings::default(),
             spread: Box::default(),
         }
     }
@@ -188,7 +200,11 @@ enum Timer {
     Typing(RoomKey, SocketKey),
     SweepRoom(RoomKey),
     SweepTenant(TenantKey),
-    Presence(TenantKey),
+    Presence(gathering::Circle),
+    /// Those whose sessions broke off are gone now.
+    Grace(TenantKey),
+    /// The agent of this own room has been away since then.
+    Idle(RoomKey, UnixMs),
     Farewell(Sid),
     Task(app::TaskKey),
 }
@@ -210,7 +226,11 @@ pub struct Shard {
     tenants: Slab<TenantKey, Tenant>,
     tenant_keys: Map<TenantId, TenantKey>,
     rooms: Slab<RoomKey, Room>,
-    typing: Map<(RoomKey, SocketKey), Instant>,
+    /// As in `settings`, to be held while the shard changes.
+    presence: Rc<PresenceSettings>,
+    typing: Map<(RoomKey, SocketKey), typing::Typing>,
+    /// By room, of rooms that have a rule.
+    watches: Map<RoomKey, Box<watch::Watch>>,
     /// For each session the nearest of its deadlines: a wheel of their own, because an entry is half as large.
     looks: Wheel<SessionKey>,
     timers: Wheel<Timer>,
@@ -246,7 +266,9 @@ impl Shard {
             tenants: Slab::default(),
             tenant_keys: Map::with_hasher(chance.hasher()),
             rooms: Slab::default(),
+            presence: Rc::new(settings.presence.clone()),
             typing: Map::with_hasher(chance.hasher()),
+            watches: Map::with_hasher(chance.hasher()),
             looks: Wheel::default(),
             timers: Wheel::default(),
             due: Vec::new(),
@@ -443,7 +465,7 @@ impl Shard {
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
-    pub fn census(&self) -> [(&'static str, usize); 9] {
+    pub fn census(&self) -> [(&'static str, usize); 11] {
         [
             ("sessions", self.sessions.len()),
             ("sockets", self.sockets.len()),
@@ -451,6 +473,8 @@ impl Shard {
             ("rooms", self.rooms.len()),
             ("session ids", self.sids.len()),
             ("typing", self.typing.len()),
+            ("watches", self.watches.len()),
+            ("absences", self.tenants.iter().map(|(_, tenant)| tenant.absences.len()).sum()),
             ("leaving", self.leaving.len()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
@@ -485,7 +509,9 @@ impl Shard {
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
-                Timer::Presence(tenant) => self.tell_users(tenant),
+                Timer::Presence(circle) => self.tell(circle),
+                Timer::Grace(tenant) => self.end_graces(tenant),
+                Timer::Idle(room, since) => self.idle(room, since),
                 Timer::Task(key) => {
                     if let Some((socket, task)) = self.tasks.remove(key)
                         && self.sockets.contains(socket)

@@ -221,10 +221,11 @@ impl Shard {
         session.tenant = Some(tenant);
         session.early = None;
         let user = admission.user.clone();
+        let agent = self.presence.is_agent(&admission.rights);
         let Tenant { id, rights, .. } = &mut self.tenants[tenant];
         session.identity = Some(Box::new(Identity::new(admission, id.clone(), rights)));
         self.arm_deadline(key);
-        self.user_joined(tenant, &user);
+        self.user_joined(tenant, &user, agent);
         Ok(())
     }
 

@@ -47,6 +47,8 @@ pub struct Room {
     pub user: Option<User>,
     /// A timer for it runs.
     pub sweeping: bool,
+    /// Which rule has its members told who is in it, counted from 1; 0: none.
+    pub rule: u8,
     /// Since when it has no members.
     pub empty_since: Instant,
 }
@@ -67,6 +69,7 @@ impl Room {
             history: None,
             user: None,
             sweeping: false,
+            rule: 0,
             empty_since: now,
         }
     }

@@ -2,12 +2,15 @@
 //!
 //! Invariant, asserted at every join and fan-out: a room and its members are of one tenant.
 
+use super::absence::Absences;
 use super::bucket::Bucket;
 use super::filter::Filter;
+use super::gathering::Gathering;
 use super::history::Epoch;
 use super::identity::KnownRights;
 use super::room::RoomKey;
 use super::socket::SocketKey;
+use super::status::{Choice, Standing, Status};
 use crate::base::{
     chance::{Chance, Map},
     id::{Sid, TenantId},
@@ -43,34 +46,10 @@ pub struct Tenant {
     pub bucket: Bucket,
     /// A timer that forgets what is too old runs.
     pub sweeping: bool,
-    /// Users that came, went or changed since the tenant was last told; bounded by [`limit::PRESENCE_GATHERED_MAX`].
-    pub changes: Vec<Change>,
-    /// When the tenant may be told next.
-    pub tell_from: Instant,
-}
-
-/// What became of a user within one gathering of presence.
-#[derive(Debug)]
-pub struct Change {
-    pub user: Box<str>,
-    /// What the tenant knows; none: not there.
-    pub from: Option<Status>,
-    pub to: Option<Status>,
-    pub at: UnixMs,
-}
-
-impl Change {
-    /// The event that tells of it; none: there is nothing to tell.
-    pub fn event(&self) -> Option<(&'static str, Status)> {
-        // Who wants to appear offline comes and goes unseen.
-        let seen = |status: Option<Status>| status.filter(|status| *status != Status::Offline);
-        match (self.from, self.to) {
-            (from, to) if from == to => None,
-            (None, to) => seen(to).map(|status| ("user:online", status)),
-            (from, None) => seen(from).map(|_| ("user:offline", Status::Offline)),
-            (Some(_), Some(status)) => Some(("user:status", status)),
-        }
-    }
+    /// What its sockets are to be told of its users.
+    pub gathering: Gathering,
+    /// Users that have gone.
+    pub absences: Absences,
 }
 
 impl Tenant {
@@ -87,11 +66,11 @@ impl Tenant {
             users: 0,
             pids: Map::with_hasher(hasher.clone()),
             saved: VecDeque::new(),
-            publish_ids: PublishIds { known: Map::with_hasher(hasher), order: VecDeque::new() },
+            publish_ids: PublishIds { known: Map::with_hasher(hasher.clone()), order: VecDeque::new() },
             bucket: Bucket::new(now, burst),
             sweeping: false,
-            changes: Vec::new(),
-            tell_from: now,
+            gathering: Gathering::new(now, Map::with_hasher(hasher.clone())),
+            absences: Absences::new(Map::with_hasher(hasher)),
         }
     }
 
@@ -106,7 +85,11 @@ impl Tenant {
 
     /// Nothing is left that a client could come back to.
     pub fn is_empty(&self) -> bool {
-        self.sessions == 0 && self.rooms.is_empty() && self.pids.is_empty() && !self.publish_ids.is_filled()
+        self.sessions == 0
+            && self.rooms.is_empty()
+            && self.pids.is_empty()
+            && !self.publish_ids.is_filled()
+            && self.absences.is_empty()
     }
 }
 
@@ -115,38 +98,20 @@ impl Tenant {
 pub struct User {
     pub sessions: u32,
     pub status: Status,
+    /// Of an agent.
+    pub choice: Choice,
+    /// An agent that has been away for so long that it counts as not available.
+    pub idle: bool,
+    /// Of its status.
     pub since: UnixMs,
     pub last_seen: UnixMs,
 }
 
-/// What a user says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Online,
-    Away,
-    Busy,
-    /// Connected, but wants to appear offline.
-    Offline,
-}
+const _: () = assert!(size_of::<Option<User>>() <= 24, "it is in every user's room");
 
-impl Status {
-    pub fn parse(text: &str) -> Option<Status> {
-        Some(match text {
-            "online" => Status::Online,
-            "away" => Status::Away,
-            "busy" => Status::Busy,
-            "offline" => Status::Offline,
-            _ => return None,
-        })
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Online => "online",
-            Status::Away => "away",
-            Status::Busy => "busy",
-            Status::Offline => "offline",
-        }
+impl User {
+    pub fn standing(&self) -> Standing {
+        Standing { status: self.status, duty: self.choice.duty(self.status, self.idle) }
     }
 }
 

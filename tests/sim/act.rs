@@ -174,7 +174,15 @@ impl World {
             }
             Act::Presence => {
                 let room = ROOMS[self.acting.below(6) as usize].to_owned();
-                self.emit(c, "presence", &json!({ "room": room }), Request::Presence);
+                let asked = match self.acting.below(3) {
+                    0 => json!({ "users": [self.clients[c].user, user, "nobody"] }),
+                    _ => json!({ "room": room }),
+                };
+                self.emit(c, "presence", &asked, Request::Presence);
+            }
+            Act::Status if self.acting.below(4) == 0 => {
+                let state = ["available", "busy", "offline", "auto", "nonsense"][self.acting.below(5) as usize];
+                self.emit(c, "availability", &json!({ "status": state }), Request::Other);
             }
             Act::Status => {
                 let hidden = if self.swarm.kinds[3] == 0 { 4 } else { 3 };

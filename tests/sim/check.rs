@@ -96,6 +96,7 @@ impl World {
         }
         client.live = true;
         client.epoch += 1;
+        client.heard = crate::roster::Heard::default();
         let early = std::mem::take(&mut client.early);
         if recovered {
             self.model.recovered += 1;
@@ -126,7 +127,6 @@ impl World {
         let ours = |user: &Value| user.as_str().is_some_and(|user| user.starts_with(&format!("t{tenant}.")));
         match name {
             "connected" => self.greeted(c, data),
-            "user:online" | "user:offline" | "user:status" if ours(&data["user"]) => {}
             "typing:start" | "typing:stop" if ours(&data["user"]) => {
                 if !data["room"].as_str().is_some_and(|room| client.rooms.contains_key(room)) {
                     self.fail(format!("typing in a room it is not in: {data}"));
@@ -152,6 +152,7 @@ impl World {
             }
             "server:draining" if data["reconnectAfterMs"].is_number() => {}
             _ if TYPES.contains(&name) => self.published(c, name, args),
+            _ if self.told_of_users(c, name, data) => {}
             _ => self.fail(format!("{} gets {name} {args:?}", self.clients[c].name)),
         }
     }
@@ -305,6 +306,7 @@ impl World {
                 if !again {
                     self.clients[c].rooms.remove(&room);
                 }
+                self.clients[c].heard.rooms.retain(|(of, _), _| *of != room);
             }
             Request::Publish { nonce, room, id, .. } => {
                 self.clients[c].drafts.remove(&nonce);

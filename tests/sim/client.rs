@@ -110,6 +110,7 @@ pub struct Client {
     pub rooms: BTreeMap<String, Seat>,
     pub fleeting: BTreeSet<u64>,
     pub announced: BTreeSet<u64>,
+    pub heard: crate::roster::Heard,
     pub expiring: Option<String>,
     pub refused: u32,
 }

@@ -13,6 +13,7 @@ mod check;
 mod client;
 mod model;
 mod parse;
+mod roster;
 mod swarm;
 mod tamper;
 mod world;
@@ -81,11 +82,17 @@ fn run(swarm: Swarm, tamper: Option<Tamper>) -> Outcome {
     world.run(active);
     world.become_calm();
     // Long enough for heartbeats to end, for clients to come back, for the last half-open line to be given up.
-    world.run(Duration::from_secs(130 + 3 * ping));
+    world.run(Duration::from_secs(30));
+    world.forget_what_was_heard();
+    world.run(Duration::from_secs(100 + 3 * ping));
     world.show_up();
     world.run(Duration::from_secs(15));
     if world.violation.is_none() {
         world.check_rest();
+    }
+    if world.violation.is_none() {
+        world.check_heard();
+        world.check_grace();
     }
     if drain {
         world.drain();
@@ -108,7 +115,7 @@ fn seeds() {
         Some(seed) => seed..seed + 1,
         None => env("SIM_FROM").unwrap_or(0)..env("SIM_FROM").unwrap_or(0) + env("SIM_RUNS").unwrap_or(RUNS),
     };
-    let mut total = [0u64; 11];
+    let mut total = [0u64; 12];
     let mut failures = Vec::new();
     for seed in seeds {
         let swarm = Swarm::draw(seed);
@@ -126,6 +133,7 @@ fn seeds() {
             model.slow,
             model.announced,
             model.mirrored,
+            model.graces,
         ];
         total.iter_mut().zip(numbers).for_each(|(total, number)| *total += number);
         if outcome.world.steps > 3_000_000 {
@@ -150,6 +158,7 @@ fn seeds() {
         "slow",
         "announced",
         "mirrored",
+        "graces",
     ];
     eprintln!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
@@ -180,6 +189,8 @@ fn the_checker_can_fail() {
         (Tamper::StrangeAck, "never asked"),
         (Tamper::Attachment, "and hears"),
         (Tamper::Announcement, "or twice"),
+        (Tamper::Farewell, "did not hear, once"),
+        (Tamper::Roster, "is told of"),
     ] {
         let violation = run(Swarm::calm(1), Some(fault.clone())).violation;
         assert!(violation.as_ref().is_some_and(|what| what.contains(says)), "{fault:?}: {violation:?}");

@@ -48,6 +48,8 @@ pub struct Model {
     pub moved: u64,
     pub upgraded: u64,
     pub slow: u64,
+    /// Others that did not hear of a short break, and heard of the end.
+    pub graces: u64,
 }
 
 /// A publisher's id is remembered for five minutes.

@@ -91,6 +91,11 @@ pub struct Swarm {
     pub history_s: u64,
     pub ping_s: u64,
     pub token_s: u64,
+    pub grace_s: u64,
+    /// Above so many sockets presence is told in lists.
+    pub batch_over: u32,
+    /// Who is in the rooms `r*` is told there.
+    pub watched: bool,
     pub drain: bool,
 }
 
@@ -129,6 +134,9 @@ impl Swarm {
             ping_s: pick(&[5, 25]),
             token_s: pick(&[40, 90, 3600]),
             drain: pick(&[0, 0, 1]) == 1,
+            grace_s: 0,
+            batch_over: 0,
+            watched: false,
         };
         if swarm.kinds == [0; 4] {
             swarm.kinds = [1; 4];
@@ -142,6 +150,9 @@ impl Swarm {
         if swarm.acts.is_empty() {
             swarm.acts.push((Act::Publish, 1));
         }
+        swarm.grace_s = pick(&[0, 2, 10]);
+        swarm.batch_over = pick(&[0, 10, 1000]) as u32;
+        swarm.watched = pick(&[0, 1]) == 1;
         swarm
     }
 

@@ -26,9 +26,11 @@ use tenantcast::shard::app::{App, Namespace};
 use tenantcast::shard::history::Retention;
 use tenantcast::shard::io::{Announcement, Parcel, Wire};
 use tenantcast::shard::transit::Transit;
-use tenantcast::shard::{Auth, HistorySettings, Settings, Shard, default_app};
+use tenantcast::shard::{
+    Auth, Availability, HistorySettings, PresenceSettings, RoomPresence, Settings, Shard, Wording, default_app,
+};
 use tenantcast::wire::api::Call;
-use tenantcast::wire::auth::{Keys, Policy};
+use tenantcast::wire::auth::{Keys, Pattern, Policy};
 
 /// What a client sends on a connection.
 pub enum Up {
@@ -174,6 +176,7 @@ impl World {
                         default: Retention { events: swarm.history_events, ttl: Duration::from_secs(swarm.history_s) },
                         rooms: Vec::new(),
                     },
+                    presence: presence(&swarm),
                     ..Settings::new()
                 };
                 let mut seed = [0; 32];
@@ -389,6 +392,23 @@ impl World {
             let what = format!("sessions are still counted: {addresses:?}");
             self.fail(what);
         }
+    }
+}
+
+/// Half of the roles are agents'.
+fn presence(swarm: &Swarm) -> PresenceSettings {
+    let wording = Wording::of_room();
+    let watched = Pattern::parse("r*").map(|pattern| RoomPresence { pattern, wording });
+    PresenceSettings {
+        grace: Duration::from_secs(swarm.grace_s),
+        batch_over: swarm.batch_over,
+        rooms: watched.into_iter().filter(|_| swarm.watched).collect(),
+        availability: Some(Availability {
+            roles: [crate::act::ROLES[1].into()].into(),
+            states: ["available", "busy", "offline", "auto"].map(Into::into).into(),
+            auto_offline: Some(Duration::from_secs(20)),
+        }),
+        ..PresenceSettings::default()
     }
 }
 
