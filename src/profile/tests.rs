@@ -17,23 +17,22 @@ fn built_in_profiles() {
 /// What each application is known by; the whole of it is shown by its own client's test.
 #[test]
 fn what_the_applications_are() {
-    let cases: [(&str, Delivery, &str, &str, bool, usize, usize, usize); 6] = [
-        // name, delivery, tenant's room, user's room, late token, events, queues, listeners
-        ("default", Delivery::Named, "tenant:t", "user:u", false, 0, 0, 0),
-        ("travel-umroh", Delivery::Event, "tenant:t", "user:u", false, 25, 4, 6),
-        ("support-desk", Delivery::Named, "account:t", "user:u", false, 19, 1, 12),
-        ("project-hub", Delivery::Message, "org:t", "user:u", true, 4, 5, 3),
-        ("whatsapp-crm", Delivery::Named, "team:t", "user:u", false, 24, 0, 0),
-        ("construction-erp", Delivery::Named, "company_t", "user_u", false, 17, 0, 0),
+    let cases: [(&str, Delivery, [&str; 2], bool, [usize; 3]); 6] = [
+        // name, delivery, the tenant's and the user's room, late token; events, queues, listeners
+        ("default", Delivery::Named, ["tenant:t", "user:u"], false, [0, 0, 0]),
+        ("travel-umroh", Delivery::Event, ["tenant:t", "user:u"], false, [25, 4, 6]),
+        ("support-desk", Delivery::Named, ["account:t", "user:u"], false, [19, 1, 12]),
+        ("project-hub", Delivery::Message, ["org:t", "user:u"], true, [4, 5, 3]),
+        ("whatsapp-crm", Delivery::Named, ["team:t", "user:u"], false, [24, 0, 0]),
+        ("construction-erp", Delivery::Named, ["company_t", "user_u"], false, [17, 0, 0]),
     ];
-    for (name, delivery, tenant_room, user_room, late, events, queues, listeners) in cases {
+    for (name, delivery, rooms, late, counts) in cases {
         let profile = Profile::parse(super::builtin::text(name).unwrap_or_default()).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!(profile.delivery, delivery, "{name}");
-        assert_eq!(profile.rooms.tenant_room("t"), tenant_room, "{name}");
-        assert_eq!(profile.rooms.user_room("u"), user_room, "{name}");
+        assert_eq!([profile.rooms.tenant_room("t"), profile.rooms.user_room("u")], rooms, "{name}");
         assert_eq!(profile.late.is_some(), late, "{name}");
-        let counts = [profile.catalogue.entries().count(), profile.queues.len(), profile.listeners.len()];
-        assert_eq!(counts, [events, queues, listeners], "{name}");
+        let found = [profile.catalogue.entries().count(), profile.queues.len(), profile.listeners.len()];
+        assert_eq!(found, counts, "{name}");
         // A client of each can have its token's end put off.
         assert!(profile.client_events.values().any(|event| matches!(event.act, Act::Authenticate)), "{name}");
     }
