@@ -157,7 +157,30 @@ pub const MESH_LANE_MAX: usize = 4096;
 /// Messages a shard keeps for a full lane. Beyond: requests are answered `503`, sessions on the move are closed and come back.
 pub const MESH_SPILL_MAX: usize = 16_384;
 
+/// Bytes of what waits for one user who is not there, with [`OFFLINE_EVENT_COST`] for each event; beyond, its oldest are dropped, and it is
+/// told how many (`offline_overflow`).
+pub const OFFLINE_USER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The same over all users of a tenant; beyond, the tenant's oldest are dropped, whoever they are for, and counted.
+pub const OFFLINE_TENANT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that waiting costs an event, besides its own.
+pub const OFFLINE_EVENT_COST: usize = 256;
+/// Ids that one `received` or `read` names; with more it is refused `too_many_items`.
+pub const RECEIVED_IDS_MAX: usize = 1000;
+/// Events of a tenant whose receipts are told; beyond, those of the oldest are told no more.
+pub const RECEIPTS_MAX: usize = 10_000;
+/// Users of whom an event's sender gets receipts; beyond, it gets none of the others.
+pub const RECEIPT_USERS_MAX: usize = 256;
+/// Sockets in a room whose acknowledgements can be waited for; in a larger one the event is refused `too_many_receivers`, and not published.
+pub const DELIVERY_MEMBERS_MAX: usize = 1000;
+/// Events of a shard that wait for acknowledgements; beyond, another is refused `too_many_deliveries`, and not published.
+pub const DELIVERIES_MAX: usize = 10_000;
+/// Milliseconds until an event is sent again to who has not acknowledged it: by default, at least, at most.
+pub const DELIVERY_TIMEOUT_MS: (u32, u32, u32) = (5000, 100, 20_000);
+/// How often it is sent again: by default, at most.
+pub const DELIVERY_RETRIES: (u32, u32) = (2, 5);
+
 const _: () = {
+    assert!(OFFLINE_USER_BYTES_MAX <= OFFLINE_TENANT_BYTES_MAX);
     assert!(HEAD_BYTES_MAX >= 2 * TOKEN_BYTES_MAX, "a head has room for a token and its own lines");
     assert!(ROOM_LINGER.as_secs() >= 120, "a room outlives the sessions that may come back to it");
     assert!(MESH_SPILL_MAX >= MESH_LANE_MAX);

@@ -67,6 +67,9 @@ impl Shard {
             return;
         }
         let lingers = self.lingers(key, end);
+        if end.is_silent() {
+            self.doubt(key);
+        }
         for socket in self.sessions[key].sockets.clone().into_iter().rev() {
             self.remove_socket(socket, end.recoverable());
         }
@@ -74,7 +77,7 @@ impl Shard {
         let session = self.sessions.remove(key).expect("looked at above");
         let (number, text) = match end {
             End::Close(close) => (close.row().number, close.row().json),
-            End::Gone | End::Left => (1000, ""),
+            End::Gone | End::Lost | End::Left => (1000, ""),
             End::PingTimeout => (1001, "ping timeout"),
             End::Idle => (1000, "no namespace was joined in time"),
             End::Broken => (1002, ""),
@@ -180,6 +183,7 @@ impl Shard {
             }
             self.close(key, Close::ServerDraining);
         }
+        self.end_deliveries();
     }
 
     /// A room without members is kept while its history, or somebody's place in it, may be asked for.
@@ -224,9 +228,7 @@ impl Shard {
             if let Some(tenant) = self.tenants.remove(key) {
                 self.tenant_keys.remove(&*tenant.id);
             }
-        } else if !tenant.sweeping
-            && (!tenant.saved.is_empty() || tenant.publish_ids.is_filled() || !tenant.absences.is_empty())
-        {
+        } else if !tenant.sweeping && tenant.has_aging() {
             tenant.sweeping = true;
             self.timers.arm(self.now.at + Duration::from_secs(30), Timer::SweepTenant(key));
         }
@@ -238,6 +240,8 @@ impl Shard {
         tenant.publish_ids.expire(self.now.at);
         tenant.absences.expire(self.now.at, self.presence.last_seen_ttl);
         self.expire_saved(key);
+        self.expire_offline(key);
+        self.expire_receipts(key);
         self.tend_tenant(key);
     }
 }

@@ -31,6 +31,11 @@ impl Shard {
         self.app.profile.rooms.user_room(user)
     }
 
+    /// The user whose own room this is, where it is one.
+    pub(super) fn owner_of<'a>(&self, room: &'a str) -> Option<&'a str> {
+        self.app.profile.rooms.user_of(room)
+    }
+
     /// The room that every socket of a tenant is in.
     pub(super) fn tenant_room_name(&self, tenant: TenantKey) -> String {
         self.app.profile.rooms.tenant_room(self.tenants[tenant].id.as_str())

@@ -12,6 +12,7 @@ mod call;
 pub mod count;
 mod deadline;
 mod default;
+mod delivery;
 mod encode;
 mod ending;
 mod engine;
@@ -25,10 +26,12 @@ mod late;
 mod membership;
 mod moving;
 mod namespace;
+pub mod offline;
 pub mod outbox;
 mod plain;
 mod presence;
 mod publish;
+pub mod receipt;
 mod recovery;
 pub mod refusal;
 mod room;
@@ -62,9 +65,12 @@ use crate::wire::{
 };
 use app::App;
 use count::{Count, Counts};
+use delivery::Deliveries;
 use history::Retention;
 use io::{Input, Message, Output, Parcel};
+use offline::OfflineSettings;
 use outbox::{Outbox, Pending};
+use receipt::ReceiptSettings;
 use room::{Room, RoomKey};
 use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
@@ -92,6 +98,8 @@ pub struct Settings {
     pub history: HistorySettings,
     pub presence: PresenceSettings,
     pub typing: TypingSettings,
+    pub offline: OfflineSettings,
+    pub receipts: ReceiptSettings,
     /// Tenants whose connections stay on the shards that accepted them; all else of such a tenant is on its home, as any other's.
     pub spread: Box<[crate::wire::auth::Pattern]>,
 }
@@ -113,6 +121,8 @@ impl Settings {
             history: HistorySettings::default(),
             presence: PresenceSettings::default(),
             typing: TypingSettings::default(),
+            offline: OfflineSettings::default(),
+            receipts: ReceiptSettings::default(),
             spread: Box::default(),
         }
     }
@@ -206,6 +216,7 @@ enum Timer {
     /// The agent of this own room has been away since then.
     Idle(RoomKey, UnixMs),
     Farewell(Sid),
+    Delivery(u64),
     Task(app::TaskKey),
 }
 
@@ -238,6 +249,7 @@ pub struct Shard {
     due_looks: Vec<SessionKey>,
     tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
     outbox: Outbox,
+    deliveries: Deliveries,
     leaving: Vec<moving::Leaving>,
     /// Connections to write this turn.
     writes: Vec<ConnKey>,
@@ -275,6 +287,7 @@ impl Shard {
             due_looks: Vec::new(),
             tasks: Slab::default(),
             outbox: Outbox::default(),
+            deliveries: Deliveries::default(),
             leaving: Vec::new(),
             writes: Vec::new(),
             counts: Counts::default(),
@@ -295,7 +308,7 @@ impl Shard {
             Input::Poll { from, sid } => self.poll(from, sid, true),
             Input::Post { from, sid, body } => self.post(from, sid, body, true),
             Input::Call { from, tenant, call } => self.call(from, &tenant, *call),
-            Input::Hangup { conn, cause: _ } => self.hangup(conn),
+            Input::Hangup { conn, cause } => self.hangup(conn, cause),
             Input::Writable { conn } => self.writable(conn),
             Input::Arrive { transit, conns } => self.arrive(*transit, &conns),
             Input::Parcel(parcel) => self.parcel(parcel),
@@ -465,7 +478,7 @@ impl Shard {
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
-    pub fn census(&self) -> [(&'static str, usize); 11] {
+    pub fn census(&self) -> [(&'static str, usize); 13] {
         [
             ("sessions", self.sessions.len()),
             ("sockets", self.sockets.len()),
@@ -476,6 +489,8 @@ impl Shard {
             ("watches", self.watches.len()),
             ("absences", self.tenants.iter().map(|(_, tenant)| tenant.absences.len()).sum()),
             ("leaving", self.leaving.len()),
+            ("events for who is away", self.tenants.iter().map(|(_, tenant)| tenant.waiting()).sum()),
+            ("deliveries", self.deliveries.len()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
         ]
@@ -521,6 +536,7 @@ impl Shard {
                     }
                 }
                 Timer::Farewell(sid) => self.end_farewell(sid),
+                Timer::Delivery(number) => self.delivery_timer(number),
             }
         }
         self.due = due;

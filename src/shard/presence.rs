@@ -140,7 +140,7 @@ impl Shard {
     }
 
     /// A user's own room, which may outlive its sessions.
-    fn own_room(&self, tenant: TenantKey, user: &str) -> Option<RoomKey> {
+    pub(super) fn own_room(&self, tenant: TenantKey, user: &str) -> Option<RoomKey> {
         self.tenants[tenant].rooms.get(&*self.own_room_name(user)).copied()
     }
 

@@ -8,6 +8,8 @@ use super::filter::Filter;
 use super::gathering::Gathering;
 use super::history::Epoch;
 use super::identity::KnownRights;
+use super::offline::Offline;
+use super::receipt::Receipts;
 use super::room::RoomKey;
 use super::socket::SocketKey;
 use super::status::{Choice, Standing, Status};
@@ -50,6 +52,9 @@ pub struct Tenant {
     pub gathering: Gathering,
     /// Users that have gone.
     pub absences: Absences,
+    /// What waits for users who are not there.
+    pub offline: Option<Box<Offline>>,
+    pub receipts: Option<Box<Receipts>>,
 }
 
 impl Tenant {
@@ -71,6 +76,8 @@ impl Tenant {
             sweeping: false,
             gathering: Gathering::new(now, Map::with_hasher(hasher.clone())),
             absences: Absences::new(Map::with_hasher(hasher)),
+            offline: None,
+            receipts: None,
         }
     }
 
@@ -90,6 +97,22 @@ impl Tenant {
             && self.pids.is_empty()
             && !self.publish_ids.is_filled()
             && self.absences.is_empty()
+            && self.offline.is_none()
+            && self.receipts.is_none()
+    }
+
+    /// Whether it holds what is forgotten by age.
+    pub fn has_aging(&self) -> bool {
+        !self.saved.is_empty()
+            || self.publish_ids.is_filled()
+            || !self.absences.is_empty()
+            || self.offline.is_some()
+            || self.receipts.is_some()
+    }
+
+    /// Events that wait for users who are not there.
+    pub fn waiting(&self) -> usize {
+        self.offline.as_ref().map_or(0, |offline| offline.len())
     }
 }
 

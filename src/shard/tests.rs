@@ -9,6 +9,8 @@ use crate::wire::auth::{Mint, mint};
 use io::{Hangup, Open, Wire};
 
 mod circle;
+mod delivery;
+mod offline_queue;
 mod presence;
 mod profile;
 mod spread;
@@ -152,13 +154,18 @@ impl Rig {
 
     /// A Socket.IO client, connected and greeted.
     fn client(&mut self, tenant: &str, user: &str) -> ConnKey {
-        let conn = self.open(Wire::WebSocket, None);
-        let token = self.token(tenant, user);
-        self.say(conn, &format!("40{{\"token\":\"{token}\"}}"));
-        let packets = self.take(conn);
+        let (conn, packets) = self.connect(tenant, user);
         assert!(packets[0].starts_with("0{\"sid\"") && packets[1].starts_with("40{\"sid\""), "{packets:?}");
         assert!(packets[2].starts_with("42[\"connected\""), "{packets:?}");
         conn
+    }
+
+    /// A Socket.IO client, and all that it was told.
+    fn connect(&mut self, tenant: &str, user: &str) -> (ConnKey, Vec<String>) {
+        let conn = self.open(Wire::WebSocket, None);
+        let token = self.token(tenant, user);
+        self.say(conn, &format!("40{{\"token\":\"{token}\"}}"));
+        (conn, self.take(conn))
     }
 
     fn drop_all(&mut self) {

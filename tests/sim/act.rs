@@ -242,7 +242,10 @@ impl World {
                 self.lost(c);
             }
             Act::ApiPublish => {
-                let room = self.some_room(c);
+                let mut room = self.some_room(c);
+                if room.starts_with("user:") && self.acting.below(2) == 0 {
+                    room = format!("user:{}", crate::away::absent(tenant));
+                }
                 let role = (room == "aud" && self.acting.below(2) == 0).then(|| ROLES[self.acting.below(2) as usize]);
                 let draft = self.draft(tenant, room.clone(), role, false);
                 let event = Publish {
@@ -298,6 +301,7 @@ impl World {
                 };
                 let spot = model::Spot { tenant, room, epoch: epoch.to_owned(), offset };
                 self.model.acknowledged += 1;
+                self.told(&spot, nonce);
                 let saw = self.model.saw(self.now.at.0, spot, id, Some(nonce));
                 self.check(saw);
             }

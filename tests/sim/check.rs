@@ -97,6 +97,7 @@ impl World {
         client.live = true;
         client.epoch += 1;
         client.heard = crate::roster::Heard::default();
+        client.own = None;
         let early = std::mem::take(&mut client.early);
         if recovered {
             self.model.recovered += 1;
@@ -258,7 +259,12 @@ impl World {
         let spot = Spot { tenant, room: draft.room.clone(), epoch: epoch.to_owned(), offset };
         let saw = self.model.saw(self.now.at.0, spot.clone(), id, Some(nonce));
         self.check(saw);
-        self.moved_on(c, spot, false);
+        let queued = meta["queued"] == true;
+        self.came_to_its_own(c, &spot, id, nonce, queued);
+        // What has waited says nothing of the place it goes on from.
+        if !queued {
+            self.moved_on(c, spot, false);
+        }
     }
 
     /// A client has read to a place in a room (or, with `told`, was told that this is its top).
@@ -339,6 +345,7 @@ impl World {
                     last = offset;
                 }
             }
+            Request::Received { id } if ok => self.acknowledged(c, id),
             // The same expiry again is another token's.
             Request::Renew if ok => self.clients[c].expiring = None,
             _ => {}

@@ -9,6 +9,7 @@
 
 mod act;
 mod attachment;
+mod away;
 mod check;
 mod client;
 mod model;
@@ -93,6 +94,7 @@ fn run(swarm: Swarm, tamper: Option<Tamper>) -> Outcome {
     if world.violation.is_none() {
         world.check_heard();
         world.check_grace();
+        world.check_away();
     }
     if drain {
         world.drain();
@@ -134,6 +136,7 @@ fn seeds() {
             model.announced,
             model.mirrored,
             model.graces,
+            model.away.given,
         ];
         total.iter_mut().zip(numbers).for_each(|(total, number)| *total += number);
         if outcome.world.steps > 3_000_000 {
@@ -159,6 +162,7 @@ fn seeds() {
         "announced",
         "mirrored",
         "graces",
+        "given late",
     ];
     eprintln!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));

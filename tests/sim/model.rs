@@ -50,6 +50,7 @@ pub struct Model {
     pub slow: u64,
     /// Others that did not hear of a short break, and heard of the end.
     pub graces: u64,
+    pub away: crate::away::Away,
 }
 
 /// A publisher's id is remembered for five minutes.

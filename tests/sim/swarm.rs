@@ -97,6 +97,11 @@ pub struct Swarm {
     /// Who is in the rooms `r*` is told there.
     pub watched: bool,
     pub drain: bool,
+    /// Events that wait for a user, and how long.
+    pub offline_events: u64,
+    pub offline_s: u64,
+    /// A pong acknowledges them, not the client.
+    pub offline_proof: bool,
 }
 
 impl Swarm {
@@ -137,6 +142,9 @@ impl Swarm {
             grace_s: 0,
             batch_over: 0,
             watched: false,
+            offline_events: 0,
+            offline_s: 0,
+            offline_proof: false,
         };
         if swarm.kinds == [0; 4] {
             swarm.kinds = [1; 4];
@@ -153,6 +161,9 @@ impl Swarm {
         swarm.grace_s = pick(&[0, 2, 10]);
         swarm.batch_over = pick(&[0, 10, 1000]) as u32;
         swarm.watched = pick(&[0, 1]) == 1;
+        swarm.offline_events = pick(&[0, 3, 1000, 1000]);
+        swarm.offline_s = pick(&[120, 3600]);
+        swarm.offline_proof = pick(&[0, 0, 1]) == 1;
         swarm
     }
 
@@ -182,6 +193,9 @@ impl Swarm {
             history_s: 300,
             token_s: 3600,
             drain: false,
+            offline_events: 1000,
+            offline_s: 3600,
+            offline_proof: false,
             ..Swarm::draw(seed)
         }
     }

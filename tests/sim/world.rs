@@ -25,6 +25,7 @@ use tenantcast::base::time::{Duration, Instant, Now, UnixMs};
 use tenantcast::shard::app::{App, Namespace};
 use tenantcast::shard::history::Retention;
 use tenantcast::shard::io::{Announcement, Parcel, Wire};
+use tenantcast::shard::offline::{Acknowledge, OfflineRule, OfflineSettings};
 use tenantcast::shard::transit::Transit;
 use tenantcast::shard::{
     Auth, Availability, HistorySettings, PresenceSettings, RoomPresence, Settings, Shard, Wording, default_app,
@@ -177,6 +178,17 @@ impl World {
                         rooms: Vec::new(),
                     },
                     presence: presence(&swarm),
+                    offline: OfflineSettings {
+                        ttl: Duration::from_secs(swarm.offline_s),
+                        per_user: swarm.offline_events as u32,
+                        rules: vec![OfflineRule {
+                            types: Pattern::parse("*").expect("a pattern"),
+                            acknowledge: match swarm.offline_proof {
+                                true => Acknowledge::Delivered,
+                                false => Acknowledge::Received,
+                            },
+                        }],
+                    },
                     ..Settings::new()
                 };
                 let mut seed = [0; 32];

@@ -3,6 +3,7 @@
 
 mod act;
 mod history;
+mod offline;
 mod presence;
 mod publish;
 mod subscribe;
@@ -87,8 +88,8 @@ fn handle(
         Act::Status => presence::status(socket, args),
         Act::Availability => presence::availability(socket, args),
         Act::Typing { room, start } => presence::typing(socket, named(socket, room)?, args, *start),
-        // Nothing waits to be acknowledged before there is an offline queue: what is received is done with.
-        Act::Received | Act::Read => Ok(ok()),
+        Act::Received => offline::received(socket, args),
+        Act::Read => offline::read(socket, args),
         Act::Document(
             DocumentAct::Update | DocumentAct::Open | DocumentAct::Get | DocumentAct::Close | DocumentAct::Resolve,
         ) => Err(Refusal::Unavailable("documents_unavailable")),
