@@ -68,7 +68,8 @@ impl Shard {
     pub(super) fn entered<'a>(&self, entry: &Entry, draft: &Draft<'a>) -> Result<Draft<'a>, Refusal> {
         self.check_data(entry, draft.data)?;
         let audience = draft.audience.clone().or_else(|| {
-            entry.is_for_some().then(|| {
+            let is_own = entry.receive_own && self.app.profile.rooms.is_user_room(draft.room);
+            (entry.is_for_some() && !is_own).then(|| {
                 let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
                 Box::new(Audience { roles, permissions })
             })

@@ -20,6 +20,7 @@ pub fn fill<'a>(socket: &Context<'_>, args: Args<'a>, path: &str) -> Option<Cow<
         "tenant" => Some(quoted(socket.identity().tenant.as_str())),
         "sid" => Some(quoted(&socket.sid().to_string())),
         "time" => Some(quoted(&socket.now().unix.rfc3339().to_string())),
+        "time_ms" => Some(Cow::Owned(socket.now().unix.0.to_string())),
         _ => {
             let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
             let value = match first.parse::<usize>() {
