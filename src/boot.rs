@@ -508,6 +508,7 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
             default: retention(&config.history.default),
             rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
         },
+        documents: shard::DocumentSettings::default(),
         spread: config.server.spread.clone(),
     })
 }

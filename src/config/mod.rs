@@ -37,9 +37,10 @@ pub const PROFILES: &[(&str, &str)] = &[("default", DEFAULT_PROFILE)];
 const DEFAULT_PROFILE: &str = "\
 default: tenants, rooms, presence and history, with no application's own names.
 
-client events   subscribe unsubscribe publish history presence status typing:start typing:stop received document:update authenticate
+client events   subscribe unsubscribe publish history presence status typing:start typing:stop received authenticate
+                document:open document:close document:get document:update conflict:resolve
 server events   connected, published events under their own type, user:online user:offline user:status typing:start typing:stop
-                document:conflict conflict:resolved session:expiring server:draining error
+                document:update document:conflict conflict:resolved session:expiring server:draining error
 joined by itself  tenant:{tenant} and user:{user}
 user claim      sub, userId, user_id, id (the first that is there)
 tenant claim    tenant, tenantId, tenant_id, accountId, organizationId, orgId, companyId (the first that is there)

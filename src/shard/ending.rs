@@ -217,7 +217,7 @@ impl Shard {
             if let Some(tenant) = self.tenants.remove(key) {
                 self.tenant_keys.remove(&*tenant.id);
             }
-        } else if !tenant.sweeping && (!tenant.saved.is_empty() || tenant.publish_ids.is_filled()) {
+        } else if !tenant.sweeping && tenant.needs_sweeping() {
             tenant.sweeping = true;
             self.timers.arm(self.now.at + Duration::from_secs(30), Timer::SweepTenant(key));
         }
@@ -228,6 +228,7 @@ impl Shard {
         tenant.sweeping = false;
         tenant.publish_ids.expire(self.now.at);
         self.expire_saved(key);
+        self.sweep_documents(key);
         self.tend_tenant(key);
     }
 }

@@ -11,6 +11,7 @@ mod call;
 pub mod count;
 mod deadline;
 mod default;
+pub mod document;
 mod encode;
 mod ending;
 mod engine;
@@ -36,6 +37,7 @@ pub mod transit;
 mod typing;
 
 pub use default::app as default_app;
+pub use document::DocumentSettings;
 
 use crate::base::{
     buffer::Buffer,
@@ -78,6 +80,7 @@ pub struct Settings {
     /// How long a disconnected socket may come back; zero: recovery is off.
     pub recovery: Duration,
     pub history: HistorySettings,
+    pub documents: DocumentSettings,
     /// Tenants whose connections stay on the shards that accepted them; all else of such a tenant is on its home, as any other's.
     pub spread: Box<[crate::wire::auth::Pattern]>,
 }
@@ -96,6 +99,7 @@ impl Settings {
             connect_timeout: Duration::from_millis(45_000),
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
+            documents: DocumentSettings::default(),
             spread: Box::default(),
         }
     }
@@ -438,7 +442,7 @@ impl Shard {
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
-    pub fn census(&self) -> [(&'static str, usize); 9] {
+    pub fn census(&self) -> [(&'static str, usize); 10] {
         [
             ("sessions", self.sessions.len()),
             ("sockets", self.sockets.len()),
@@ -446,6 +450,7 @@ impl Shard {
             ("rooms", self.rooms.len()),
             ("session ids", self.sids.len()),
             ("typing", self.typing.len()),
+            ("documents", self.counts.get(Count::Documents) as usize),
             ("leaving", self.leaving.len()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),

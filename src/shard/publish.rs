@@ -39,12 +39,7 @@ impl Shard {
             self.counts.up(Count::PublishedTwice);
             return Ok(receipt);
         }
-        let rate = self.settings.limits.tenant_events_per_second;
-        match self.tenants[tenant].bucket.take(self.now.at, 1, rate, rate) {
-            Verdict::Granted => {}
-            Verdict::Refused(wait) => return Err(self.over_tenant_rate(wait)),
-            Verdict::Flood => return Err(self.over_tenant_rate(Duration::from_secs(1))),
-        }
+        self.take_tenant_rate(tenant)?;
         let id: Rc<str> = match draft.id {
             Some(id) => id.into(),
             None => Ulid::from_parts(self.now.unix.0, self.chance.u128()).to_string().into(),
@@ -88,6 +83,16 @@ impl Shard {
             self.tend_tenant(tenant);
         }
         Ok(receipt)
+    }
+
+    /// One event of what a tenant may publish in a second.
+    pub(super) fn take_tenant_rate(&mut self, tenant: TenantKey) -> Result<(), Refusal> {
+        let rate = self.settings.limits.tenant_events_per_second;
+        match self.tenants[tenant].bucket.take(self.now.at, 1, rate, rate) {
+            Verdict::Granted => Ok(()),
+            Verdict::Refused(wait) => Err(self.over_tenant_rate(wait)),
+            Verdict::Flood => Err(self.over_tenant_rate(Duration::from_secs(1))),
+        }
     }
 
     fn over_tenant_rate(&mut self, wait: Duration) -> Refusal {
@@ -163,13 +168,24 @@ impl Shard {
         });
     }
 
-    /// Sends what is not stored to a room's members.
+    /// Sends what is not stored to a room's members, but not to one that reads slowly.
     pub(super) fn emit_to(&mut self, room: RoomKey, outgoing: &Outgoing<'_>, except: Option<SocketKey>) {
+        self.send_to(room, outgoing, true, except);
+    }
+
+    /// Sends what is not stored to a room's members; one that reads slowly does not get what is ephemeral.
+    pub(super) fn send_to(
+        &mut self,
+        room: RoomKey,
+        outgoing: &Outgoing<'_>,
+        ephemeral: bool,
+        except: Option<SocketKey>,
+    ) {
         if self.rooms[room].members.is_empty() {
             return;
         }
         let outgoing = Outgoing { position: self.spoil_guard(room, outgoing.args), ..*outgoing };
-        let frames = self.frames(room, &outgoing, true);
+        let frames = self.frames(room, &outgoing, ephemeral);
         let Shard { rooms, outbox, .. } = self;
         match except {
             None => room::fan_out(&rooms[room].members, &frames, outbox),

@@ -20,6 +20,16 @@ pub enum Refusal {
     /// The token does not belong to this session's tenant and user.
     IdentityChanged,
     Token(crate::wire::auth::Reject),
+    UnknownDocument,
+    TooManyDocuments,
+    DocumentTooLarge,
+    /// The version an update is based on never was, or was in another life of the document.
+    VersionUnknown,
+    /// The version an update is based on is not kept any more.
+    VersionTooOld,
+    TooManyConflicts,
+    /// No open conflict is about a field that is to be decided.
+    UnknownConflict,
     /// Needs Redis or a later part of the server.
     Unavailable(&'static str),
 }
@@ -38,6 +48,13 @@ impl Refusal {
             Refusal::RateLimited(_) => "rate_limited",
             Refusal::TooManyConnections => "too_many_connections",
             Refusal::Token(reject) => reject.close().row().code,
+            Refusal::UnknownDocument => "unknown_document",
+            Refusal::TooManyDocuments => "too_many_documents",
+            Refusal::DocumentTooLarge => "document_too_large",
+            Refusal::VersionUnknown => "version_unknown",
+            Refusal::VersionTooOld => "version_too_old",
+            Refusal::TooManyConflicts => "too_many_conflicts",
+            Refusal::UnknownConflict => "unknown_conflict",
             Refusal::Unavailable(code) => code,
         }
     }
@@ -56,6 +73,17 @@ impl Refusal {
             Refusal::TooManyConnections => crate::wire::close::Close::TooManyConnections.row().message,
             Refusal::IdentityChanged => "tenant and user never change during a connection",
             Refusal::Token(reject) => reject.close().row().message,
+            Refusal::UnknownDocument => {
+                "nothing is known of this document; write to it with baseVersion 0, or open it as you have it"
+            }
+            Refusal::TooManyDocuments => "the tenant has as many documents as it may",
+            Refusal::DocumentTooLarge => "the document would have too many fields or bytes",
+            Refusal::VersionUnknown => "the document never had this version; take it as it is now, and write again",
+            Refusal::VersionTooOld => {
+                "this version is not kept any more; take the document as it is now, and write again"
+            }
+            Refusal::TooManyConflicts => "the document has too many open conflicts; decide them first",
+            Refusal::UnknownConflict => "no open conflict is about this field",
             Refusal::Unavailable(_) => "this server is not configured for it",
         }
     }

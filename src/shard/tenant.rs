@@ -3,6 +3,7 @@
 //! Invariant, asserted at every join and fan-out: a room and its members are of one tenant.
 
 use super::bucket::Bucket;
+use super::document::access::Documents;
 use super::filter::Filter;
 use super::history::Epoch;
 use super::identity::KnownRights;
@@ -40,6 +41,8 @@ pub struct Tenant {
     /// Saved sessions, oldest first; entries whose session came back are skipped.
     pub saved: VecDeque<(Instant, Sid)>,
     pub publish_ids: PublishIds,
+    /// Documents that somebody wrote to.
+    pub documents: Option<Box<Documents>>,
     pub bucket: Bucket,
     /// A timer that forgets what is too old runs.
     pub sweeping: bool,
@@ -88,6 +91,7 @@ impl Tenant {
             pids: Map::with_hasher(hasher.clone()),
             saved: VecDeque::new(),
             publish_ids: PublishIds { known: Map::with_hasher(hasher), order: VecDeque::new() },
+            documents: None,
             bucket: Bucket::new(now, burst),
             sweeping: false,
             changes: Vec::new(),
@@ -104,9 +108,18 @@ impl Tenant {
         }
     }
 
+    /// It holds what is forgotten in time.
+    pub fn needs_sweeping(&self) -> bool {
+        !self.saved.is_empty() || self.publish_ids.is_filled() || self.documents.is_some()
+    }
+
     /// Nothing is left that a client could come back to.
     pub fn is_empty(&self) -> bool {
-        self.sessions == 0 && self.rooms.is_empty() && self.pids.is_empty() && !self.publish_ids.is_filled()
+        self.sessions == 0
+            && self.rooms.is_empty()
+            && self.pids.is_empty()
+            && !self.publish_ids.is_filled()
+            && self.documents.is_none()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::wire::api::{Call, Publish};
 use crate::wire::auth::{Mint, mint};
 use io::{Hangup, Open, Wire};
 
+mod document;
 mod spread;
 mod writing;
 

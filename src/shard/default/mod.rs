@@ -1,6 +1,7 @@
 //! The default profile: the client events of every application that has no profile of its own. Each answers its acknowledgement; an error
 //! is `{"ok":false,"code":..,"message":..}` and closes nothing.
 
+mod document;
 mod history;
 mod publish;
 mod subscribe;
@@ -31,7 +32,11 @@ fn events(namespace: &mut Namespace) {
         .on("typing:stop", |socket, args| answer(socket, |socket| typing(socket, args, false)))
         // Nothing waits to be acknowledged before there is an offline queue: what is received is done with.
         .on("received", |socket, _| answer(socket, |_| Ok(ok())))
-        .on("document:update", |socket, _| answer(socket, |_| Err(Refusal::Unavailable("documents_unavailable"))))
+        .on("document:open", |socket, args| answer(socket, |socket| document::open(socket, args)))
+        .on("document:close", |socket, args| answer(socket, |socket| document::close(socket, args)))
+        .on("document:get", |socket, args| answer(socket, |socket| document::get(socket, args)))
+        .on("document:update", |socket, args| answer(socket, |socket| document::update(socket, args)))
+        .on("conflict:resolve", |socket, args| answer(socket, |socket| document::resolve(socket, args)))
         .on("authenticate", |socket, args| answer(socket, |socket| authenticate(socket, args)));
 }
 
