@@ -11,6 +11,7 @@ mod act;
 mod attachment;
 mod check;
 mod client;
+mod document;
 mod model;
 mod parse;
 mod swarm;
@@ -108,7 +109,7 @@ fn seeds() {
         Some(seed) => seed..seed + 1,
         None => env("SIM_FROM").unwrap_or(0)..env("SIM_FROM").unwrap_or(0) + env("SIM_RUNS").unwrap_or(RUNS),
     };
-    let mut total = [0u64; 11];
+    let mut total = [0u64; 13];
     let mut failures = Vec::new();
     for seed in seeds {
         let swarm = Swarm::draw(seed);
@@ -126,6 +127,8 @@ fn seeds() {
             model.slow,
             model.announced,
             model.mirrored,
+            model.written,
+            model.disputes,
         ];
         total.iter_mut().zip(numbers).for_each(|(total, number)| *total += number);
         if outcome.world.steps > 3_000_000 {
@@ -150,6 +153,8 @@ fn seeds() {
         "slow",
         "announced",
         "mirrored",
+        "documents written",
+        "disputes",
     ];
     eprintln!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
@@ -180,6 +185,7 @@ fn the_checker_can_fail() {
         (Tamper::StrangeAck, "never asked"),
         (Tamper::Attachment, "and hears"),
         (Tamper::Announcement, "or twice"),
+        (Tamper::Document, "after version"),
     ] {
         let violation = run(Swarm::calm(1), Some(fault.clone())).violation;
         assert!(violation.as_ref().is_some_and(|what| what.contains(says)), "{fault:?}: {violation:?}");

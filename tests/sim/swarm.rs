@@ -32,9 +32,11 @@ pub enum Act {
     ApiPublish,
     ApiKick,
     ApiAsk,
+    /// Opens one that others write to, writes to it, decides its conflicts, closes it.
+    Document,
 }
 
-const ACTS: [(Act, u64); 18] = [
+const ACTS: [(Act, u64); 19] = [
     (Act::Publish, 60),
     (Act::PublishUnnamed, 20),
     (Act::PublishEphemeral, 20),
@@ -53,6 +55,7 @@ const ACTS: [(Act, u64); 18] = [
     (Act::ApiPublish, 20),
     (Act::ApiKick, 1),
     (Act::ApiAsk, 5),
+    (Act::Document, 30),
 ];
 
 #[derive(Clone, Debug)]
@@ -156,7 +159,7 @@ impl Swarm {
             kinds: [3, 1, 1, 0],
             hostile: 0,
             head_token: 0,
-            acts: vec![(Act::Publish, 3), (Act::Subscribe, 2), (Act::Mirror, 1)],
+            acts: vec![(Act::Publish, 3), (Act::Subscribe, 2), (Act::Mirror, 1), (Act::Document, 2)],
             cut_every_ms: 0,
             half_open_every_ms: 0,
             stall_every_ms: 0,

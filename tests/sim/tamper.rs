@@ -14,6 +14,7 @@ pub enum Tamper {
     StrangeAck,
     Attachment,
     Announcement,
+    Document,
     /// Of a swap: the event that waits to come second.
     Swapping(usize, Packet),
 }
@@ -41,7 +42,15 @@ impl World {
                 self.tamper = None;
                 return Verdict::Pass(vec![(c, packet.clone()), (c, packet)]);
             }
-            (Tamper::Attachment | Tamper::Announcement, _) => return pass(packet),
+            (Tamper::Document, Packet::Event { name, args, .. }) if name == "document:update" => {
+                let id = args.first().and_then(|data| data["document"].as_str()).unwrap_or("");
+                if self.clients[c].documents.get(id).is_some_and(|copy| copy.open) {
+                    self.tamper = None;
+                    return Verdict::Swallow;
+                }
+                return pass(packet);
+            }
+            (Tamper::Attachment | Tamper::Announcement | Tamper::Document, _) => return pass(packet),
             _ => {}
         }
         let room = |packet: &Packet| match packet {

@@ -174,6 +174,7 @@ impl World {
                         default: Retention { events: swarm.history_events, ttl: Duration::from_secs(swarm.history_s) },
                         rooms: Vec::new(),
                     },
+                    documents: crate::document::settings(),
                     ..Settings::new()
                 };
                 let mut seed = [0; 32];

@@ -250,6 +250,9 @@ enum Told {
     Answered { sent: State, refused: bool, version: u64, disputed: Vec<String>, theirs: State },
 }
 
+/// From whom, on which version, at which time, what, and whether it is a decision.
+type Sent = (usize, u64, u64, Vec<(&'static str, &'static str)>, bool);
+
 #[derive(Default)]
 struct Replica {
     version: u64,
@@ -292,7 +295,7 @@ fn replicas_converge() {
         let mut versions = vec![State::new()];
         let mut written: BTreeMap<String, (u64, u64)> = BTreeMap::new();
         let mut replicas: Vec<Replica> = (0..2 + chance.below(4)).map(|_| Replica::default()).collect();
-        let mut network: Vec<(usize, u64, u64, Vec<(&str, &str)>, bool)> = Vec::new();
+        let mut network: Vec<Sent> = Vec::new();
         for step in 0..150 {
             let one = chance.below(replicas.len() as u64) as usize;
             match chance.below(3) {
