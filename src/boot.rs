@@ -122,8 +122,8 @@ pub struct Server {
 impl Server {
     /// The server of the configured profile.
     pub fn new(config: Config) -> Server {
-        let names = config.socket_io.namespaces.clone();
-        let app = move || shard::default_app(names.iter().map(|name| &**name));
+        let (names, profile) = (config.socket_io.namespaces.clone(), config.profile.clone());
+        let app = move || shard::profile_app(profile.clone(), names.iter().map(|name| &**name));
         Server { config, app: Arc::new(app), open: false, demo: None }
     }
 
@@ -503,12 +503,13 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
         ping_interval: config.socket_io.ping_interval,
         ping_timeout: config.socket_io.ping_timeout,
         connect_timeout: config.socket_io.connect_timeout,
+        auth_deadline: config.auth.deadline,
         recovery: config.socket_io.recovery.unwrap_or(Duration::ZERO),
         history: shard::HistorySettings {
             default: retention(&config.history.default),
             rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
         },
-        documents: shard::DocumentSettings::default(),
+        documents: shard::DocumentSettings::of(&config.profile),
         spread: config.server.spread.clone(),
     })
 }

@@ -4,7 +4,8 @@
 //! Exit codes: 0 done, 2 the command line or the configuration is wrong.
 
 use crate::base::time::UnixMs;
-use crate::config::{Config, Env, Error, PROFILES, Sources};
+use crate::config::{Config, Env, Error, Sources};
+use crate::profile::{Profile, builtin};
 use crate::wire::auth::{Mint, MintError, Reject, mint, verify};
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
@@ -129,7 +130,7 @@ pub fn run(now: UnixMs, serve: impl FnOnce(Config) -> ExitCode) -> ExitCode {
         Some(Command::Check(settings)) => check(settings, env),
         Some(Command::Token(token)) => self::token(token, env, now),
         Some(Command::Profiles { command: None }) => {
-            Ok(PROFILES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("\n"))
+            Ok(builtin::BUILTIN.iter().map(|(name, text)| described(name, text)).collect::<Vec<_>>().join("\n"))
         }
         Some(Command::Profiles { command: Some(Profiles::Show { name }) }) => profile(name),
     };
@@ -187,8 +188,13 @@ fn token(token: Token, env: Env, now: UnixMs) -> Result<String, Failure> {
 }
 
 fn profile(name: String) -> Result<String, Failure> {
-    let known = PROFILES.iter().find(|(known, _)| *known == name);
-    known.map(|(_, text)| (*text).to_owned()).ok_or(Failure::NoProfile(name))
+    builtin::text(&name).map(str::to_owned).ok_or(Failure::NoProfile(name))
+}
+
+/// Its name and what it says of itself.
+fn described(name: &str, text: &str) -> String {
+    let about = Profile::parse(text).map(|profile| profile.about).unwrap_or_default();
+    format!("{name:<18}{about}")
 }
 
 impl Settings {
@@ -272,7 +278,11 @@ mod tests {
             ("tenantcast check --shards 300", &[secret], Err("--shards: server.shards: must be")),
             ("tenantcast check --profile nope", &[secret], Err("--profile: server.profile: no such profile")),
             ("tenantcast check --config", &[], Err("error: a value is required for '--config <FILE>'")),
-            ("tenantcast profiles show default", &[], Ok("default: tenants, rooms")),
+            (
+                "tenantcast profiles show default",
+                &[],
+                Ok("# The profile of every application that has none of its own: tenants, rooms"),
+            ),
             ("tenantcast profiles show nope", &[], Err("no profile is called `nope`")),
             (
                 "tenantcast token --tenant t",
@@ -312,7 +322,7 @@ mod tests {
         assert_eq!((who.tenant.as_str(), &*who.user), ("acme", "ann"));
         assert_eq!(who.expires_at, Some(UnixMs(NOW.0 + 7_200_000)));
         assert!(who.has_role("admin") && who.has_role("editor") && who.has_scope("publish"));
-        assert!(who.may_publish("p:1") && who.may_join("p:1") && !who.may_join("other"));
+        assert!(who.may_publish("p:1") && who.opens_room("p:1") && !who.opens_room("other"));
     }
 
     #[test]

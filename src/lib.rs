@@ -25,5 +25,6 @@ pub mod cli;
 pub mod config;
 pub mod data_plane;
 pub mod demo;
+pub mod profile;
 pub mod shard;
 pub mod wire;

@@ -49,7 +49,8 @@ impl Table {
         let column = self.contenders.iter().position(|known| *known == contender)?;
         let mut figures = self.figures[row][column].clone();
         figures.sort_by(f64::total_cmp);
-        figures.get(figures.len() / 2).copied()
+        let (low, high) = (figures.get(figures.len().wrapping_sub(1) / 2)?, figures.get(figures.len() / 2)?);
+        Some((low + high) / 2.0)
     }
 
     /// What the row's goal is here, and where it comes from.

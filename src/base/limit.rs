@@ -36,6 +36,33 @@ pub struct Limits {
     pub http_body_bytes: u32,
 }
 
+const GIB: u64 = 1 << 30;
+const MANY: u64 = u32::MAX as u64;
+
+impl Limits {
+    /// Each limit's name, its value in `self`, and the greatest it may have.
+    pub fn each(&mut self) -> [(&'static str, &mut u32, u64); 13] {
+        macro_rules! each {
+            ($($name:ident $max:expr;)*) => { [$((stringify!($name), &mut self.$name, $max),)*] };
+        }
+        each! {
+            connections_per_address MANY;
+            connections_per_user MANY;
+            connections_per_tenant MANY;
+            handshakes_per_second_per_address MANY;
+            handshake_ms 600_000;
+            frame_bytes GIB;
+            rooms_per_session MANY;
+            room_name_bytes 65_535;
+            events_per_second MANY;
+            events_burst MANY;
+            tenant_events_per_second MANY;
+            outbox_bytes GIB;
+            http_body_bytes GIB;
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
@@ -70,6 +97,8 @@ pub const SHARDS_MAX: u8 = 255;
 pub const ATTACHMENTS_MAX: usize = 10;
 /// Levels of arrays and objects in a JSON text; a deeper one is refused.
 pub const JSON_DEPTH_MAX: usize = 128;
+/// Rooms beyond its tenant's and its user's that a socket joins by itself; what a profile names beyond is left out.
+pub const AUTOMATIC_ROOMS_MAX: usize = 64;
 /// Namespaces one session may join.
 pub const NAMESPACES_PER_SESSION_MAX: usize = 32;
 /// Acknowledgements the server may wait for on one socket; above, the oldest is dropped.

@@ -10,8 +10,8 @@
 
 use super::error::{Error, Origin};
 use super::key::{self, KEYS, Key};
-use super::nearest::nearest;
 use super::raw::Raw;
+use crate::profile::nearest::nearest;
 use std::ffi::OsString;
 
 pub const PREFIX: &str = "TENANTCAST_";

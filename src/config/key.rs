@@ -27,6 +27,11 @@ impl Key {
         Key { secret: true, ..self }
     }
 
+    /// Within its section.
+    pub fn name(&self) -> &'static str {
+        self.path.split_once('.').map_or(self.path, |(_, name)| name)
+    }
+
     pub fn section(&self) -> &'static str {
         self.path.split_once('.').map_or("", |(section, _)| section)
     }

@@ -13,7 +13,7 @@ pub mod development;
 mod env;
 mod error;
 mod key;
-mod nearest;
+mod profile;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -25,29 +25,12 @@ pub use key::{KEYS, Key};
 use crate::base::id::NodeId;
 use crate::base::limit::{Limits, NAMESPACES_PER_SESSION_MAX, ROOM_LINGER, SHARDS_MAX};
 use crate::base::time::Duration;
+use crate::profile::{Profile, file};
 use crate::wire::auth::{ApiKeys, Keys, Pattern, Policy, SECRET_BYTES_ADVISED};
 use raw::{Raw, out_of};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-
-/// The built-in application profiles: name and description.
-pub const PROFILES: &[(&str, &str)] = &[("default", DEFAULT_PROFILE)];
-
-const DEFAULT_PROFILE: &str = "\
-default: tenants, rooms, presence and history, with no application's own names.
-
-client events   subscribe unsubscribe publish history presence status typing:start typing:stop received authenticate
-                document:open document:close document:get document:update conflict:resolve
-server events   connected, published events under their own type, user:online user:offline user:status typing:start typing:stop
-                document:update document:conflict conflict:resolved session:expiring server:draining error
-joined by itself  tenant:{tenant} and user:{user}
-user claim      sub, userId, user_id, id (the first that is there)
-tenant claim    tenant, tenantId, tenant_id, accountId, organizationId, orgId, companyId (the first that is there)
-publish needs   permission `publish` or `publish:<room pattern>`
-join needs      the room in the claim `rooms` (patterns with * and ?), where the token has one
-delivery        named: emit(type, data, meta)
-";
 
 /// What a configuration is made from, besides its file.
 #[derive(Default)]
@@ -65,6 +48,8 @@ pub struct Config {
     pub server: Server,
     pub auth: Auth,
     pub api_keys: ApiKeys,
+    /// The application.
+    pub profile: Profile,
     pub socket_io: SocketIo,
     pub history: History,
     pub limits: Limits,
@@ -104,8 +89,6 @@ pub struct Server {
     pub node: Option<NodeId>,
     /// A level, or directives as `info,tenantcast::shard=debug`.
     pub log_level: String,
-    /// Name of a built-in profile.
-    pub profile: String,
     pub sentry_dsn: Option<Secret>,
 }
 
@@ -244,6 +227,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
         }
         warnings.extend(keys.skipped().iter().map(|skipped| format!("auth.jwks_file: not used: {skipped}")));
     }
+    let profile = profile::load(raw)?;
     let redis = redis(raw)?;
     if redis.is_none() && ["redis.port", "redis.password", "redis.db"].iter().any(|path| raw.is_set(path)) {
         warnings.push("redis: not used, because neither redis.url nor redis.host is given".into());
@@ -255,11 +239,15 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
     let mode = if development { Mode::Development(development::directory(env)) } else { Mode::Production };
     Ok(Config {
         server,
-        auth: Auth { policy: policy(raw)?, deadline: ms(raw, "auth.deadline_ms", 10_000, 100, 600_000)?, keys },
+        auth: Auth {
+            policy: policy(raw, &profile)?,
+            deadline: ms(raw, "auth.deadline_ms", 10_000, 100, 600_000)?,
+            keys,
+        },
         api_keys: api_keys(raw)?,
-        socket_io: socket_io(raw)?,
-        history: history(raw)?,
-        limits: limits(raw)?,
+        socket_io: socket_io(raw, &profile)?,
+        history: history(raw, &profile)?,
+        limits: limits(raw, &profile)?,
         drain: Drain {
             timeout: ms(raw, "drain.timeout_ms", 10_000, 0, 600_000)?,
             spread: ms(raw, "drain.spread_ms", 5_000, 0, 600_000)?,
@@ -271,6 +259,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
             items_max: raw.number("cache.max_items", 10_000, 1..=100_000_000)?,
         },
         redis,
+        profile,
         mode,
         warnings,
     })
@@ -346,12 +335,6 @@ fn server(raw: &Raw, host: Option<IpAddr>, development: bool) -> Result<Server, 
     };
     let node =
         if raw.is_set("server.node") { Some(NodeId(raw.number("server.node", 0, 0..=65_535)? as u16)) } else { None };
-    let profile = raw.text("server.profile")?.unwrap_or_else(|| "default".into());
-    if !PROFILES.iter().any(|&(name, _)| name == profile) {
-        let names: Vec<&str> = PROFILES.iter().map(|&(name, _)| name).collect();
-        let reason = format!("no such profile; built in: {} (profile files are not available yet)", names.join(", "));
-        return Err(raw.error("server.profile", reason));
-    }
     Ok(Server {
         address: SocketAddr::new(host, port),
         admin_address: SocketAddr::new(admin_host, admin_port),
@@ -361,7 +344,6 @@ fn server(raw: &Raw, host: Option<IpAddr>, development: bool) -> Result<Server, 
         frontend: frontend(raw)?,
         node,
         log_level: log_level(raw)?,
-        profile,
         sentry_dsn: raw.text("server.sentry_dsn")?.map(Secret),
     })
 }
@@ -413,8 +395,10 @@ fn log_level(raw: &Raw) -> Result<String, Error> {
     }
 }
 
-fn policy(raw: &Raw) -> Result<Policy, Error> {
+fn policy(raw: &Raw, profile: &Profile) -> Result<Policy, Error> {
     let default = Policy::default();
+    let claims = &profile.claims;
+    let or = |given: &[Box<str>], default: Box<[Box<str>]>| if given.is_empty() { default } else { given.into() };
     let names = |path| -> Result<Option<Box<[Box<str>]>>, Error> {
         match raw.list(path)? {
             Some(list) if list.is_empty() || list.iter().any(|name| name.is_empty()) => {
@@ -426,8 +410,10 @@ fn policy(raw: &Raw) -> Result<Policy, Error> {
     Ok(Policy {
         audience: names("auth.audience")?.unwrap_or_default(),
         issuer: names("auth.issuer")?.unwrap_or_default(),
-        user_claims: names("auth.user_claims")?.unwrap_or(default.user_claims),
-        tenant_claims: names("auth.tenant_claims")?.unwrap_or(default.tenant_claims),
+        user_claims: names("auth.user_claims")?.unwrap_or_else(|| or(&claims.user, default.user_claims)),
+        tenant_claims: names("auth.tenant_claims")?.unwrap_or_else(|| or(&claims.tenant, default.tenant_claims)),
+        role_claims: or(&claims.roles, default.role_claims),
+        single_tenant: claims.single_tenant.clone(),
         leeway: ms(raw, "auth.leeway_ms", 0, 0, 300_000)?,
     })
 }
@@ -437,7 +423,7 @@ fn api_keys(raw: &Raw) -> Result<ApiKeys, Error> {
     ApiKeys::parse(entries.iter().map(String::as_str)).map_err(|error| raw.error("api.keys", error.to_string()))
 }
 
-fn socket_io(raw: &Raw) -> Result<SocketIo, Error> {
+fn socket_io(raw: &Raw, profile: &Profile) -> Result<SocketIo, Error> {
     let mut path = raw.text("socketio.path")?.unwrap_or_else(|| "/socket.io/".into());
     if !path.starts_with('/') || path.contains(|c: char| c == '?' || c == '#' || c.is_whitespace()) {
         return Err(raw.error("socketio.path", "must start with a slash and hold no `?`, `#` or space"));
@@ -445,7 +431,8 @@ fn socket_io(raw: &Raw) -> Result<SocketIo, Error> {
     if !path.ends_with('/') {
         path.push('/');
     }
-    let namespaces = raw.list("socketio.namespaces")?.unwrap_or_else(|| vec!["/".into()]);
+    let namespaces = raw.list("socketio.namespaces")?;
+    let namespaces = namespaces.unwrap_or_else(|| profile.namespaces.iter().map(|name| name.to_string()).collect());
     // The wire ends a namespace's name at a comma, and the client splits a query off at `?`.
     let plain = |name: &String| name.starts_with('/') && name.len() <= 256 && !name.contains([',', '?']);
     if namespaces.is_empty() || namespaces.len() > NAMESPACES_PER_SESSION_MAX || !namespaces.iter().all(plain) {
@@ -458,8 +445,8 @@ fn socket_io(raw: &Raw) -> Result<SocketIo, Error> {
     Ok(SocketIo {
         path,
         namespaces,
-        ping_interval: ms(raw, "socketio.ping_interval_ms", 25_000, 50, 3_600_000)?,
-        ping_timeout: ms(raw, "socketio.ping_timeout_ms", 20_000, 50, 3_600_000)?,
+        ping_interval: ms(raw, "socketio.ping_interval_ms", profile.ping_interval_ms.unwrap_or(25_000), 50, 3_600_000)?,
+        ping_timeout: ms(raw, "socketio.ping_timeout_ms", profile.ping_timeout_ms.unwrap_or(20_000), 50, 3_600_000)?,
         connect_timeout: ms(raw, "socketio.connect_timeout_ms", 45_000, 50, 600_000)?,
         recovery: (!recovery.is_zero()).then_some(recovery),
     })
@@ -468,10 +455,11 @@ fn socket_io(raw: &Raw) -> Result<SocketIo, Error> {
 const HISTORY_EVENTS_MAX: u64 = 100_000;
 const HISTORY_TTL_MS_MAX: u64 = 86_400_000;
 
-fn history(raw: &Raw) -> Result<History, Error> {
+fn history(raw: &Raw, profile: &Profile) -> Result<History, Error> {
+    let kept = profile.history.unwrap_or(file::History { events: 100, ttl_s: 300 });
     let default = Retention {
-        events: raw.number("history.events", 100, 0..=HISTORY_EVENTS_MAX)? as u32,
-        ttl: ms(raw, "history.ttl_ms", 300_000, 0, HISTORY_TTL_MS_MAX)?,
+        events: raw.number("history.events", kept.events.into(), 0..=HISTORY_EVENTS_MAX)? as u32,
+        ttl: ms(raw, "history.ttl_ms", kept.ttl_s * 1000, 0, HISTORY_TTL_MS_MAX)?,
     };
     let path = "history.rooms";
     let mut rooms = Vec::new();
@@ -492,33 +480,24 @@ fn history(raw: &Raw) -> Result<History, Error> {
         let ttl = Duration::from_millis(number("ttl_ms", default.ttl.as_millis() as u64, HISTORY_TTL_MS_MAX)?);
         rooms.push((pattern, Retention { events, ttl }));
     }
+    // The operator's rules come first.
+    rooms.extend(profile.rooms.rules().filter_map(|rule| {
+        let kept = rule.history?;
+        let pattern = Pattern::parse(&rule.pattern.for_all()).ok()?;
+        Some((pattern, Retention { events: kept.events, ttl: Duration::from_secs(kept.ttl_s) }))
+    }));
     Ok(History { default, rooms })
 }
 
-fn limits(raw: &Raw) -> Result<Limits, Error> {
-    let default = Limits::default();
-    macro_rules! limits {
-        ($($name:ident $max:expr;)*) => {
-            Limits { $($name: raw.number(concat!("limits.", stringify!($name)), default.$name.into(), 0..=$max)? as u32,)* }
-        };
+fn limits(raw: &Raw, profile: &Profile) -> Result<Limits, Error> {
+    let mut limits = Limits::default();
+    for (name, value, max) in limits.each() {
+        let key = KEYS.iter().find(|key| key.section() == "limits" && key.name() == name);
+        let Some(key) = key else { continue };
+        let default = profile.limits.get(name).copied().unwrap_or((*value).into());
+        *value = raw.number(key.path, default, 0..=max)? as u32;
     }
-    const MANY: u64 = u32::MAX as u64;
-    const GIB: u64 = 1 << 30;
-    Ok(limits! {
-        connections_per_address MANY;
-        connections_per_user MANY;
-        connections_per_tenant MANY;
-        handshakes_per_second_per_address MANY;
-        handshake_ms 600_000;
-        frame_bytes GIB;
-        rooms_per_session MANY;
-        room_name_bytes 65_535;
-        events_per_second MANY;
-        events_burst MANY;
-        tenant_events_per_second MANY;
-        outbox_bytes GIB;
-        http_body_bytes GIB;
-    })
+    Ok(limits)
 }
 
 fn redis(raw: &Raw) -> Result<Option<Redis>, Error> {

@@ -4,18 +4,20 @@
 
 use super::error::{Error, Origin};
 use super::key::{self, KEYS, Key};
-use super::nearest::nearest;
+use crate::profile::{
+    lines::{Lines, line},
+    nearest::nearest,
+};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use toml::Value;
-use toml::de::{DeTable, DeValue};
 
 #[derive(Default)]
 pub struct Raw {
     entries: BTreeMap<&'static str, Entry>,
     /// Lines of the file by path, `history.rooms[1].events` among them.
-    lines: BTreeMap<String, usize>,
+    lines: Lines,
     #[cfg(test)]
     pub read: std::cell::RefCell<std::collections::BTreeSet<&'static str>>,
 }
@@ -38,8 +40,7 @@ impl Raw {
             origin: Origin::File { path: path.into(), line: error.span().map_or(0, |span| line(text, span.start)) },
             reason: error.message().to_owned(),
         };
-        let spans = DeTable::parse(text).map_err(syntax)?;
-        note_lines(text, "", spans.get_ref(), &mut self.lines);
+        self.lines = Lines::of(text).map_err(syntax)?;
         let table: toml::Table = text.parse().map_err(syntax)?;
         for (section, value) in table {
             let Value::Table(table) = value else {
@@ -177,14 +178,14 @@ impl Raw {
     fn origin_in(&self, path: &'static str, index: usize, name: Option<&str>) -> Origin {
         let within = name.map(|name| format!("{path}[{index}].{name}")).and_then(|name| self.lines.get(&name));
         match (self.origin(path), within.or_else(|| self.lines.get(&format!("{path}[{index}]")))) {
-            (Some(Origin::File { path, .. }), Some(&line)) => Origin::File { path: path.clone(), line },
+            (Some(Origin::File { path, .. }), Some(line)) => Origin::File { path: path.clone(), line },
             (Some(origin), _) => origin.clone(),
             (None, _) => Origin::File { path: PathBuf::new(), line: 0 },
         }
     }
 
     fn at(&self, file: &Path, path: &str) -> Origin {
-        Origin::File { path: file.into(), line: self.lines.get(path).copied().unwrap_or(0) }
+        Origin::File { path: file.into(), line: self.lines.get(path).unwrap_or(0) }
     }
 
     fn unknown(&self, file: &Path, path: &str) -> Error {
@@ -219,29 +220,5 @@ fn kind(value: &Value) -> &'static str {
         Value::Datetime(_) => "a date",
         Value::Array(_) => "an array",
         Value::Table(_) => "a table",
-    }
-}
-
-fn line(text: &str, at: usize) -> usize {
-    text.bytes().take(at).filter(|&byte| byte == b'\n').count() + 1
-}
-
-fn note_lines(text: &str, prefix: &str, table: &DeTable<'_>, lines: &mut BTreeMap<String, usize>) {
-    for (name, value) in table {
-        let path = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
-        lines.insert(path.clone(), line(text, name.span().start));
-        match value.get_ref() {
-            DeValue::Table(table) => note_lines(text, &path, table, lines),
-            DeValue::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    lines.insert(path.clone(), line(text, item.span().start));
-                    if let DeValue::Table(table) = item.get_ref() {
-                        note_lines(text, &path, table, lines);
-                    }
-                }
-            }
-            _ => {}
-        }
     }
 }

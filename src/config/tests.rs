@@ -66,7 +66,7 @@ fn the_defaults() {
     assert_eq!(config.server.address.to_string(), "0.0.0.0:3000");
     assert_eq!(config.server.admin_address.to_string(), "127.0.0.1:3001");
     assert!(config.server.shards >= 1 && config.server.frontend.is_empty() && config.server.node.is_none());
-    assert_eq!((&*config.server.log_level, &*config.server.profile), ("info", "default"));
+    assert_eq!((&*config.server.log_level, &*config.profile.name), ("info", "default"));
     assert_eq!(config.auth.policy, Policy::default());
     assert_eq!(config.auth.deadline, Duration::from_secs(10));
     let socket_io = SocketIo {
@@ -155,7 +155,7 @@ fn every_short_name() {
         ("SENTRY_DSN", "https://k@s/1", |c| c.server.sentry_dsn.clone().unwrap().0, "https://k@s/1"),
         ("LOG_LEVEL", "DEBUG", |c| c.server.log_level.clone(), "debug"),
         ("LOG_LEVEL", "info,tenantcast::shard=trace", |c| c.server.log_level.clone(), "info,tenantcast::shard=trace"),
-        ("PROFILE", "default", |c| c.server.profile.clone(), "default"),
+        ("PROFILE", "default", |c| c.profile.name.to_string(), "default"),
         ("TENANTCAST_LIMITS__FRAME_BYTES", "5", |c| c.limits.frame_bytes.to_string(), "5"),
         ("TENANTCAST_SERVER__NODE", "65535", |c| format!("{:?}", c.server.node), "Some(NodeId(65535))"),
         ("TENANTCAST_SOCKETIO__NAMESPACES", "/,/chat", |c| c.socket_io.namespaces.join("|"), "/|/chat"),
@@ -302,7 +302,7 @@ fn bad_values_are_named_with_place_key_and_reason() {
         ("FRONTEND_URL", "example.com", "FRONTEND_URL: server.frontend_url: must be `*` or addresses"),
         ("FRONTEND_URL", "ftp://example.com", "FRONTEND_URL: server.frontend_url: must be"),
         ("LOG_LEVEL", "infoo", "LOG_LEVEL: server.log_level: must be off"),
-        ("PROFILE", "defautl", "PROFILE: server.profile: no such profile; built in: default"),
+        ("PROFILE", "defautl", "PROFILE: server.profile: no such profile, did you mean `default`?; built in: default"),
         ("API_KEYS", "a,sha256:12", "API_KEYS: api.keys: entry 2: `sha256:`"),
         ("ADMIN_PORT", "3000", "ADMIN_PORT: server.admin_port: the public and the admin port are both 3000"),
         ("TENANTCAST_HISTORY__ROOMS", "[{", "TENANTCAST_HISTORY__ROOMS: history.rooms: not TOML"),

@@ -101,8 +101,8 @@ impl Pace {
 
     fn took(&mut self, now: Instant, events: usize) {
         let nanos = now.since(self.last).as_nanos().min(1_000_000_000) as u64;
-        self.events += events as u64 * 16 - self.events / 8;
-        self.nanos += nanos * 16 - self.nanos / 8;
+        self.events = self.events - self.events / 8 + events as u64 * 16;
+        self.nanos = self.nanos - self.nanos / 8 + nanos * 16;
         self.last = now;
     }
 

@@ -20,6 +20,7 @@ use super::identity::Identity;
 use super::io::Message;
 use super::publish::Draft;
 use super::refusal::Refusal;
+use super::schema::Schema;
 use super::session::{Kind, SessionKey};
 use super::socket::SocketKey;
 use super::tenant::Receipt;
@@ -28,8 +29,10 @@ use crate::base::{
     id::Sid,
     time::{Duration, Now},
 };
+use crate::profile::Profile;
 use crate::wire::{close::Close, json};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 pub type Handler = Box<dyn Fn(&mut Context<'_>, Args<'_>)>;
 pub type Hook = Box<dyn Fn(&mut Context<'_>)>;
@@ -39,13 +42,22 @@ pub type OnAck = Box<dyn FnOnce(&mut Context<'_>, Args<'_>)>;
 pub type Task = Box<dyn FnOnce(&mut Context<'_>)>;
 pub type RawHandler = Box<dyn Fn(&mut RawSession<'_>, Message<'_>)>;
 
-#[derive(Default)]
 pub struct App {
     pub(super) names: Vec<Box<str>>,
     pub(super) namespaces: Vec<Namespace>,
     pub(super) engine: Option<RawHandler>,
     pub(super) websocket: Option<RawHandler>,
     pub(super) announces_users: bool,
+    /// Its rooms, its catalogue, its words.
+    pub(super) profile: Rc<Profile>,
+    /// Of the catalogue's entries, by their index.
+    pub(super) schemas: Box<[Option<Schema>]>,
+}
+
+impl Default for App {
+    fn default() -> App {
+        App::of(Rc::new(Profile::default()))
+    }
 }
 
 #[derive(Default)]
@@ -57,8 +69,23 @@ pub struct Namespace {
 }
 
 impl App {
+    /// With the default profile's rooms, and no events: those are the program's.
     pub fn new() -> App {
         App::default()
+    }
+
+    /// With a profile's rooms and catalogue; its client events are bound by [`profile_app`](super::profile_app).
+    pub fn of(profile: Rc<Profile>) -> App {
+        let schemas = profile.catalogue.entries().map(|(_, entry)| entry.schema.as_ref().map(Schema::compile));
+        App {
+            names: Vec::new(),
+            namespaces: Vec::new(),
+            engine: None,
+            websocket: None,
+            announces_users: false,
+            schemas: schemas.collect(),
+            profile,
+        }
     }
 
     /// Adds a namespace (its name begins with `/`), or adds to it. At most 250.
@@ -141,6 +168,11 @@ impl<'a> Args<'a> {
 
     pub(super) fn of_ack(array: &'a str, attachments: &'a [Vec<u8>]) -> Args<'a> {
         Args { array, skip: 0, attachments }
+    }
+
+    /// None, where an event has none.
+    pub(super) fn none() -> Args<'static> {
+        Args { array: "", skip: usize::MAX, attachments: &[] }
     }
 
     /// One argument, from `/ws`.
@@ -285,7 +317,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Publishes to a room of this tenant; permissions are the caller's business.
+    /// Publishes to a room of this tenant, as the catalogue has it; permissions are the caller's business.
     pub fn publish(&mut self, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
         let tenant = self.shard.tenant_of(self.socket);
         self.shard.publish(tenant, draft)

@@ -14,6 +14,7 @@ use crate::base::{
     id::{ReplyTo, TenantId},
     time::UnixMs,
 };
+use crate::profile::{Profile, catalogue::Entered, room::Access};
 use crate::wire::{
     api::{Call, Publish},
     auth::{Reject, Rights},
@@ -55,9 +56,21 @@ impl Shard {
     }
 
     fn call_publish(&mut self, tenant: TenantKey, events: &[Publish]) -> Response {
+        // All or nothing.
+        for (nth, event) in events.iter().enumerate() {
+            let fits = match self.app.profile.catalogue.of(&event.event) {
+                Entered::Refused => Err(Refusal::UnknownType),
+                Entered::Passed => Ok(()),
+                Entered::Known(entry) => self.check_data(entry, &event.data),
+            };
+            if let Err(refusal) = fits {
+                return refused(&refusal, nth, events.len());
+            }
+        }
         let mut body = b"[".to_vec();
         for (nth, event) in events.iter().enumerate() {
-            let everyone = format!("tenant:{}", self.tenants[tenant].id);
+            let everyone = self.tenant_room_name(tenant);
+            let user = event.user.as_deref().map(|user| self.own_room_name(user));
             let audience = (!event.to_roles.is_empty() || !event.to_permissions.is_empty()).then(|| {
                 Box::new(Audience {
                     roles: event.to_roles.clone().into(),
@@ -69,7 +82,7 @@ impl Shard {
                 &Draft {
                     id: event.id.as_deref(),
                     event: &event.event,
-                    room: event.room.as_deref().unwrap_or(&everyone),
+                    room: event.room.as_deref().or(user.as_deref()).unwrap_or(&everyone),
                     entity: event.entity.as_ref().map(|(kind, id)| (&**kind, &**id)),
                     data: &event.data,
                     ephemeral: event.ephemeral,
@@ -250,7 +263,7 @@ impl Shard {
                 .iter()
                 .skip(usize::from(self.sockets[socket].automatic))
                 .map(|seat| self.rooms[seat.room].name.clone())
-                .filter(|room| !identity.may_join(room))
+                .filter(|room| !self.may_stay(identity, room))
                 .collect();
             for room in lost {
                 self.leave_room(socket, &room);
@@ -265,10 +278,17 @@ impl Shard {
 }
 
 fn refused(refusal: &Refusal, nth: usize, of: usize) -> Response {
+    let among = match refusal {
+        Refusal::InvalidData { pointer, why } if of > 1 => {
+            Some(Refusal::InvalidData { pointer: format!("/{nth}{pointer}").into(), why: why.clone() })
+        }
+        _ => None,
+    };
+    let refusal = among.as_ref().unwrap_or(refusal);
     let mut body = b"{".to_vec();
     refusal.write_members(&mut body);
-    if of > 1 {
-        // What came before it is published: the caller repeats the rest.
+    if of > 1 && !matches!(refusal, Refusal::InvalidData { .. }) {
+        // Of one that is refused while they are published: what came before it is published, and the caller repeats the rest.
         let _ = write!(body, ",\"pointer\":\"/{nth}\"");
     }
     body.push(b'}');
@@ -285,6 +305,28 @@ impl Context<'_> {
     pub(super) fn place(&self, room: &str) -> Option<(Epoch, u64)> {
         let room = &self.shard.rooms[self.shard.room_key(self.socket, room)?];
         Some((room.epoch, room.top()))
+    }
+
+    pub(super) fn profile(&self) -> Rc<Profile> {
+        self.shard.app.profile.clone()
+    }
+
+    /// The room of all of the socket's tenant.
+    pub(super) fn tenant_room(&self) -> String {
+        self.shard.tenant_room_name(self.shard.tenant_of(self.socket))
+    }
+
+    pub(super) fn access(&self, room: &str) -> Access {
+        self.shard.access(self.identity(), room)
+    }
+
+    /// Whether it may publish events of this type to a room.
+    pub(super) fn may_publish(&self, room: &str, kind: &str) -> bool {
+        match self.shard.app.profile.catalogue.of(kind) {
+            Entered::Known(entry) => entry.lets_publish(self.identity(), room),
+            // Of what is refused the publisher is told the reason, if it may publish at all.
+            Entered::Passed | Entered::Refused => self.identity().may_publish(room),
+        }
     }
 
     pub(super) fn check_room_name(&self, room: &str) -> Result<(), Refusal> {

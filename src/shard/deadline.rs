@@ -65,7 +65,10 @@ impl Shard {
         }
         session.armed = Instant::NEVER;
         if session.must_connect() && session.connect_by <= now.at {
-            return self.end(key, End::Idle);
+            return match self.waits_for_token(key) {
+                Some(_) => self.late_timeout(key),
+                None => self.end(key, End::Idle),
+            };
         }
         if let Some(left) = session.token_left(now) {
             if left.is_zero() {

@@ -21,7 +21,8 @@ pub mod access;
 mod encode;
 mod rule;
 
-pub use rule::{DocumentRule, DocumentSettings, Strategy};
+pub use crate::profile::file::Strategy;
+pub use rule::{DocumentRule, DocumentSettings};
 
 use super::history::Epoch;
 use super::refusal::Refusal;

@@ -5,7 +5,7 @@ use super::count::Count;
 use super::io::{Message, Open, Output, Parcel, Wire};
 use super::outbox::Frame;
 use super::room::slot;
-use super::session::{End, Kind, Polling, Session, SessionKey, Transport};
+use super::session::{Early, End, Kind, Polling, Session, SessionKey, Transport};
 use super::{Place, Role, Settings, Shard, Timer};
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, Sid},
@@ -57,7 +57,7 @@ impl Shard {
             false => Transport::WebSocket(open.from.conn),
         };
         let key = self.insert_session(kind, transport, &open);
-        self.sessions[key].early = early.map(Box::new);
+        self.sessions[key].early = early.map(|early| Box::new(Early::Head(early)));
         let sid = self.sessions[key].sid;
         let mut packet = Vec::with_capacity(128);
         engine_io::Handshake {

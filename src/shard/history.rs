@@ -74,7 +74,7 @@ pub struct Event {
 }
 
 /// Members with one of these roles and one of these permissions; an empty list asks for nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Audience {
     pub roles: Box<[Box<str>]>,
     pub permissions: Box<[Box<str>]>,

@@ -34,11 +34,6 @@ impl Identity {
         (&*self.tenant, &self.user) == (&admission.tenant, &admission.user)
     }
 
-    /// Whether it may join a room of its tenant, see [`Rights::may_join`].
-    pub fn may_join(&self, room: &str) -> bool {
-        self.rights.may_join(&self.tenant, &self.user, room)
-    }
-
     /// As if its token was read once more.
     pub fn admission(&self) -> Admission {
         Admission {
@@ -99,7 +94,6 @@ mod tests {
         let mut known = KnownRights::default();
         let (ann, bob) = (identity(&mut known, "ann", "admin"), identity(&mut known, "bob", "admin"));
         assert!(Rc::ptr_eq(&ann.rights, &bob.rights));
-        assert!(ann.may_join("user:ann") && !ann.may_join("user:bob") && ann.may_join("tenant:acme"));
         for n in 0..3 * RIGHTS_KEPT {
             identity(&mut known, "eve", &format!("role-{n}"));
             assert!(known.0.len() <= RIGHTS_KEPT);

@@ -10,6 +10,7 @@ use super::refusal::Refusal;
 use super::room::{Member, Room, RoomKey, slot};
 use super::socket::SocketKey;
 use super::tenant::TenantKey;
+use crate::profile::room::Access;
 use std::rc::Rc;
 
 impl Shard {
@@ -23,6 +24,30 @@ impl Shard {
 
     pub(super) fn room_key(&self, socket: SocketKey, name: &str) -> Option<RoomKey> {
         self.tenants[self.tenant_of(socket)].rooms.get(name).copied()
+    }
+
+    /// The room that every socket of a user is in.
+    pub(super) fn own_room_name(&self, user: &str) -> String {
+        self.app.profile.rooms.user_room(user)
+    }
+
+    /// The room that every socket of a tenant is in.
+    pub(super) fn tenant_room_name(&self, tenant: TenantKey) -> String {
+        self.app.profile.rooms.tenant_room(self.tenants[tenant].id.as_str())
+    }
+
+    pub(super) fn tenant_room(&self, tenant: TenantKey) -> Option<RoomKey> {
+        self.tenants[tenant].rooms.get(&*self.tenant_room_name(tenant)).copied()
+    }
+
+    /// Whether somebody may join a room of its tenant.
+    pub(super) fn access(&self, identity: &Identity, room: &str) -> Access {
+        self.app.profile.rooms.access(&identity.tenant, &identity.user, identity, room)
+    }
+
+    /// As [`access`](Self::access), of a room the socket was in: whom the backend has let in stays in.
+    pub(super) fn may_stay(&self, identity: &Identity, room: &str) -> bool {
+        self.access(identity, room) != Access::Denied
     }
 
     pub(super) fn room_or_new(&mut self, tenant: TenantKey, name: &str) -> RoomKey {
@@ -134,9 +159,4 @@ impl Shard {
             }
         }
     }
-}
-
-/// The room that every socket of a user is in.
-pub(super) fn own_room(user: &str) -> String {
-    format!("user:{user}")
 }

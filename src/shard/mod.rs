@@ -20,6 +20,7 @@ mod filter;
 pub mod history;
 pub mod identity;
 pub mod io;
+mod late;
 mod membership;
 mod moving;
 mod namespace;
@@ -30,13 +31,14 @@ mod publish;
 mod recovery;
 pub mod refusal;
 mod room;
+mod schema;
 mod session;
 mod socket;
 mod tenant;
 pub mod transit;
 mod typing;
 
-pub use default::app as default_app;
+pub use default::{app as profile_app, default_app};
 pub use document::DocumentSettings;
 
 use crate::base::{
@@ -77,6 +79,8 @@ pub struct Settings {
     pub ping_timeout: Duration,
     /// From the handshake to the first namespace joined.
     pub connect_timeout: Duration,
+    /// From CONNECT to the token, where the profile lets it come late.
+    pub auth_deadline: Duration,
     /// How long a disconnected socket may come back; zero: recovery is off.
     pub recovery: Duration,
     pub history: HistorySettings,
@@ -97,6 +101,7 @@ impl Settings {
             ping_interval: Duration::from_millis(25_000),
             ping_timeout: Duration::from_millis(20_000),
             connect_timeout: Duration::from_millis(45_000),
+            auth_deadline: Duration::from_secs(10),
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
             documents: DocumentSettings::default(),

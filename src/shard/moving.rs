@@ -9,6 +9,7 @@
 
 use super::count::Count;
 use super::io::{Message, Open, Output, Parcel, Wire};
+use super::late::LateConnect;
 use super::outbox::Frame;
 use super::room::slot;
 use super::session::{Kind, Polling, Session, SessionKey, Transport};
@@ -63,6 +64,8 @@ pub struct Connecting<'a> {
     pub namespace: &'a str,
     pub payload: &'a str,
     pub admission: Box<Admission>,
+    /// Its token came after it.
+    pub late: Option<LateConnect>,
 }
 
 impl Shard {
@@ -103,6 +106,7 @@ impl Shard {
             namespace: connecting.namespace.into(),
             payload: connecting.payload.into(),
             admission: connecting.admission,
+            late: connecting.late,
             later: Vec::new(),
         };
         let mut conns = SmallVec::new();
@@ -225,7 +229,7 @@ impl Shard {
                 }
             }
         }
-        self.connect_admitted(key, &traveller.namespace, &traveller.payload, *traveller.admission);
+        self.connect_admitted(key, &traveller.namespace, &traveller.payload, *traveller.admission, traveller.late);
         for later in traveller.later {
             self.arrive_later(key, sid, conn, later);
         }

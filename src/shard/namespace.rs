@@ -2,14 +2,15 @@
 
 use super::app::{Args, Context, OnAck};
 use super::count::Count;
+use super::default;
 use super::encode::{self, Outgoing};
 use super::identity::Identity;
 use super::io::Output;
-use super::membership::own_room;
+use super::late::LateConnect;
 use super::moving::Connecting;
 use super::refusal::Refusal;
 use super::room::{Variant, slot};
-use super::session::{Kind, SessionKey};
+use super::session::{Early, Kind, SessionKey};
 use super::socket::{Extras, Socket, SocketKey};
 use super::tenant::{Tenant, TenantKey};
 use super::{Settings, Shard};
@@ -18,6 +19,7 @@ use crate::base::{
     limit,
     slab::Key,
 };
+use crate::profile::template;
 use crate::wire::{
     auth::{self, Admission, Reject, Rights},
     close::Close,
@@ -66,12 +68,21 @@ impl Shard {
                 if let Some(socket) = self.socket_in(key, packet.namespace) {
                     self.remove_socket(socket, false);
                     self.idle_if_empty(key);
+                } else if self.waits_for_token_in(key, packet.namespace) {
+                    self.sessions[key].early = None;
+                    self.idle_if_empty(key);
                 }
             }
             PacketKind::Event | PacketKind::BinaryEvent => {
-                let Some(socket) = self.socket_in(key, packet.namespace) else { return self.broken(key) };
                 let name = packet.event().unwrap_or_default();
-                self.event(socket, &name, packet.id, Args::of_event(packet.payload, attachments));
+                let args = Args::of_event(packet.payload, attachments);
+                let Some(socket) = self.socket_in(key, packet.namespace) else {
+                    return match self.waits_for_token_in(key, packet.namespace) {
+                        true => self.late_event(key, &name, packet.id, args),
+                        false => self.broken(key),
+                    };
+                };
+                self.event(socket, &name, packet.id, args);
             }
             PacketKind::Ack | PacketKind::BinaryAck => {
                 let Some(socket) = self.socket_in(key, packet.namespace) else { return self.broken(key) };
@@ -96,6 +107,10 @@ impl Shard {
         session.sockets.iter().copied().find(|socket| self.sockets[*socket].namespace == index)
     }
 
+    fn waits_for_token_in(&self, key: SessionKey, namespace: &str) -> bool {
+        self.waits_for_token(key).is_some_and(|(index, _)| *self.app.names[usize::from(index)] == *namespace)
+    }
+
     fn connect(&mut self, key: SessionKey, namespace: &str, payload: &str) {
         let Some(index) = self.app.names.iter().position(|name| **name == *namespace) else {
             return self.connect_error(key, namespace, "Invalid namespace", None);
@@ -109,6 +124,9 @@ impl Shard {
         }
         let admission = match self.admission(key, payload) {
             Ok(admission) => admission,
+            Err(reject) if self.waits_for_token(key).is_none() && self.let_token_come(key, index as u8, reject) => {
+                return;
+            }
             Err(reject) => return self.connect_refused(key, namespace, &Refusal::Token(reject)),
         };
         let session = &self.sessions[key];
@@ -116,14 +134,14 @@ impl Shard {
             if !identity.is(&admission) {
                 return self.connect_refused(key, namespace, &Refusal::IdentityChanged);
             }
-            return self.join_namespace(key, namespace, payload);
+            return self.join_namespace(key, namespace, payload, None);
         }
         let home = admission.tenant.home(self.settings.shards);
         let admission = Box::new(admission);
         if home != self.settings.shard {
-            return self.leave(key, home, Connecting { namespace, payload, admission });
+            return self.leave(key, home, Connecting { namespace, payload, admission, late: None });
         }
-        self.connect_admitted(key, namespace, payload, *admission);
+        self.connect_admitted(key, namespace, payload, *admission, None);
     }
 
     /// Whom CONNECT is from: its own token, else the one of the request's head, else who this session is already.
@@ -141,17 +159,24 @@ impl Shard {
             let token = json::string(token).ok_or(Reject::Malformed)?;
             return auth::verify(&token, &settings.keys, &settings.policy, self.now.unix);
         }
-        match (&session.early, &session.identity) {
-            (Some(early), _) => (**early).clone(),
-            (None, Some(identity)) => Ok(identity.admission()),
-            (None, None) => Err(Reject::Missing),
+        match (session.early.as_deref(), &session.identity) {
+            (Some(Early::Head(early)), _) => early.clone(),
+            (_, Some(identity)) => Ok(identity.admission()),
+            (_, None) => Err(Reject::Missing),
         }
     }
 
     /// CONNECT at its tenant's home, its token accepted.
-    pub(super) fn connect_admitted(&mut self, key: SessionKey, namespace: &str, payload: &str, admission: Admission) {
+    pub(super) fn connect_admitted(
+        &mut self,
+        key: SessionKey,
+        namespace: &str,
+        payload: &str,
+        admission: Admission,
+        late: Option<LateConnect>,
+    ) {
         match self.admit(key, admission) {
-            Ok(()) => self.join_namespace(key, namespace, payload),
+            Ok(()) => self.join_namespace(key, namespace, payload, late),
             Err(refusal) => self.connect_refused(key, namespace, &refusal),
         }
     }
@@ -215,7 +240,7 @@ impl Shard {
         key
     }
 
-    fn join_namespace(&mut self, key: SessionKey, namespace: &str, payload: &str) {
+    fn join_namespace(&mut self, key: SessionKey, namespace: &str, payload: &str, late: Option<LateConnect>) {
         let index = self.app.names.iter().position(|name| **name == *namespace).unwrap_or(0) as u8;
         let string = |name| member(payload, name).and_then(json::string);
         let (pid, offset) = (string("pid"), string("offset"));
@@ -223,6 +248,13 @@ impl Shard {
         let (socket, recovered) = self.add_socket(key, index, encode::variant_of(index), comeback);
         if self.app.namespaces[usize::from(index)].keeps_auth && !payload.is_empty() {
             self.sockets[socket].extras.get_or_insert_default().auth = Some(payload.into());
+        }
+        if let Some(late) = late {
+            // It was told its id already, and no private one: it cannot be recovered by it.
+            let state = &mut self.sockets[socket];
+            (state.sid, state.pid) = (late.sid, None);
+            default::accept_late(&mut Context::new(self, socket, late.ack));
+            return self.greet(socket, recovered);
         }
         let state = &self.sockets[socket];
         let (sid, pid) = (state.sid.to_string(), state.pid.map(|pid| pid.to_string()));
@@ -267,11 +299,32 @@ impl Shard {
         self.sessions[key].sockets.push(socket);
         let identity = self.sessions[key].identity.as_ref().expect("admitted");
         // In this order: the user is found by the second seat.
-        for room in [format!("tenant:{}", identity.tenant), own_room(&identity.user)] {
+        let own = [self.tenant_room_name(tenant), self.own_room_name(&identity.user)];
+        let more = self.automatic_rooms(identity);
+        for room in own.into_iter().chain(more) {
             let room = self.room_or_new(tenant, &room);
-            self.seat(socket, room, None);
+            if self.sockets[socket].seat(room).is_none() {
+                self.seat(socket, room, None);
+            }
         }
+        self.sockets[socket].automatic = self.sockets[socket].seats.len() as u8;
         (socket, false)
+    }
+
+    /// Rooms beyond the tenant's and the user's that a socket joins by itself.
+    fn automatic_rooms(&self, identity: &Identity) -> Vec<String> {
+        let profile = &self.app.profile;
+        if profile.automatic.is_empty() && profile.by_role.is_empty() {
+            return Vec::new();
+        }
+        let raw = |path: &str| match path {
+            "tenant" => Some(template::quoted(identity.tenant.as_str())),
+            "user" => Some(template::quoted(&identity.user)),
+            _ => None,
+        };
+        let by_role = profile.by_role.iter().filter(|by| identity.has_role(&by.role)).flat_map(|by| &by.rooms);
+        let names = profile.automatic.iter().chain(by_role).filter_map(|room| room.text(&raw).ok());
+        names.take(limit::AUTOMATIC_ROOMS_MAX).collect()
     }
 
     /// The application's welcome.

@@ -1,8 +1,6 @@
 //! Who is there: users of a tenant with their sessions, and what others are told of them. Nothing of it leaves the tenant.
 
 use super::encode::Outgoing;
-use super::membership::own_room;
-use super::publish::tenant_room;
 use super::room::RoomKey;
 use super::session::SessionKey;
 use super::tenant::{Change, Status, Tenant, TenantKey, User};
@@ -47,7 +45,8 @@ impl Shard {
 
     pub(super) fn user_joined(&mut self, tenant: TenantKey, name: &str) {
         let now = self.now.unix;
-        let room = self.room_or_new(tenant, &own_room(name));
+        let own = self.own_room_name(name);
+        let room = self.room_or_new(tenant, &own);
         if let Some(user) = &mut self.rooms[room].user {
             user.sessions += 1;
             user.last_seen = now;
@@ -105,7 +104,7 @@ impl Shard {
     }
 
     fn tells_users(&self, key: TenantKey) -> bool {
-        let room = tenant_room(&self.tenants[key]);
+        let room = self.tenant_room(key);
         let sockets = room.map_or(0, |room| self.rooms[room].members.len());
         self.app.announces_users && sockets <= limit::PRESENCE_ANNOUNCE_MAX
     }
@@ -118,7 +117,7 @@ impl Shard {
             return;
         }
         tenant.tell_from = self.now.at + limit::PRESENCE_EVERY;
-        let Some(room) = tenant_room(tenant).filter(|_| self.tells_users(key)) else { return };
+        let Some(room) = self.tenant_room(key).filter(|_| self.tells_users(key)) else { return };
         for change in changes {
             let Some((event, status)) = change.event() else { continue };
             let mut args = b"{\"user\":".to_vec();
@@ -164,7 +163,7 @@ impl Shard {
 
     /// A user's own room, which may outlive its sessions.
     fn own_room(&self, tenant: TenantKey, user: &str) -> Option<RoomKey> {
-        self.tenants[tenant].rooms.get(&*own_room(user)).copied()
+        self.tenants[tenant].rooms.get(&*self.own_room_name(user)).copied()
     }
 
     /// A user that has sessions.

@@ -11,6 +11,10 @@ use super::socket::SocketKey;
 use super::tenant::{Receipt, TenantKey};
 use super::{Shard, Timer};
 use crate::base::time::Duration;
+use crate::profile::{
+    catalogue::{Entered, Entry},
+    file::Delivery,
+};
 use crate::wire::json;
 use std::io::Write;
 use std::rc::Rc;
@@ -33,7 +37,38 @@ pub struct Draft<'a> {
 }
 
 impl Shard {
+    /// Publishes an event as the catalogue has it.
     pub(super) fn publish(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
+        let app = self.app.clone();
+        match app.profile.catalogue.of(draft.event) {
+            Entered::Refused => Err(Refusal::UnknownType),
+            Entered::Passed => self.publish_checked(tenant, draft),
+            Entered::Known(entry) => {
+                self.check_data(entry, draft.data)?;
+                let audience = draft.audience.clone().or_else(|| {
+                    entry.is_for_some().then(|| {
+                        let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
+                        Box::new(Audience { roles, permissions })
+                    })
+                });
+                self.publish_checked(
+                    tenant,
+                    &Draft { ephemeral: draft.ephemeral || entry.ephemeral, audience, ..*draft },
+                )
+            }
+        }
+    }
+
+    /// Whether data fits the schema of its type.
+    pub(super) fn check_data(&self, entry: &Entry, data: &str) -> Result<(), Refusal> {
+        match self.app.schemas.get(entry.index) {
+            Some(Some(schema)) => schema.check(data, "/data"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Publishes what is known to be right.
+    pub(super) fn publish_checked(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
         if let Some(known) = draft.id.and_then(|id| self.tenants[tenant].publish_ids.get(id)) {
             let receipt = known.clone();
             self.counts.up(Count::PublishedTwice);
@@ -50,9 +85,7 @@ impl Shard {
             data: draft.data.into(),
             meta: "".into(),
             entity: draft.entity.map(|(kind, id)| (kind.into(), id.into())),
-            audience: draft.audience.as_ref().map(|audience| {
-                Box::new(Audience { roles: audience.roles.clone(), permissions: audience.permissions.clone() })
-            }),
+            audience: draft.audience.clone(),
         };
         let mut receipt = Receipt { id, place: None };
         if draft.ephemeral {
@@ -144,13 +177,9 @@ impl Shard {
         if state.members.is_empty() {
             return;
         }
-        let outgoing = Outgoing {
-            name: &event.name,
-            args: &event.data,
-            meta: &event.meta,
-            position: position.or_else(|| self.spoil_guard(room, &event.data)),
-            ..Outgoing::default()
-        };
+        let wrapped = self.wrapped(event);
+        let outgoing = wrapped.outgoing(event);
+        let outgoing = Outgoing { position: position.or_else(|| self.spoil_guard(room, outgoing.args)), ..outgoing };
         let frames = self.frames(room, &outgoing, ephemeral);
         let Shard { rooms, outbox, sockets, sessions, .. } = self;
         let state = &rooms[room];
@@ -166,6 +195,28 @@ impl Shard {
                     sessions[socket.session].identity.as_ref().is_some_and(|identity| audience.admits(identity))
                 })
         });
+    }
+
+    /// The form in which this application's clients want their events.
+    pub(super) fn wrapped(&self, event: &Event) -> Wrapped {
+        let mut out = Vec::new();
+        let name = match self.app.profile.delivery {
+            Delivery::Named => return Wrapped(None),
+            // The envelope: of a durable event its meta with the data.
+            Delivery::Event if event.meta.len() > 2 => {
+                out.extend_from_slice(&event.meta.as_bytes()[..event.meta.len() - 1]);
+                "event"
+            }
+            Delivery::Event | Delivery::Message => {
+                out.extend_from_slice(b"{\"type\":");
+                json::write_string(&mut out, &event.name);
+                if self.app.profile.delivery == Delivery::Event { "event" } else { "message" }
+            }
+        };
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(event.data.as_bytes());
+        out.push(b'}');
+        Wrapped(Some((name, String::from_utf8(out).unwrap_or_default())))
     }
 
     /// Sends what is not stored to a room's members, but not to one that reads slowly.
@@ -226,7 +277,8 @@ impl Shard {
     }
 
     pub(super) fn announce_all(&mut self, announcement: &super::io::Announcement) {
-        let rooms: Vec<RoomKey> = self.tenants.iter().filter_map(|(_, tenant)| tenant_room(tenant)).collect();
+        let tenants = self.tenants.keys().collect::<Vec<_>>();
+        let rooms: Vec<RoomKey> = tenants.into_iter().filter_map(|tenant| self.tenant_room(tenant)).collect();
         for room in rooms {
             let outgoing = Outgoing { name: &announcement.event, args: &announcement.data, ..Outgoing::default() };
             self.emit_to(room, &outgoing, None);
@@ -234,9 +286,18 @@ impl Shard {
     }
 }
 
-/// The room all of a tenant's sockets are in.
-pub(super) fn tenant_room(tenant: &super::tenant::Tenant) -> Option<RoomKey> {
-    tenant.rooms.get(&*format!("tenant:{}", tenant.id)).copied()
+/// An event's name and argument as clients get it, where that is not its own.
+pub(super) struct Wrapped(Option<(&'static str, String)>);
+
+impl Wrapped {
+    pub fn outgoing<'a>(&'a self, event: &'a Event) -> Outgoing<'a> {
+        match &self.0 {
+            None => Outgoing { name: &event.name, args: &event.data, meta: &event.meta, ..Outgoing::default() },
+            // The envelope is all there is; `message` has its meta beside it, as named events have.
+            Some((name @ "event", args)) => Outgoing { name, args, ..Outgoing::default() },
+            Some((name, args)) => Outgoing { name, args, meta: &event.meta, ..Outgoing::default() },
+        }
+    }
 }
 
 /// `"id":..,"epoch":..,"offset":..`; an ephemeral event has no place.

@@ -9,6 +9,7 @@ use super::session::{End, SessionKey};
 use super::socket::{Seat, Socket, SocketKey};
 use super::tenant::{Pid, Saved, SavedSeat, TenantKey};
 use crate::base::{id::Sid, limit, slab::Key, time::Duration};
+use crate::profile::room::Access;
 use crate::wire::close::Close;
 use std::rc::Rc;
 
@@ -104,7 +105,7 @@ impl Shard {
         let mut nth = 0;
         saved.rooms.retain(|seat| {
             nth += 1;
-            nth <= automatic || identity.may_join(&seat.room)
+            nth <= automatic || self.may_stay(identity, &seat.room)
         });
         let missed = self.missed(tenant, key, &saved.rooms, since).ok()?;
         let socket = self.sockets.insert(Socket {
@@ -194,9 +195,8 @@ impl Shard {
         for (sequence, event) in missed {
             self.outbox.grant(at, event.data.len() + event.meta.len() + 128);
             let position = recovery.then_some(Position { epoch, sequence: *sequence });
-            let outgoing =
-                Outgoing { name: &event.name, args: &event.data, meta: &event.meta, position, ..Outgoing::default() };
-            self.send_event(socket, &outgoing, false);
+            let wrapped = self.wrapped(event);
+            self.send_event(socket, &Outgoing { position, ..wrapped.outgoing(event) }, false);
         }
     }
 
@@ -232,7 +232,7 @@ impl Shard {
     /// `/events`: joins the rooms of the query, and goes on after `Last-Event-ID`. True if nothing is missing.
     pub(super) fn resume_events(&mut self, socket: SocketKey, rooms: &[Box<str>], last_event_id: Option<&str>) -> bool {
         for room in rooms.iter().take(limit::SUBSCRIBE_ITEMS_MAX) {
-            let refusal = match self.identity(socket).may_join(room) {
+            let refusal = match self.access(self.identity(socket), room) == Access::Granted {
                 true => self.join(socket, room, None).err(),
                 false => Some(super::refusal::Refusal::Forbidden),
             };

@@ -7,6 +7,15 @@ use crate::wire::json;
 pub enum Refusal {
     /// The argument is not what the event takes; says what it takes.
     InvalidArgument(&'static str),
+    /// As `InvalidArgument`; says what is wrong with it.
+    BadArgument(Box<str>),
+    /// It does not fit its JSON Schema: where, and why.
+    InvalidData {
+        pointer: Box<str>,
+        why: Box<str>,
+    },
+    /// The application's catalogue has no event of this type.
+    UnknownType,
     UnknownEvent,
     Forbidden,
     /// The socket is not in the room.
@@ -37,7 +46,9 @@ pub enum Refusal {
 impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
-            Refusal::InvalidArgument(_) => "invalid_argument",
+            Refusal::InvalidArgument(_) | Refusal::BadArgument(_) => "invalid_argument",
+            Refusal::InvalidData { .. } => "invalid_data",
+            Refusal::UnknownType => "unknown_type",
             Refusal::UnknownEvent => "unknown_event",
             Refusal::Forbidden | Refusal::IdentityChanged => "forbidden",
             Refusal::NotMember => "not_member",
@@ -59,9 +70,11 @@ impl Refusal {
         }
     }
 
-    pub fn message(&self) -> &'static str {
+    pub fn message(&self) -> &str {
         match self {
             Refusal::InvalidArgument(takes) => takes,
+            Refusal::BadArgument(why) | Refusal::InvalidData { why, .. } => why,
+            Refusal::UnknownType => "the application has no event of this type",
             Refusal::UnknownEvent => "no such event",
             Refusal::Forbidden => "the token does not permit this",
             Refusal::NotMember => "join the room first",
@@ -100,6 +113,10 @@ impl Refusal {
         json::write_string(out, self.code());
         out.extend_from_slice(b",\"message\":");
         json::write_string(out, self.message());
+        if let Refusal::InvalidData { pointer, .. } = self {
+            out.extend_from_slice(b",\"pointer\":");
+            json::write_string(out, pointer);
+        }
         if let Refusal::RateLimited(wait) = self {
             out.extend_from_slice(format!(",\"retryAfterMs\":{}", wait.as_millis()).as_bytes());
         }

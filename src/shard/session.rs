@@ -48,13 +48,22 @@ pub struct Session {
     pub told_expiring: bool,
     pub tenant: Option<TenantKey>,
     pub identity: Option<Box<Identity>>,
-    /// What the token of the request's head said, until CONNECT.
-    pub early: Option<Box<Result<Admission, Reject>>>,
+    /// Until it is admitted.
+    pub early: Option<Box<Early>>,
     pub sockets: SmallVec<[SocketKey; 1]>,
     pub assembler: Assembler,
 }
 
 const _: () = assert!(size_of::<Session>() <= 152, "one for each connection");
+
+/// What is known of a session before it is admitted.
+#[derive(Clone, Debug)]
+pub enum Early {
+    /// What the token of the request's head said.
+    Head(Result<Admission, Reject>),
+    /// CONNECT had no token, and was answered with this id: the token may come later.
+    Awaited { namespace: u8, sid: Sid },
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

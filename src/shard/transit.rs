@@ -2,6 +2,7 @@
 
 use super::bucket::Bucket;
 use super::io::Open;
+use super::late::LateConnect;
 use super::session::Beat;
 use crate::base::{
     id::{ReplyTo, Sid},
@@ -43,6 +44,8 @@ pub struct Traveller {
     pub namespace: Box<str>,
     pub payload: Box<str>,
     pub admission: Box<Admission>,
+    /// Its token came after CONNECT.
+    pub late: Option<LateConnect>,
     /// What came for it while it was leaving.
     pub later: Vec<Later>,
 }

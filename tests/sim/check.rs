@@ -152,7 +152,7 @@ impl World {
                     self.fail(format!("{} gets an announcement nobody made, or twice: {data}", self.clients[c].name));
                 }
             }
-            "document:update" => self.document_updated(c, data),
+            "document:updated" => self.document_updated(c, data),
             "document:conflict" | "conflict:resolved" => self.document_disputed(c, data),
             "server:draining" if data["reconnectAfterMs"].is_number() => {}
             _ if TYPES.contains(&name) => self.published(c, name, args),

@@ -42,7 +42,7 @@ impl World {
                 self.tamper = None;
                 return Verdict::Pass(vec![(c, packet.clone()), (c, packet)]);
             }
-            (Tamper::Document, Packet::Event { name, args, .. }) if name == "document:update" => {
+            (Tamper::Document, Packet::Event { name, args, .. }) if name == "document:updated" => {
                 let id = args.first().and_then(|data| data["document"].as_str()).unwrap_or("");
                 if self.clients[c].documents.get(id).is_some_and(|copy| copy.open) {
                     self.tamper = None;

@@ -23,13 +23,13 @@ struct Argument<'a> {
 }
 
 /// What a room remembers: the newest events, or those after a position; of the tenant's own room where none is named.
-pub fn history(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+pub fn history(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>) -> Result<String, Refusal> {
     const TAKES: &str = "history takes {room?, since?: {epoch, offset}, limit?}";
     let argument = match args.first() {
         None => Argument { room: None, since: None, limit: None },
         Some(_) => argument(args, TAKES)?,
     };
-    let room = argument.room.unwrap_or_else(|| format!("tenant:{}", socket.identity().tenant).into());
+    let room = room.map(Cow::from).or(argument.room).unwrap_or_else(|| socket.tenant_room().into());
     open_room(socket, &room)?;
     let since = argument.since.map(|since| since.place().unwrap_or(NO_PLACE));
     let limit = argument.limit.unwrap_or(limit::HISTORY_PAGE_MAX as u64).min(limit::HISTORY_PAGE_MAX as u64);

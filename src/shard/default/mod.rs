@@ -1,6 +1,7 @@
-//! The default profile: the client events of every application that has no profile of its own. Each answers its acknowledgement; an error
-//! is `{"ok":false,"code":..,"message":..}` and closes nothing.
+//! What clients' events do: each operation that a profile can name, bound to the names it gives them. Each answers its acknowledgement; an
+//! error is `{"ok":false,"code":..,"message":..}` and closes nothing.
 
+mod act;
 mod document;
 mod history;
 mod publish;
@@ -8,36 +9,102 @@ mod subscribe;
 
 use super::app::{App, Args, Context, Namespace};
 use super::refusal::Refusal;
+use super::schema::Schema;
 use super::tenant::Status;
+use crate::base::time::UnixMs;
+use crate::profile::{Act, ClientEvent, DocumentAct, Profile, room::Access};
 use crate::wire::{auth, json};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::io::Write;
+use std::rc::Rc;
 
-/// The default profile in each of the namespaces named.
-pub fn app<'a>(namespaces: impl IntoIterator<Item = &'a str>) -> App {
-    namespaces.into_iter().fold(App::new().announce_users(), |app, name| app.namespace(name, events))
+/// A profile's application in each of the namespaces named.
+pub fn app<'a>(profile: Profile, namespaces: impl IntoIterator<Item = &'a str>) -> App {
+    let profile = Rc::new(profile);
+    let app = App::of(profile.clone());
+    let app = if profile.presence.announce { app.announce_users() } else { app };
+    namespaces.into_iter().fold(app, |app, name| app.namespace(name, |namespace| bind(namespace, &profile)))
 }
 
-fn events(namespace: &mut Namespace) {
-    namespace
-        .on_connect(connected)
-        .on("subscribe", |socket, args| answer(socket, |socket| subscribe::subscribe(socket, args)))
-        .on("unsubscribe", |socket, args| answer(socket, |socket| subscribe::unsubscribe(socket, args)))
-        .on("publish", |socket, args| answer(socket, |socket| publish::publish(socket, args)))
-        .on("history", |socket, args| answer(socket, |socket| history::history(socket, args)))
-        .on("presence", |socket, args| answer(socket, |socket| presence(socket, args)))
-        .on("status", |socket, args| answer(socket, |socket| status(socket, args)))
-        .on("typing:start", |socket, args| answer(socket, |socket| typing(socket, args, true)))
-        .on("typing:stop", |socket, args| answer(socket, |socket| typing(socket, args, false)))
+/// The default profile's application.
+pub fn default_app<'a>(namespaces: impl IntoIterator<Item = &'a str>) -> App {
+    app(Profile::default(), namespaces)
+}
+
+fn bind(namespace: &mut Namespace, profile: &Rc<Profile>) {
+    namespace.on_connect(connected);
+    for (name, event) in &profile.client_events {
+        let schema = event.schema.as_ref().map(Schema::compile);
+        let (profile, own) = (profile.clone(), name.clone());
+        namespace.on(name, move |socket, args| {
+            let Some(event) = profile.client_events.get(&own) else { return };
+            answer(socket, |socket| {
+                let answer = handle(socket, &own, event, schema.as_ref(), args)?;
+                if let Some(reply) = &event.reply {
+                    act::send(socket, reply, args);
+                }
+                Ok(answer)
+            });
+        });
+    }
+}
+
+/// Does what the profile says of one event.
+fn handle(
+    socket: &mut Context<'_>,
+    own: &str,
+    event: &ClientEvent,
+    schema: Option<&Schema>,
+    args: Args<'_>,
+) -> Result<String, Refusal> {
+    let rights = socket.identity();
+    let has_role = event.roles.is_empty() || event.roles.iter().any(|role| rights.has_role(role));
+    let has_permission =
+        event.permissions.is_empty() || event.permissions.iter().any(|permission| rights.has_permission(permission));
+    if !has_role || !has_permission {
+        return Err(Refusal::Forbidden);
+    }
+    if let Some(schema) = schema {
+        schema.check(args.first().unwrap_or("null"), "")?;
+    }
+    let named = |socket: &Context<'_>, room: &Option<_>| act::optional_room(socket, room.as_ref(), args);
+    match &event.act {
+        Act::Subscribe => subscribe::subscribe(socket, args),
+        Act::Unsubscribe => subscribe::unsubscribe(socket, args),
+        Act::Join { room } => act::join(socket, &act::room(socket, room, args)?),
+        Act::Leave { room } => act::leave(socket, &act::room(socket, room, args)?),
+        Act::Relay { room, event, data } => {
+            let room = act::room(socket, room, args)?;
+            act::relay(socket, &room, event.as_deref().unwrap_or(own), data.as_ref(), args)
+        }
+        Act::Publish { room: Some(room), kind: Some(kind), data } => {
+            let (room, kind) = (act::room(socket, room, args)?, act::room(socket, kind, args)?);
+            act::publish(socket, &room, &kind, data.as_ref(), args)
+        }
+        Act::Publish { .. } => publish::publish(socket, args),
+        Act::History { room } => history::history(socket, named(socket, room)?, args),
+        Act::Presence { room } => presence(socket, named(socket, room)?, args),
+        Act::Status => status(socket, args),
+        Act::Availability => Err(Refusal::Unavailable("availability_unavailable")),
+        Act::Typing { room, start } => typing(socket, named(socket, room)?, args, *start),
         // Nothing waits to be acknowledged before there is an offline queue: what is received is done with.
-        .on("received", |socket, _| answer(socket, |_| Ok(ok())))
-        .on("document:open", |socket, args| answer(socket, |socket| document::open(socket, args)))
-        .on("document:close", |socket, args| answer(socket, |socket| document::close(socket, args)))
-        .on("document:get", |socket, args| answer(socket, |socket| document::get(socket, args)))
-        .on("document:update", |socket, args| answer(socket, |socket| document::update(socket, args)))
-        .on("conflict:resolve", |socket, args| answer(socket, |socket| document::resolve(socket, args)))
-        .on("authenticate", |socket, args| answer(socket, |socket| authenticate(socket, args)));
+        Act::Received | Act::Read => Ok(ok()),
+        Act::Document(act) => match act {
+            DocumentAct::Update => document::update(socket, args),
+            DocumentAct::Open => document::open(socket, args),
+            DocumentAct::Get => document::get(socket, args),
+            DocumentAct::Close => document::close(socket, args),
+            DocumentAct::Resolve => document::resolve(socket, args),
+        },
+        Act::Authenticate => authenticate(socket, args),
+        Act::Reply { event, data } => {
+            act::reply(socket, event.as_deref().unwrap_or(own), data.as_ref(), args);
+            Ok(ok())
+        }
+        Act::Enqueue { .. } => Err(Refusal::Unavailable("jobs_unavailable")),
+        Act::Webhook { .. } => Err(Refusal::Unavailable("webhooks_unavailable")),
+    }
 }
 
 /// Acknowledges with the handler's answer, or refuses.
@@ -75,9 +142,13 @@ fn write_list<'a>(out: &mut Vec<u8>, names: impl IntoIterator<Item = &'a str>) {
     out.push(b']');
 }
 
-/// `connected {sid, tenant, user, rooms, epoch, offset, recovered}`; epoch and offset are those of the tenant's room.
+/// The profile's greeting, or `connected {sid, tenant, user, rooms, epoch, offset, recovered}`; epoch and offset are those of the tenant's
+/// room.
 fn connected(socket: &mut Context<'_>) {
-    let tenant_room = format!("tenant:{}", socket.identity().tenant);
+    if let Some(greeting) = &socket.profile().greeting {
+        return act::send(socket, greeting, Args::none());
+    }
+    let tenant_room = socket.tenant_room();
     let Some((epoch, offset)) = socket.place(&tenant_room) else { return };
     let args = text(|out| {
         let _ = write!(out, "{{\"sid\":\"{}\",\"tenant\":", socket.sid());
@@ -106,13 +177,21 @@ struct Entity<'a> {
     id: Cow<'a, str>,
 }
 
-/// A room the socket is in, or could join.
-fn open_room(socket: &Context<'_>, room: &str) -> Result<(), Refusal> {
-    if socket.is_in(room) || socket.identity().may_join(room) { Ok(()) } else { Err(Refusal::Forbidden) }
+/// The room that the profile has it about, or the one its argument names.
+fn named_room<'a>(room: Option<String>, args: Args<'a>, takes: &'static str) -> Result<Cow<'a, str>, Refusal> {
+    match room {
+        Some(room) => Ok(room.into()),
+        None => argument(args, takes).map(|InRoom { room }| room),
+    }
 }
 
-fn presence(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    let InRoom { room } = argument(args, "presence takes {room}")?;
+/// A room the socket is in, or could join.
+fn open_room(socket: &Context<'_>, room: &str) -> Result<(), Refusal> {
+    if socket.is_in(room) || socket.access(room) == Access::Granted { Ok(()) } else { Err(Refusal::Forbidden) }
+}
+
+fn presence(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>) -> Result<String, Refusal> {
+    let room = named_room(room, args, "presence takes {room}")?;
     open_room(socket, &room)?;
     Ok(socket.presence(&room))
 }
@@ -129,8 +208,8 @@ fn status(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
     Ok(ok())
 }
 
-fn typing(socket: &mut Context<'_>, args: Args<'_>, start: bool) -> Result<String, Refusal> {
-    let InRoom { room } = argument(args, "typing takes {room}")?;
+fn typing(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>, start: bool) -> Result<String, Refusal> {
+    let room = named_room(room, args, "typing takes {room}")?;
     if !socket.is_in(&room) {
         return Err(Refusal::NotMember);
     }
@@ -140,7 +219,12 @@ fn typing(socket: &mut Context<'_>, args: Args<'_>, start: bool) -> Result<Strin
 
 /// A fresh token for a session that has one: same tenant, same user.
 fn authenticate(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    const TAKES: &str = "authenticate takes a token";
+    let token = token(args)?;
+    Ok(accepted(socket.authenticate(&token)?))
+}
+
+/// The token of an event that authenticates: the argument itself, or its member `token`.
+pub(super) fn token(args: Args<'_>) -> Result<Cow<'_, str>, Refusal> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Argument<'a> {
@@ -151,14 +235,25 @@ fn authenticate(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refu
             token: Cow<'a, str>,
         },
     }
-    let token = match argument(args, TAKES)? {
-        Argument::Token(token) | Argument::Object { token } => token,
-    };
-    let expires_at = socket.authenticate(&token)?;
-    Ok(match expires_at {
+    match argument(args, "authenticate takes a token")? {
+        Argument::Token(token) | Argument::Object { token } => Ok(token),
+    }
+}
+
+fn accepted(expires_at: Option<UnixMs>) -> String {
+    match expires_at {
         Some(at) => format!("{{\"ok\":true,\"expiresAt\":\"{}\"}}", at.rfc3339()),
         None => "{\"ok\":true,\"expiresAt\":null}".to_owned(),
-    })
+    }
+}
+
+/// Tells a socket that its late token was accepted.
+pub(super) fn accept_late(socket: &mut Context<'_>) {
+    let answer = accepted(socket.identity().expires_at);
+    socket.ack(&answer);
+    if let Some(accepted) = socket.profile().late.as_ref().and_then(|late| late.accepted.as_ref()) {
+        act::send(socket, accepted, Args::none());
+    }
 }
 
 impl From<auth::Reject> for Refusal {

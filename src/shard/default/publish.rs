@@ -37,7 +37,7 @@ pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refus
     if argument.id.as_deref().is_some_and(|id| id.is_empty() || id.len() > limit::EVENT_NAME_BYTES_MAX) {
         return Err(Refusal::InvalidArgument("id is 1 to 256 bytes"));
     }
-    if !socket.identity().may_publish(&argument.room) {
+    if !socket.may_publish(&argument.room, &argument.event) {
         socket.count_refused_publish();
         return Err(Refusal::Forbidden);
     }

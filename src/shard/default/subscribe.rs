@@ -2,6 +2,7 @@
 
 use super::{Entity, argument, text, write_list};
 use crate::base::limit;
+use crate::profile::room::Access;
 use crate::shard::app::{Args, Context};
 use crate::shard::filter::Filter;
 use crate::shard::history::{Epoch, Gap};
@@ -84,17 +85,18 @@ pub fn subscribe(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Ref
     argument.check()?;
     let filter = argument.filter()?;
     let mut joined: Vec<&str> = Vec::new();
-    let mut denied: Vec<(&str, &'static str)> = Vec::new();
+    let mut denied: Vec<(&str, String)> = Vec::new();
     for room in argument.rooms.iter().flatten() {
-        let outcome = match socket.identity().may_join(room) {
-            true => socket.subscribe(room, filter.clone()),
-            false => Err(Refusal::Forbidden),
+        let outcome = match socket.access(room) {
+            Access::Granted => socket.subscribe(room, filter.clone()),
+            Access::Denied => Err(Refusal::Forbidden),
+            Access::AskBackend => Err(Refusal::Unavailable("backend_unavailable")),
         };
         match outcome {
             Ok(()) => joined.push(room),
             Err(refusal) => {
                 socket.count_refused_room();
-                denied.push((room, refusal.code()));
+                denied.push((room, refusal.code().to_owned()));
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::base::{
     slab::Key,
     time::{Instant, UnixMs},
 };
+use crate::profile::room::Access;
 use crate::shard::Shard;
 use crate::shard::app::Context;
 use crate::shard::count::Count;
@@ -127,8 +128,12 @@ impl Context<'_> {
         let rule = rules.iter().position(|(pattern, _)| pattern.matches(id)).ok_or(Refusal::UnknownDocument)?;
         let room = rules[rule].1.room_of(id);
         self.check_room_name(&room)?;
-        let may = self.is_in(&room) || self.identity().may_join(&room);
-        if may { Ok((rule, room)) } else { Err(Refusal::Forbidden) }
+        match self.access(&room) {
+            _ if self.is_in(&room) => Ok((rule, room)),
+            Access::Granted => Ok((rule, room)),
+            Access::AskBackend => Err(Refusal::Unavailable("backend_unavailable")),
+            Access::Denied => Err(Refusal::Forbidden),
+        }
     }
 
     fn document(&self, id: &str) -> Option<&Document> {

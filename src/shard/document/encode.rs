@@ -48,10 +48,19 @@ fn write_who(out: &mut Vec<u8>, stamp: &Stamp) {
     let _ = write!(out, ",\"timestamp\":{}", stamp.at.0);
 }
 
+/// As a profile has it.
+fn strategy_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::LastWriteWins => "last-write-wins",
+        Strategy::Reject => "reject",
+        Strategy::Manual => "manual",
+    }
+}
+
 /// `"strategy":..,"conflictedFields":[..],"originalValue":{..},"incomingValue":{..},"resolvedValue":{..}`; the last is null where nobody has
 /// decided.
 fn write_clash(out: &mut Vec<u8>, clash: &Clash) {
-    let _ = write!(out, "\"strategy\":\"{}\"", clash.strategy.as_str());
+    let _ = write!(out, "\"strategy\":\"{}\"", strategy_name(clash.strategy));
     if let Some(number) = clash.kept {
         let _ = write!(out, ",\"conflict\":{number}");
     }

@@ -5,6 +5,7 @@ use crate::base::chance::Chance;
 
 type State = BTreeMap<String, String>;
 
+const STRATEGIES: [Strategy; 3] = [Strategy::LastWriteWins, Strategy::Reject, Strategy::Manual];
 const START: Instant = Instant(1_000_000);
 
 fn rule(strategy: Strategy) -> DocumentRule {
@@ -101,7 +102,7 @@ fn what_is_refused_changes_nothing() {
 /// Whoever sends an update again is told what it was told before, whatever has happened since.
 #[test]
 fn a_retry_is_the_same_update() {
-    for strategy in Strategy::ALL {
+    for strategy in STRATEGIES {
         let rule = rule(strategy);
         let mut document = document(1, &[("a", "1")]);
         let mine = || update(1, 1, 10, &[("a", "2")]);
@@ -130,7 +131,7 @@ fn a_retry_is_the_same_update() {
 /// Somebody types faster than the server answers.
 #[test]
 fn nobody_has_a_conflict_with_itself() {
-    for strategy in Strategy::ALL {
+    for strategy in STRATEGIES {
         let rule = rule(strategy);
         let mut document = document(1, &[("a", "1")]);
         for (n, value) in ["2", "3", "1", "4"].into_iter().enumerate() {
@@ -288,7 +289,7 @@ fn replicas_converge() {
     let mut chance = Chance::new([22; 32]);
     let (mut disputes, mut merged, mut decided) = (0, 0, 0);
     for case in 0..1500 {
-        let strategy = Strategy::ALL[case % 3];
+        let strategy = STRATEGIES[case % 3];
         let rule = DocumentRule { versions_kept: 1000, ..rule(strategy) };
         let mut document = document(0, &[]);
         // Every version whole, and who has written which field when.
@@ -409,7 +410,7 @@ fn replicas_converge() {
 #[test]
 fn the_past_is_bounded() {
     let mut chance = Chance::new([23; 32]);
-    for strategy in Strategy::ALL {
+    for strategy in STRATEGIES {
         let rule = DocumentRule { bytes_max: 400, fields_max: 6, versions_kept: 20, ..rule(strategy) };
         let mut document = document(0, &[]);
         let mut versions = vec![State::new()];

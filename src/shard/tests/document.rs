@@ -1,6 +1,7 @@
 //! Documents as clients see them: what is answered, who is told, in which order.
 
 use super::*;
+use crate::profile::template::Template;
 use crate::shard::document::{DocumentRule, Strategy};
 use crate::wire::auth::Pattern;
 
@@ -66,10 +67,10 @@ fn an_update_is_told_to_the_others() {
         rig.told(b),
         [
             format!(
-                "42[\"document:update\",{{\"document\":\"d\",\"version\":1,\"fields\":{{\"n\":1,\"t\":\"x\"}},\"user\":\"a\",\"timestamp\":{AT}}}]"
+                "42[\"document:updated\",{{\"document\":\"d\",\"version\":1,\"fields\":{{\"n\":1,\"t\":\"x\"}},\"user\":\"a\",\"timestamp\":{AT}}}]"
             ),
             format!(
-                "42[\"document:update\",{{\"document\":\"d\",\"version\":3,\"fields\":{{\"t\":\"y\"}},\"user\":\"a\",\"timestamp\":{AT}}}]"
+                "42[\"document:updated\",{{\"document\":\"d\",\"version\":3,\"fields\":{{\"t\":\"y\"}},\"user\":\"a\",\"timestamp\":{AT}}}]"
             ),
         ]
     );
@@ -99,7 +100,7 @@ fn the_last_write_wins_and_everybody_is_told() {
     assert_eq!(rig.told(c), [format!("42[\"document:conflict\",{head}{clash}}}]")]);
     for conn in [a, b] {
         let told = rig.told(conn);
-        assert!(told[0].starts_with("42[\"document:update\"") && told[0].contains("\"fields\":{\"n\":3}"), "{told:?}");
+        assert!(told[0].starts_with("42[\"document:updated\"") && told[0].contains("\"fields\":{\"n\":3}"), "{told:?}");
         assert_eq!(told[1..], [format!("42[\"conflict:resolved\",{head}{clash}}}]")]);
     }
     // A clock that is an hour ahead is believed for a minute.
@@ -227,7 +228,8 @@ fn what_is_refused_is_told_to_the_sender_alone() {
 
 #[test]
 fn only_who_may_join_the_room_may_have_the_document() {
-    let mut rig = Rig::with(|settings| settings.documents.rules[0].1.room = "user:{document}".into());
+    let mut rig =
+        Rig::with(|settings| settings.documents.rules[0].1.room = Template::parse("user:{document}").unwrap());
     let (a, b) = (rig.client("acme", "a"), rig.client("acme", "b"));
     for (event, rest) in [
         ("document:open", ""),

@@ -164,7 +164,7 @@ fn event(raw: &str, bounds: Bounds) -> Result<Publish, Fault> {
         (Some(_), Some(_), _) => return Err(Fault::at("user", "`room` and `user` exclude each other")),
         (None, Some(_), Some(_)) => return Err(Fault::at("entity", "`user` and `entity` exclude each other")),
         (Some(room), None, _) => event.room = Some(room),
-        (None, Some(user), None) => event.room = Some(format!("user:{user}").into()),
+        (None, Some(user), None) => event.user = Some(user),
         (None, None, _) => {}
     }
     Ok(event)

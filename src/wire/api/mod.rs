@@ -68,9 +68,10 @@ pub struct Publish {
     pub id: Option<Box<str>>,
     /// The event's type: its name at the client. 1 to `EVENT_NAME_BYTES_MAX` bytes, no control characters, none of [`RESERVED_TYPES`].
     pub event: Box<str>,
-    /// `room`, or `user:{user}` for `user` (which may be longer than a room's name by these five bytes); absent for an event addressed to
-    /// an entity or to the tenant.
+    /// Absent for an event addressed to a user, an entity or the tenant.
     pub room: Option<Box<str>>,
+    /// The user it is addressed to.
+    pub user: Option<Box<str>>,
     /// `entity: {type, id}`: with a room the event's attribute, without one its address.
     pub entity: Option<(Box<str>, Box<str>)>,
     /// JSON, validated, as the producer wrote it (line feeds between its tokens included); `null` when absent.

@@ -245,7 +245,7 @@ fn events() {
         (r#" [ {"type":"t"} ] "#, vec![base()]),
         (r#"{"type":"t","data":null}"#, vec![base()]),
         (r#"{"type":"t","room":"project:7"}"#, vec![Publish { room: Some("project:7".into()), ..base() }]),
-        (r#"{"type":"t","user":"ana"}"#, vec![Publish { room: Some("user:ana".into()), ..base() }]),
+        (r#"{"type":"t","user":"ana"}"#, vec![Publish { user: Some("ana".into()), ..base() }]),
         (r#"{"type":"t","entity":{"id":"9","type":"task"}}"#, vec![Publish { entity: entity(), ..base() }]),
         (
             r#"{"type":"t","room":"r","entity":{"type":"task","id":"9"}}"#,

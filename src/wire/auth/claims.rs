@@ -54,15 +54,17 @@ impl Claims {
             return Err(Reject::NotYetValid);
         }
 
-        let tenant = self.name(&policy.tenant_claims)?;
-        let tenant = TenantId::parse(&tenant).ok_or(Reject::Malformed)?;
+        let tenant = match &policy.single_tenant {
+            Some(tenant) => tenant.clone(),
+            None => TenantId::parse(&self.name(&policy.tenant_claims)?).ok_or(Reject::Malformed)?,
+        };
         let user = self.name(&policy.user_claims)?;
         if user.len() > TENANT_BYTES_MAX || user.chars().any(char::is_control) {
             return Err(Reject::Malformed);
         }
 
         let mut roles: Vec<Box<str>> = Vec::new();
-        for role in ["role", "roles"].into_iter().flat_map(|claim| self.strings(claim, |c| c == ',')) {
+        for role in policy.role_claims.iter().flat_map(|claim| self.strings(claim, |c| c == ',')) {
             if !roles.contains(&role) {
                 roles.push(role);
             }

@@ -32,6 +32,9 @@ pub const USER_CLAIMS: &[&str] = &["sub", "userId", "user_id", "id"];
 pub const TENANT_CLAIMS: &[&str] =
     &["tenant", "tenantId", "tenant_id", "accountId", "organizationId", "orgId", "companyId"];
 
+/// Claims with roles.
+pub const ROLE_CLAIMS: &[&str] = &["role", "roles"];
+
 /// What a token must say besides being signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -43,6 +46,10 @@ pub struct Policy {
     pub user_claims: Box<[Box<str>]>,
     /// The first claim of these that is there names the tenant.
     pub tenant_claims: Box<[Box<str>]>,
+    /// Claims with roles, all of them together.
+    pub role_claims: Box<[Box<str>]>,
+    /// The one tenant of everybody: no claim is looked at for it.
+    pub single_tenant: Option<TenantId>,
     /// How far the clocks of issuer and server may be apart: `exp` counts this much later, `nbf` this much earlier.
     pub leeway: Duration,
 }
@@ -54,6 +61,8 @@ impl Default for Policy {
             issuer: Box::default(),
             user_claims: USER_CLAIMS.iter().map(|&name| name.into()).collect(),
             tenant_claims: TENANT_CLAIMS.iter().map(|&name| name.into()).collect(),
+            role_claims: ROLE_CLAIMS.iter().map(|&name| name.into()).collect(),
+            single_tenant: None,
             leeway: Duration::ZERO,
         }
     }
@@ -123,13 +132,6 @@ pub struct Rights {
     pub scope: Box<[Box<str>]>,
 }
 
-impl Admission {
-    /// Whether the bearer may join `room` of its tenant, see [`Rights::may_join`].
-    pub fn may_join(&self, room: &str) -> bool {
-        self.rights.may_join(&self.tenant, &self.user, room)
-    }
-}
-
 impl std::ops::Deref for Admission {
     type Target = Rights;
 
@@ -148,27 +150,16 @@ impl Rights {
         })
     }
 
-    /// Whether `user` of `tenant` may join its `room`.
-    ///
-    /// - Its own `user:{user}` and `tenant:{tenant}`: always.
-    /// - Any other name that starts with `user:` or `tenant:` (somebody else's inbox): only by a pattern of the `rooms` claim that spells
-    ///   that prefix out, such as `user:*`. A bare `*`, `us?r:*` or an absent claim does not reach them.
-    /// - Every other room: by the patterns of the `rooms` claim, and all of them where the claim is absent.
-    pub fn may_join(&self, tenant: &TenantId, user: &str, room: &str) -> bool {
-        let reserved = ["user:", "tenant:"].into_iter().find(|prefix| room.starts_with(prefix));
-        if let Some(prefix) = reserved {
-            let own = if prefix == "user:" { user } else { tenant.as_str() };
-            if &room[prefix.len()..] == own {
-                return true;
-            }
-        }
-        match (&self.rooms, reserved) {
-            (None, reserved) => reserved.is_none(),
-            (Some(patterns), None) => patterns.iter().any(|pattern| pattern.matches(room)),
-            (Some(patterns), Some(prefix)) => {
-                patterns.iter().any(|pattern| pattern.as_str().starts_with(prefix) && pattern.matches(room))
-            }
-        }
+    /// Whether the claim `rooms` opens a room that belongs to nobody: by one of its patterns; every room where it is absent.
+    pub fn opens_room(&self, room: &str) -> bool {
+        self.rooms.as_ref().is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(room)))
+    }
+
+    /// Whether the claim `rooms` opens somebody else's room: only by a pattern that spells out how such names begin, as `user:*` does. A bare
+    /// `*`, `us?r:*` or an absent claim does not reach them.
+    pub fn names_room(&self, start: &str, room: &str) -> bool {
+        let patterns = self.rooms.iter().flatten();
+        patterns.into_iter().any(|pattern| pattern.as_str().starts_with(start) && pattern.matches(room))
     }
 
     pub fn has_scope(&self, name: &str) -> bool {

@@ -1,0 +1,1 @@
+//! Profiles that are right, and what is said of those that are not.

@@ -1,0 +1,129 @@
+//! Operations whose room, event and data are templates of the profile.
+
+use super::{ok, open_room, text};
+use crate::profile::{
+    Emit,
+    room::Access,
+    template::{Shape, Template, lookup, quoted},
+};
+use crate::shard::app::{Args, Context};
+use crate::shard::publish::{Draft, write_receipt};
+use crate::shard::refusal::Refusal;
+use crate::wire::json;
+use std::borrow::Cow;
+
+/// What fills a hole, as raw JSON: whom the token names comes before anything the client says; a number is an argument, any other name a
+/// member of the first one.
+fn fill<'a>(socket: &Context<'_>, args: Args<'a>, path: &str) -> Option<Cow<'a, str>> {
+    match path {
+        "user" => Some(quoted(&socket.identity().user)),
+        "tenant" => Some(quoted(socket.identity().tenant.as_str())),
+        "sid" => Some(quoted(&socket.sid().to_string())),
+        "time" => Some(quoted(&socket.now().unix.rfc3339().to_string())),
+        _ => {
+            let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+            let value = match first.parse::<usize>() {
+                Ok(nth) => {
+                    let argument = args.iter().nth(nth)?;
+                    rest.map_or(Some(argument), |rest| lookup(argument, rest))
+                }
+                Err(_) => lookup(args.first()?, path),
+            };
+            value.map(Cow::Borrowed)
+        }
+    }
+}
+
+/// A template's text: a room's name, an event's type.
+pub fn room(socket: &Context<'_>, template: &Template, args: Args<'_>) -> Result<String, Refusal> {
+    template.text(&|path| fill(socket, args, path)).map_err(|missing| Refusal::BadArgument(missing.to_string().into()))
+}
+
+pub fn optional_room(
+    socket: &Context<'_>,
+    template: Option<&Template>,
+    args: Args<'_>,
+) -> Result<Option<String>, Refusal> {
+    template.map(|template| room(socket, template, args)).transpose()
+}
+
+fn shaped(socket: &Context<'_>, shape: Option<&Shape>, args: Args<'_>) -> String {
+    match shape {
+        Some(shape) => text(|out| shape.write(out, &|path| fill(socket, args, path))),
+        None => args.raw().to_owned(),
+    }
+}
+
+/// Sends an event of the profile's to the socket itself.
+pub fn send(socket: &mut Context<'_>, emit: &Emit, args: Args<'_>) {
+    reply(socket, &emit.event, emit.data.as_ref(), args);
+}
+
+pub fn reply(socket: &mut Context<'_>, event: &str, data: Option<&Shape>, args: Args<'_>) {
+    let data = shaped(socket, data, args);
+    socket.emit(event, &data);
+}
+
+pub fn join(socket: &mut Context<'_>, room: &str) -> Result<String, Refusal> {
+    match socket.access(room) {
+        Access::Granted => socket.join(room)?,
+        Access::Denied => {
+            socket.count_refused_room();
+            return Err(Refusal::Forbidden);
+        }
+        Access::AskBackend => return Err(Refusal::Unavailable("backend_unavailable")),
+    }
+    Ok(about(room))
+}
+
+pub fn leave(socket: &mut Context<'_>, room: &str) -> Result<String, Refusal> {
+    socket.leave(room);
+    Ok(about(room))
+}
+
+fn about(room: &str) -> String {
+    text(|out| {
+        out.extend_from_slice(b"{\"ok\":true,\"room\":");
+        json::write_string(out, room);
+        out.push(b'}');
+    })
+}
+
+pub fn relay(
+    socket: &mut Context<'_>,
+    room: &str,
+    event: &str,
+    data: Option<&Shape>,
+    args: Args<'_>,
+) -> Result<String, Refusal> {
+    open_room(socket, room)?;
+    let data = shaped(socket, data, args);
+    socket.relay(room, event, &data);
+    Ok(ok())
+}
+
+pub fn publish(
+    socket: &mut Context<'_>,
+    room: &str,
+    kind: &str,
+    data: Option<&Shape>,
+    args: Args<'_>,
+) -> Result<String, Refusal> {
+    if !socket.may_publish(room, kind) {
+        socket.count_refused_publish();
+        return Err(Refusal::Forbidden);
+    }
+    socket.check_room_name(room)?;
+    let data = match data {
+        Some(_) => shaped(socket, data, args),
+        None => args.first().unwrap_or("null").to_owned(),
+    };
+    let user = socket.identity().user.clone();
+    let draft = Draft { event: kind, room, data: &data, user: Some(&user), ..Draft::default() };
+    let receipt = socket.publish(&draft)?;
+    Ok(text(|out| {
+        out.extend_from_slice(b"{\"ok\":true,");
+        write_receipt(&receipt, out);
+        out.push(b'}');
+    }))
+}
