@@ -510,6 +510,14 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
             rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
         },
         documents: shard::DocumentSettings::of(&config.profile),
+        presence: shard::PresenceSettings::of(&config.profile.presence),
+        typing: shard::TypingSettings::of(&config.profile.typing),
+        offline: shard::offline::OfflineSettings::new(
+            config.profile.offline.ttl.unwrap_or(config.offline_ttl),
+            config.profile.offline.per_user.unwrap_or(config.offline_per_user),
+            config.profile.offline.removed,
+        ),
+        receipts: shard::receipt::ReceiptSettings::default(),
         spread: config.server.spread.clone(),
     })
 }

@@ -115,13 +115,21 @@ pub const HISTORY_ROOM_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PUBLISH_BATCH_MAX: usize = 100;
 /// Members one `presence` answer lists.
 pub const PRESENCE_MEMBERS_MAX: usize = 1000;
-/// Joins and leaves of users are announced to a tenant up to this many sockets; in a larger one clients ask with `presence`.
-pub const PRESENCE_ANNOUNCE_MAX: usize = 100;
+/// Users one `presence` may ask for by name; more are refused, `too_many_items`.
+pub const PRESENCE_QUERY_MAX: usize = 100;
 /// How often a tenant is told of joins and leaves at most: the first at once, what follows gathered into one write to a member, so that
 /// nobody hears of who was away for less.
 pub const PRESENCE_EVERY: Duration = Duration::from_millis(500);
 /// Users whose changes are gathered; beyond, they are told at once.
 pub const PRESENCE_GATHERED_MAX: usize = 256;
+/// The same where many members get one event for all changes, and each telling costs a write to every member.
+pub const PRESENCE_BATCHED_MAX: usize = 10_000;
+/// Changes in one event; more go into another right behind it.
+pub const PRESENCE_BATCH_MAX: usize = 500;
+/// Users that have gone of whom a tenant remembers when they were last seen; beyond, the oldest are forgotten before their time.
+pub const USERS_REMEMBERED_MAX: usize = 50_000;
+/// Sessions of a tenant that broke off and whose users are present for their grace; beyond, the grace of the oldest ends at once.
+pub const LINGERING_MAX: usize = 20_000;
 /// Event ids of publishers a tenant remembers; beyond, the oldest are forgotten before their time.
 pub const PUBLISH_IDS_MAX: usize = 100_000;
 /// How long a publisher's event id is remembered.
@@ -145,8 +153,12 @@ pub const DOCUMENT_CONFLICTS_MAX: usize = 32;
 pub const DOCUMENT_RECEIPTS_MAX: usize = 64;
 /// How far a writer's timestamp may be ahead of the server's clock; one farther ahead counts as this far, or a wrong clock would win for ever.
 pub const DOCUMENT_AHEAD_MAX: Duration = Duration::from_secs(60);
-/// How long `typing:start` lasts without another.
+/// How long `typing:start` lasts without another, where the application says nothing else.
 pub const TYPING_TTL: Duration = Duration::from_secs(6);
+/// Rooms in which one socket may be typing at a time; another start is refused, `too_many_items`.
+pub const TYPING_ROOMS_MAX: u8 = 64;
+/// Bytes of the data that tells of a start, and of a stop; more are refused, `invalid_argument`.
+pub const TYPING_DATA_BYTES_MAX: usize = 1024;
 /// How long before its token expires a socket is told.
 pub const TOKEN_EXPIRING_NOTICE: Duration = Duration::from_secs(60);
 /// How long an empty room keeps its epoch and offset after its last event has left the history.
@@ -162,8 +174,32 @@ pub const MESH_LANE_MAX: usize = 4096;
 /// Messages a shard keeps for a full lane. Beyond: requests are answered `503`, sessions on the move are closed and come back.
 pub const MESH_SPILL_MAX: usize = 16_384;
 
+/// Bytes of what waits for one user who is not there, with [`OFFLINE_EVENT_COST`] for each event; beyond, its oldest are dropped, and it is
+/// told how many (`offline_overflow`).
+pub const OFFLINE_USER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The same over all users of a tenant; beyond, the tenant's oldest are dropped, whoever they are for, and counted.
+pub const OFFLINE_TENANT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes that waiting costs an event, besides its own.
+pub const OFFLINE_EVENT_COST: usize = 256;
+/// Ids that one `received` or `read` names; with more it is refused `too_many_items`.
+pub const RECEIVED_IDS_MAX: usize = 1000;
+/// Events of a tenant whose receipts are told; beyond, those of the oldest are told no more.
+pub const RECEIPTS_MAX: usize = 10_000;
+/// Users of whom an event's sender gets receipts; beyond, it gets none of the others.
+pub const RECEIPT_USERS_MAX: usize = 256;
+/// Sockets in a room whose acknowledgements can be waited for; in a larger one the event is refused `too_many_receivers`, and not published.
+pub const DELIVERY_MEMBERS_MAX: usize = 1000;
+/// Events of a shard that wait for acknowledgements; beyond, another is refused `too_many_deliveries`, and not published.
+pub const DELIVERIES_MAX: usize = 10_000;
+/// Milliseconds until an event is sent again to who has not acknowledged it: by default, at least, at most.
+pub const DELIVERY_TIMEOUT_MS: (u32, u32, u32) = (5000, 100, 20_000);
+/// How often it is sent again: by default, at most.
+pub const DELIVERY_RETRIES: (u32, u32) = (2, 5);
+
 const _: () = {
+    assert!(OFFLINE_USER_BYTES_MAX <= OFFLINE_TENANT_BYTES_MAX);
     assert!(HEAD_BYTES_MAX >= 2 * TOKEN_BYTES_MAX, "a head has room for a token and its own lines");
     assert!(ROOM_LINGER.as_secs() >= 120, "a room outlives the sessions that may come back to it");
     assert!(MESH_SPILL_MAX >= MESH_LANE_MAX);
+    assert!(USERS_REMEMBERED_MAX > LINGERING_MAX, "nobody is forgotten before others were told that it is gone");
 };

@@ -87,6 +87,7 @@ pub const KEYS: &[Key] = &[
     key("drain.spread_ms"),
     key("presence.ttl_s").env("WS_PRESENCE_TTL"),
     key("offline.ttl_s").env("WS_MESSAGE_QUEUE_TTL"),
+    key("offline.per_user"),
     key("cache.ttl_s").env("CACHE_TTL"),
     key("cache.max_items").env("CACHE_MAX_ITEMS"),
     key("redis.url").env("REDIS_URL").secret(),

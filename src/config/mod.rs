@@ -58,6 +58,8 @@ pub struct Config {
     pub presence_ttl: Duration,
     /// How long an event waits for an offline user.
     pub offline_ttl: Duration,
+    /// Events that wait for one user; 0: none.
+    pub offline_per_user: u32,
     pub cache: Cache,
     /// `None`: everything lives in memory.
     pub redis: Option<Redis>,
@@ -254,6 +256,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
         },
         presence_ttl: seconds(raw, "presence.ttl_s", 60)?,
         offline_ttl: seconds(raw, "offline.ttl_s", 86_400)?,
+        offline_per_user: raw.number("offline.per_user", 1000, 0..=100_000)? as u32,
         cache: Cache {
             ttl: seconds(raw, "cache.ttl_s", 300)?,
             items_max: raw.number("cache.max_items", 10_000, 1..=100_000_000)?,

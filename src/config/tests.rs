@@ -148,6 +148,7 @@ fn every_short_name() {
         ("WS_PING_TIMEOUT", "200", |c| c.socket_io.ping_timeout.as_millis().to_string(), "200"),
         ("WS_MAX_CONNECTIONS_PER_IP", "10", |c| c.limits.connections_per_address.to_string(), "10"),
         ("WS_MESSAGE_QUEUE_TTL", "5", |c| c.offline_ttl.as_secs().to_string(), "5"),
+        ("TENANTCAST_OFFLINE__PER_USER", "0", |c| c.offline_per_user.to_string(), "0"),
         ("WS_PRESENCE_TTL", "6", |c| c.presence_ttl.as_secs().to_string(), "6"),
         ("API_KEYS", "one,acme=two,", |c| c.api_keys.len().to_string(), "2"),
         ("SHARDS", "3", |c| c.server.shards.to_string(), "3"),

@@ -132,6 +132,12 @@ impl RoomRules {
         self.tenant_room.around(tenant)
     }
 
+    /// The user whose sockets' room this is: the other way round.
+    pub fn user_of<'a>(&self, room: &'a str) -> Option<&'a str> {
+        let Affix { before, after } = &self.user_room;
+        room.strip_prefix(&**before)?.strip_suffix(&**after).filter(|user| !user.is_empty())
+    }
+
     /// The room of all of a user's sockets.
     pub fn user_room(&self, user: &str) -> String {
         self.user_room.around(user)

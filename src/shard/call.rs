@@ -3,13 +3,14 @@
 use super::Shard;
 use super::app::Context;
 use super::count::Count;
+use super::delivery::{self, Asked, Then};
 use super::history::{Audience, Entry, Epoch};
 use super::identity::Identity;
 use super::io::Output;
-use super::publish::{Draft, write_receipt};
+use super::publish::Draft;
 use super::refusal::Refusal;
 use super::socket::SocketKey;
-use super::tenant::{Status, Tenant, TenantKey};
+use super::tenant::{Tenant, TenantKey};
 use crate::base::{
     id::{ReplyTo, TenantId},
     time::UnixMs,
@@ -35,7 +36,11 @@ impl Shard {
         // A tenant nobody is of has empty rooms, not an error: it may have been full a second ago.
         let key = self.tenant_or_new(tenant);
         let response = match call {
-            Call::Publish(events) => self.call_publish(key, &events),
+            Call::Publish(events) => match self.call_publish(from, key, &events) {
+                Some(response) => response,
+                // It waits for those who are to acknowledge.
+                None => return,
+            },
             Call::Rooms => Response::json(200, self.list_rooms(key)),
             Call::History { room, since, limit } => {
                 let since = since.map(|(epoch, offset)| (Epoch::parse(&epoch).unwrap_or(Epoch(u64::MAX)), offset));
@@ -55,7 +60,8 @@ impl Shard {
         self.out.push(Output::Respond { to: from, response: Response { no_store: true, ..response } });
     }
 
-    fn call_publish(&mut self, tenant: TenantKey, events: &[Publish]) -> Response {
+    /// `None`: the answer comes when the events' receivers have acknowledged them, or have not in time.
+    fn call_publish(&mut self, from: ReplyTo, tenant: TenantKey, events: &[Publish]) -> Option<Response> {
         // All or nothing.
         for (nth, event) in events.iter().enumerate() {
             let fits = match self.app.profile.catalogue.of(&event.event) {
@@ -64,10 +70,11 @@ impl Shard {
                 Entered::Known(entry) => self.check_data(entry, &event.data),
             };
             if let Err(refusal) = fits {
-                return refused(&refusal, nth, events.len());
+                return Some(refused(&refusal, nth, events.len()));
             }
         }
-        let mut body = b"[".to_vec();
+        let call = self.open_call();
+        let mut answers: Vec<Vec<u8>> = Vec::with_capacity(events.len());
         for (nth, event) in events.iter().enumerate() {
             let everyone = self.tenant_room_name(tenant);
             let user = event.user.as_deref().map(|user| self.own_room_name(user));
@@ -77,30 +84,36 @@ impl Shard {
                     permissions: event.to_permissions.clone().into(),
                 })
             });
-            let published = self.publish(
-                tenant,
-                &Draft {
-                    id: event.id.as_deref(),
-                    event: &event.event,
-                    room: event.room.as_deref().or(user.as_deref()).unwrap_or(&everyone),
-                    entity: event.entity.as_ref().map(|(kind, id)| (&**kind, &**id)),
-                    data: &event.data,
-                    ephemeral: event.ephemeral,
-                    user: None,
-                    audience,
-                },
-            );
-            match published {
-                Ok(receipt) => {
-                    body.extend_from_slice(if nth > 0 { b",{" } else { b"{" });
-                    write_receipt(&receipt, &mut body);
-                    body.push(b'}');
+            let draft = Draft {
+                id: event.id.as_deref(),
+                event: &event.event,
+                room: event.room.as_deref().or(user.as_deref()).unwrap_or(&everyone),
+                entity: event.entity.as_ref().map(|(kind, id)| (&**kind, &**id)),
+                data: &event.data,
+                ephemeral: event.ephemeral,
+                user: None,
+                audience,
+            };
+            let published = match event.ack {
+                None => self.publish(tenant, &draft).map(|receipt| delivery::answer(&receipt, None)),
+                Some(ack) => {
+                    self.publish_asking(tenant, &draft, ack, Then::Call(call, nth)).map(|(_, asked)| match asked {
+                        Asked::Done(answer) => answer,
+                        Asked::Waits => Vec::new(),
+                    })
                 }
-                Err(refusal) => return refused(&refusal, nth, events.len()),
+            };
+            match published {
+                Ok(answer) => answers.push(answer),
+                // What was published before it goes on; nobody waits for it any more.
+                Err(refusal) => return Some(refused(&refusal, nth, events.len())),
             }
         }
-        body.push(b']');
-        Response::json(202, body)
+        if answers.iter().any(Vec::is_empty) {
+            self.wait_for_call(call, from, answers);
+            return None;
+        }
+        Some(delivery::published(&answers))
     }
 
     fn list_rooms(&self, tenant: TenantKey) -> Vec<u8> {
@@ -177,58 +190,6 @@ impl Shard {
         out
     }
 
-    /// `{members: [...]}`, with `total` where the list is cut.
-    pub(super) fn list_presence(&self, tenant: TenantKey, room: &str, ok: bool) -> Vec<u8> {
-        let mut out = if ok { b"{\"ok\":true,\"members\":[".to_vec() } else { b"{\"members\":[".to_vec() };
-        let room = self.tenants[tenant].rooms.get(room);
-        let (list, count) = room.map_or_else(Default::default, |room| self.present(*room));
-        for (nth, present) in list.iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            present.write(&mut out);
-        }
-        out.push(b']');
-        if count > list.len() {
-            let _ = write!(out, ",\"total\":{count}");
-        }
-        out.push(b'}');
-        out
-    }
-
-    fn describe_user(&self, tenant: TenantKey, name: &str) -> Vec<u8> {
-        let mut out = b"{\"user\":".to_vec();
-        json::write_string(&mut out, name);
-        let Some(user) = self.user(tenant, name) else {
-            out.extend_from_slice(
-                b",\"connections\":0,\"status\":\"offline\",\"since\":null,\"lastSeen\":null,\"rooms\":[]}",
-            );
-            return out;
-        };
-        let mut rooms = std::collections::BTreeSet::new();
-        for session in self.sessions_of(tenant, name) {
-            for socket in &self.sessions[session].sockets {
-                rooms.extend(self.sockets[*socket].seats.iter().map(|seat| &*self.rooms[seat.room].name));
-            }
-        }
-        let _ = write!(
-            out,
-            ",\"connections\":{},\"status\":\"{}\",\"since\":\"{}\",\"lastSeen\":\"{}\",\"rooms\":[",
-            user.sessions,
-            user.status.as_str(),
-            user.since.rfc3339(),
-            user.last_seen.rfc3339()
-        );
-        for (nth, room) in rooms.into_iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            json::write_string(&mut out, room);
-        }
-        out.extend_from_slice(b"]}");
-        out
-    }
-
     fn stats(&self, tenant: TenantKey) -> Vec<u8> {
         let tenant = &self.tenants[tenant];
         format!(
@@ -296,6 +257,7 @@ fn refused(refusal: &Refusal, nth: usize, of: usize) -> Response {
         Refusal::RateLimited(wait) => {
             Response { retry_after_s: Some(wait.as_millis().div_ceil(1000).max(1) as u32), ..Response::json(429, body) }
         }
+        Refusal::TooManyDeliveries => Response { retry_after_s: Some(1), ..Response::json(503, body) },
         _ => Response::json(400, body),
     }
 }
@@ -349,7 +311,8 @@ impl Context<'_> {
 
     pub(super) fn replay(&mut self, room: &str, epoch: Epoch, offset: u64) -> Result<(), super::history::Gap> {
         let Some(room) = self.shard.room_key(self.socket, room) else { return Ok(()) };
-        let missed = self.shard.since(self.socket, room, epoch, offset)?;
+        let mut missed = self.shard.since(self.socket, room, epoch, offset)?;
+        self.shard.leave_out_given(self.socket, room, &mut missed);
         self.shard.replay(self.socket, &missed);
         Ok(())
     }
@@ -359,23 +322,6 @@ impl Context<'_> {
         let rights = Rights::clone(self.identity());
         let admits = |entry: &Entry| entry.event.audience.as_ref().is_none_or(|audience| audience.admits(&rights));
         String::from_utf8(self.shard.list_history(tenant, room, since, limit, true, admits)).unwrap_or_default()
-    }
-
-    pub(super) fn presence(&self, room: &str) -> String {
-        String::from_utf8(self.shard.list_presence(self.shard.tenant_of(self.socket), room, true)).unwrap_or_default()
-    }
-
-    pub(super) fn set_status(&mut self, status: Status) {
-        let user = self.identity().user.clone();
-        self.shard.set_status(self.shard.tenant_of(self.socket), &user, status);
-    }
-
-    pub(super) fn set_typing(&mut self, room: &str, start: bool) {
-        let Some(room) = self.shard.room_key(self.socket, room) else { return };
-        match start {
-            true => self.shard.start_typing(room, self.socket),
-            false => self.shard.stop_typing(room, self.socket),
-        }
     }
 
     pub(super) fn authenticate(&mut self, token: &str) -> Result<Option<UnixMs>, Refusal> {

@@ -34,6 +34,19 @@ counts! {
     RefusedRate "refused_rate_total";
     PingTimeouts "ping_timeouts_total";
     AckDropped "acks_dropped_total";
+    /// Events that began to wait for a user who was not there.
+    OfflineKept "offline_kept_total";
+    /// Given to a socket; again for each that comes before they are acknowledged.
+    OfflineGiven "offline_given_total";
+    OfflineAcknowledged "offline_acknowledged_total";
+    /// Dropped because too many waited.
+    OfflineDropped "offline_dropped_total";
+    OfflineExpired "offline_expired_total";
+    /// Events published with a request for acknowledgements.
+    DeliveriesAsked "deliveries_asked_total";
+    DeliveryRetries "delivery_retries_total";
+    /// Users who did not answer.
+    DeliveriesUnanswered "deliveries_unanswered_total";
 }
 
 /// Counters by [`Count`], and sessions closed and handshakes refused by row of the close table.

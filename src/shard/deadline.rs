@@ -95,9 +95,13 @@ impl Shard {
 
     /// The peer has answered a ping.
     pub(super) fn pong(&mut self, key: SessionKey) {
+        let was_asked = self.sessions[key].beat.waits_for_pong();
         self.sessions[key].beat = self.next_ping();
         // Nearer than what is armed only where the timeout is longer than the interval.
         self.arm_deadline(key);
+        if was_asked {
+            self.proven(key);
+        }
     }
 
     /// Does what the heartbeat is due to. False if it ended the session.
@@ -123,8 +127,13 @@ impl Shard {
                 Frame::raw(b": ping\n\n")
             }
         };
+        let is_read = session.kind == Kind::Events && self.outbox.is_empty(slot(key));
         let index = self.outbox.frame(frame, false);
         self.outbox.push(slot(key), index);
+        if is_read {
+            // A stream has no pongs: that its connection took everything is all there is to know.
+            self.proven(key);
+        }
         true
     }
 

@@ -12,6 +12,7 @@ use super::{Role, Shard, Timer};
 use crate::base::{limit, time::Duration};
 use crate::wire::{close::Close, json, socket_io};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 impl Shard {
     /// Closes a session for a reason of the table: it is told, then its transport is closed.
@@ -62,15 +63,21 @@ impl Shard {
 
     /// Ends a session: its sockets leave their rooms (and may come back where `end` allows it), its transport is closed.
     pub(super) fn end(&mut self, key: SessionKey, end: End) {
-        let Some(session) = self.sessions.get(key) else { return };
-        for socket in session.sockets.clone().into_iter().rev() {
+        if !self.sessions.contains(key) {
+            return;
+        }
+        let lingers = self.lingers(key, end);
+        if end.is_silent() {
+            self.doubt(key);
+        }
+        for socket in self.sessions[key].sockets.clone().into_iter().rev() {
             self.remove_socket(socket, end.recoverable());
         }
-        self.discharge(key);
+        self.discharge(key, lingers);
         let session = self.sessions.remove(key).expect("looked at above");
         let (number, text) = match end {
             End::Close(close) => (close.row().number, close.row().json),
-            End::Gone | End::Left => (1000, ""),
+            End::Gone | End::Lost | End::Left => (1000, ""),
             End::PingTimeout => (1001, "ping timeout"),
             End::Idle => (1000, "no namespace was joined in time"),
             End::Broken => (1002, ""),
@@ -126,7 +133,7 @@ impl Shard {
     }
 
     /// Takes a session off its tenant's and user's accounts.
-    fn discharge(&mut self, key: SessionKey) {
+    fn discharge(&mut self, key: SessionKey, lingers: Option<Box<[Rc<str>]>>) {
         let session = &mut self.sessions[key];
         if matches!(session.kind, Kind::Raw | Kind::Bare) {
             self.counts.down(Count::Sessions);
@@ -135,7 +142,7 @@ impl Shard {
         let (Some(tenant), Some(identity)) = (session.tenant.take(), session.identity.take()) else { return };
         let seen = session.last_heard;
         self.counts.down(Count::Sessions);
-        self.user_left(tenant, &identity.user, seen);
+        self.user_left(tenant, &identity.user, seen, lingers);
         self.tenants[tenant].sessions -= 1;
         self.tend_tenant(tenant);
     }
@@ -151,7 +158,7 @@ impl Shard {
         self.stop_typing_everywhere(key);
         self.save_or_forget(key, recoverable);
         while let Some(seat) = self.sockets[key].seats.pop() {
-            self.vacate(seat.room, seat.index);
+            self.vacate(seat.room, seat.index, recoverable);
         }
         self.sockets.remove(key);
         if let Some(session) = self.sessions.get_mut(session) {
@@ -176,6 +183,7 @@ impl Shard {
             }
             self.close(key, Close::ServerDraining);
         }
+        self.end_deliveries();
     }
 
     /// A room without members is kept while its history, or somebody's place in it, may be asked for.
@@ -204,6 +212,9 @@ impl Shard {
     pub(super) fn drop_room(&mut self, key: super::room::RoomKey) {
         let Some(room) = self.rooms.remove(key) else { return };
         debug_assert!(room.is_vacant());
+        if room.rule != 0 {
+            self.watches.remove(&key);
+        }
         let tenant = &mut self.tenants[room.tenant];
         tenant.rooms.remove(&room.name);
         tenant.lost = tenant.lost.max(room.history.map_or(0, |history| history.newest_sequence()));
@@ -217,7 +228,7 @@ impl Shard {
             if let Some(tenant) = self.tenants.remove(key) {
                 self.tenant_keys.remove(&*tenant.id);
             }
-        } else if !tenant.sweeping && tenant.needs_sweeping() {
+        } else if !tenant.sweeping && tenant.has_aging() {
             tenant.sweeping = true;
             self.timers.arm(self.now.at + Duration::from_secs(30), Timer::SweepTenant(key));
         }
@@ -227,8 +238,11 @@ impl Shard {
         let Some(tenant) = self.tenants.get_mut(key) else { return };
         tenant.sweeping = false;
         tenant.publish_ids.expire(self.now.at);
+        tenant.absences.expire(self.now.at, self.presence.last_seen_ttl);
         self.expire_saved(key);
         self.sweep_documents(key);
+        self.expire_offline(key);
+        self.expire_receipts(key);
         self.tend_tenant(key);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, Verdict};
 use super::count::Count;
-use super::io::{Message, Open, Output, Parcel, Wire};
+use super::io::{Hangup, Message, Open, Output, Parcel, Wire};
 use super::outbox::Frame;
 use super::room::slot;
 use super::session::{Early, End, Kind, Polling, Session, SessionKey, Transport};
@@ -416,14 +416,14 @@ impl Shard {
         self.link_mut(conn).map(|link| std::mem::take(&mut link.bytes).into_vec()).unwrap_or_default()
     }
 
-    pub(super) fn hangup(&mut self, conn: ConnKey) {
+    pub(super) fn hangup(&mut self, conn: ConnKey, cause: Hangup) {
         let Some(link) = self.link_mut(conn) else { return };
         link.bytes = Default::default();
         match std::mem::take(&mut link.role) {
             Role::None => {}
             Role::Session(key) => {
                 // Its connection cannot take anything any more.
-                self.end(key, End::Gone);
+                self.end(key, if cause == Hangup::Failed { End::Lost } else { End::Gone });
             }
             Role::Probe(key) => {
                 if let Some(Session { transport: Transport::Polling(polling), .. }) = self.sessions.get_mut(key) {

@@ -138,8 +138,19 @@ pub struct History {
 }
 
 impl Event {
+    /// The same event with one more member in its envelope.
+    pub fn marked(&self, name: &str, value: impl std::fmt::Display) -> Event {
+        Event {
+            name: self.name.clone(),
+            data: self.data.clone(),
+            meta: format!("{},\"{name}\":{value}}}", self.meta.strip_suffix('}').unwrap_or("{")).into(),
+            entity: None,
+            audience: None,
+        }
+    }
+
     /// What it costs to remember, without the containers' own.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.name.len() + self.data.len() + self.meta.len()
     }
 }

@@ -31,6 +31,11 @@ impl Shard {
         self.app.profile.rooms.user_room(user)
     }
 
+    /// The user whose own room this is, where it is one.
+    pub(super) fn owner_of<'a>(&self, room: &'a str) -> Option<&'a str> {
+        self.app.profile.rooms.user_of(room)
+    }
+
     /// The room that every socket of a tenant is in.
     pub(super) fn tenant_room_name(&self, tenant: TenantKey) -> String {
         self.app.profile.rooms.tenant_room(self.tenants[tenant].id.as_str())
@@ -59,7 +64,10 @@ impl Shard {
         // ever published comes back as what it was.
         let state = &self.tenants[tenant];
         let epoch = Epoch(state.epoch.0.wrapping_add(state.lost));
-        let key = self.rooms.insert(Room::new(tenant, name.clone(), epoch, self.tenants[tenant].lost, self.now.at));
+        let rule = self.presence.rule(&name);
+        let mut room = Room::new(tenant, name.clone(), epoch, self.tenants[tenant].lost, self.now.at);
+        room.rule = rule;
+        let key = self.rooms.insert(room);
         self.tenants[tenant].rooms.insert(name, key);
         key
     }
@@ -107,6 +115,7 @@ impl Shard {
 
     /// As [`seat`](Self::seat), for a socket that was in the room before: since this place of the tenant's sequence.
     pub(super) fn seat_since(&mut self, socket: SocketKey, key: RoomKey, joined_at: u64, filter: Option<Rc<Filter>>) {
+        self.watch_in(socket, key);
         let room = &mut self.rooms[key];
         let state = &mut self.sockets[socket];
         assert_eq!(Some(room.tenant), self.sessions[state.session].tenant, "a room and its members are of one tenant");
@@ -133,17 +142,21 @@ impl Shard {
         }
         self.stop_typing(room, socket);
         let seat = self.sockets[socket].seats.remove(at);
-        self.vacate(seat.room, seat.index);
+        self.vacate(seat.room, seat.index, false);
         true
     }
 
-    /// Empties a member's place in a room, whose last member takes it.
-    pub(super) fn vacate(&mut self, key: RoomKey, index: u32) {
+    /// Empties a member's place in a room, whose last member takes it; `breaks`: it did not leave, its connection broke off.
+    pub(super) fn vacate(&mut self, key: RoomKey, index: u32, breaks: bool) {
+        let watched = self.watched(key, index);
         let room = &mut self.rooms[key];
         if let Some(moved) = room.remove(index, self.now.at)
             && let Some(seat) = self.sockets[moved.socket].seat_mut(key)
         {
             seat.index = index;
+        }
+        if let Some((user, heard)) = watched {
+            self.watch_out(key, &user, heard, breaks);
         }
         self.tend_room(key);
     }

@@ -5,18 +5,21 @@
 //!
 //! This file holds the state and the turn; what an input means stands in the file of its noun.
 
+mod absence;
 pub mod app;
 mod bucket;
 mod call;
 pub mod count;
 mod deadline;
 mod default;
+mod delivery;
 pub mod document;
 mod encode;
 mod ending;
 mod engine;
 mod farewell;
 mod filter;
+mod gathering;
 pub mod history;
 pub mod identity;
 pub mod io;
@@ -24,22 +27,30 @@ mod late;
 mod membership;
 mod moving;
 mod namespace;
+pub mod offline;
 pub mod outbox;
 mod plain;
 mod presence;
 mod publish;
+pub mod receipt;
 mod recovery;
 pub mod refusal;
 mod room;
+mod roster;
 mod schema;
 mod session;
 mod socket;
+mod status;
 mod tenant;
 pub mod transit;
 mod typing;
+mod watch;
+mod wording;
 
 pub use default::{app as profile_app, default_app};
 pub use document::DocumentSettings;
+pub use status::Status;
+pub use wording::{Availability, PresenceSettings, RoomPresence, Telling, TypingSettings, Wording};
 
 use crate::base::{
     buffer::Buffer,
@@ -47,7 +58,7 @@ use crate::base::{
     id::{ConnKey, NodeId, ShardId, Sid, TenantId},
     limit::Limits,
     slab::{Key, Slab},
-    time::{Duration, Instant, Now},
+    time::{Duration, Instant, Now, UnixMs},
     wheel::Wheel,
 };
 use crate::wire::{
@@ -56,9 +67,12 @@ use crate::wire::{
 };
 use app::App;
 use count::{Count, Counts};
+use delivery::Deliveries;
 use history::Retention;
 use io::{Input, Message, Output, Parcel};
+use offline::OfflineSettings;
 use outbox::{Outbox, Pending};
+use receipt::ReceiptSettings;
 use room::{Room, RoomKey};
 use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
@@ -85,6 +99,10 @@ pub struct Settings {
     pub recovery: Duration,
     pub history: HistorySettings,
     pub documents: DocumentSettings,
+    pub presence: PresenceSettings,
+    pub typing: TypingSettings,
+    pub offline: OfflineSettings,
+    pub receipts: ReceiptSettings,
     /// Tenants whose connections stay on the shards that accepted them; all else of such a tenant is on its home, as any other's.
     pub spread: Box<[crate::wire::auth::Pattern]>,
 }
@@ -105,6 +123,10 @@ impl Settings {
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
             documents: DocumentSettings::default(),
+            presence: PresenceSettings::default(),
+            typing: TypingSettings::default(),
+            offline: OfflineSettings::default(),
+            receipts: ReceiptSettings::default(),
             spread: Box::default(),
         }
     }
@@ -192,8 +214,13 @@ enum Timer {
     Typing(RoomKey, SocketKey),
     SweepRoom(RoomKey),
     SweepTenant(TenantKey),
-    Presence(TenantKey),
+    Presence(gathering::Circle),
+    /// Those whose sessions broke off are gone now.
+    Grace(TenantKey),
+    /// The agent of this own room has been away since then.
+    Idle(RoomKey, UnixMs),
     Farewell(Sid),
+    Delivery(u64),
     Task(app::TaskKey),
 }
 
@@ -214,7 +241,11 @@ pub struct Shard {
     tenants: Slab<TenantKey, Tenant>,
     tenant_keys: Map<TenantId, TenantKey>,
     rooms: Slab<RoomKey, Room>,
-    typing: Map<(RoomKey, SocketKey), Instant>,
+    /// As in `settings`, to be held while the shard changes.
+    presence: Rc<PresenceSettings>,
+    typing: Map<(RoomKey, SocketKey), typing::Typing>,
+    /// By room, of rooms that have a rule.
+    watches: Map<RoomKey, Box<watch::Watch>>,
     /// For each session the nearest of its deadlines: a wheel of their own, because an entry is half as large.
     looks: Wheel<SessionKey>,
     timers: Wheel<Timer>,
@@ -222,6 +253,7 @@ pub struct Shard {
     due_looks: Vec<SessionKey>,
     tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
     outbox: Outbox,
+    deliveries: Deliveries,
     leaving: Vec<moving::Leaving>,
     /// Connections to write this turn.
     writes: Vec<ConnKey>,
@@ -250,13 +282,16 @@ impl Shard {
             tenants: Slab::default(),
             tenant_keys: Map::with_hasher(chance.hasher()),
             rooms: Slab::default(),
+            presence: Rc::new(settings.presence.clone()),
             typing: Map::with_hasher(chance.hasher()),
+            watches: Map::with_hasher(chance.hasher()),
             looks: Wheel::default(),
             timers: Wheel::default(),
             due: Vec::new(),
             due_looks: Vec::new(),
             tasks: Slab::default(),
             outbox: Outbox::default(),
+            deliveries: Deliveries::default(),
             leaving: Vec::new(),
             writes: Vec::new(),
             counts: Counts::default(),
@@ -277,7 +312,7 @@ impl Shard {
             Input::Poll { from, sid } => self.poll(from, sid, true),
             Input::Post { from, sid, body } => self.post(from, sid, body, true),
             Input::Call { from, tenant, call } => self.call(from, &tenant, *call),
-            Input::Hangup { conn, cause: _ } => self.hangup(conn),
+            Input::Hangup { conn, cause } => self.hangup(conn, cause),
             Input::Writable { conn } => self.writable(conn),
             Input::Arrive { transit, conns } => self.arrive(*transit, &conns),
             Input::Parcel(parcel) => self.parcel(parcel),
@@ -447,7 +482,7 @@ impl Shard {
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
-    pub fn census(&self) -> [(&'static str, usize); 10] {
+    pub fn census(&self) -> [(&'static str, usize); 14] {
         [
             ("sessions", self.sessions.len()),
             ("sockets", self.sockets.len()),
@@ -456,7 +491,11 @@ impl Shard {
             ("session ids", self.sids.len()),
             ("typing", self.typing.len()),
             ("documents", self.counts.get(Count::Documents) as usize),
+            ("watches", self.watches.len()),
+            ("absences", self.tenants.iter().map(|(_, tenant)| tenant.absences.len()).sum()),
             ("leaving", self.leaving.len()),
+            ("events for who is away", self.tenants.iter().map(|(_, tenant)| tenant.waiting()).sum()),
+            ("deliveries", self.deliveries.len()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
         ]
@@ -490,7 +529,9 @@ impl Shard {
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
-                Timer::Presence(tenant) => self.tell_users(tenant),
+                Timer::Presence(circle) => self.tell(circle),
+                Timer::Grace(tenant) => self.end_graces(tenant),
+                Timer::Idle(room, since) => self.idle(room, since),
                 Timer::Task(key) => {
                     if let Some((socket, task)) = self.tasks.remove(key)
                         && self.sockets.contains(socket)
@@ -500,6 +541,7 @@ impl Shard {
                     }
                 }
                 Timer::Farewell(sid) => self.end_farewell(sid),
+                Timer::Delivery(number) => self.delivery_timer(number),
             }
         }
         self.due = due;

@@ -3,6 +3,7 @@
 use super::app::{Args, Context, OnAck};
 use super::count::Count;
 use super::default;
+use super::delivery::Deliveries;
 use super::encode::{self, Outgoing};
 use super::identity::Identity;
 use super::io::Output;
@@ -221,10 +222,11 @@ impl Shard {
         session.tenant = Some(tenant);
         session.early = None;
         let user = admission.user.clone();
+        let agent = self.presence.is_agent(&admission.rights);
         let Tenant { id, rights, .. } = &mut self.tenants[tenant];
         session.identity = Some(Box::new(Identity::new(admission, id.clone(), rights)));
         self.arm_deadline(key);
-        self.user_joined(tenant, &user);
+        self.user_joined(tenant, &user, agent);
         Ok(())
     }
 
@@ -334,6 +336,10 @@ impl Shard {
         if let Some(hook) = &app.namespaces[usize::from(state.namespace)].on_connect {
             hook(&mut Context { recovered, ..Context::new(self, socket, None) });
         }
+        // One that has recovered has got it.
+        if !recovered {
+            self.give_waiting(socket, u64::MAX, None);
+        }
     }
 
     /// One event of a client, to whoever handles it.
@@ -369,6 +375,12 @@ impl Shard {
     }
 
     pub(super) fn acked(&mut self, socket: SocketKey, id: u64, args: Args<'_>) {
+        if Deliveries::is_number(id) {
+            return self.acked_delivery(socket, id);
+        }
+        if self.acked_queued(socket, id) {
+            return;
+        }
         let Some(Extras { acks, .. }) = self.sockets[socket].extras.as_deref_mut() else { return };
         let Some(at) = acks.pending.iter().position(|(pending, _)| *pending == id) else { return };
         if let Some((_, then)) = acks.pending.remove(at) {

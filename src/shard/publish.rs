@@ -2,6 +2,7 @@
 
 use super::bucket::Verdict;
 use super::count::Count;
+use super::delivery::Then;
 use super::encode::{self, Outgoing};
 use super::history::{Audience, Event, Position};
 use super::outbox::FrameIndex;
@@ -13,9 +14,9 @@ use super::{Shard, Timer};
 use crate::base::time::Duration;
 use crate::profile::{
     catalogue::{Entered, Entry},
-    file::Delivery,
+    file::{Acknowledge, Delivery},
 };
-use crate::wire::json;
+use crate::wire::{api::Ack, json};
 use std::io::Write;
 use std::rc::Rc;
 use ulid::Ulid;
@@ -36,6 +37,13 @@ pub struct Draft<'a> {
     pub audience: Option<Box<Audience>>,
 }
 
+/// What was published.
+pub struct Published {
+    pub receipt: Receipt,
+    /// Of a durable event: its room, its place in the tenant's stream, and what is remembered.
+    pub kept: Option<(RoomKey, u64, Rc<Event>)>,
+}
+
 impl Shard {
     /// Publishes an event as the catalogue has it.
     pub(super) fn publish(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
@@ -44,19 +52,28 @@ impl Shard {
             Entered::Refused => Err(Refusal::UnknownType),
             Entered::Passed => self.publish_checked(tenant, draft),
             Entered::Known(entry) => {
-                self.check_data(entry, draft.data)?;
-                let audience = draft.audience.clone().or_else(|| {
-                    entry.is_for_some().then(|| {
-                        let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
-                        Box::new(Audience { roles, permissions })
-                    })
-                });
-                self.publish_checked(
-                    tenant,
-                    &Draft { ephemeral: draft.ephemeral || entry.ephemeral, audience, ..*draft },
-                )
+                let draft = self.entered(entry, draft)?;
+                match entry.acknowledge.filter(|_| !draft.ephemeral && self.may_ask(tenant, draft.room)) {
+                    None => self.publish_checked(tenant, &draft),
+                    Some(Acknowledge { timeout_ms, retries }) => {
+                        let ack = Ack { timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX), retries };
+                        self.publish_checked_asking(tenant, &draft, ack, Then::Nobody).map(|(receipt, _)| receipt)
+                    }
+                }
             }
         }
+    }
+
+    /// An event as the catalogue has it.
+    pub(super) fn entered<'a>(&self, entry: &Entry, draft: &Draft<'a>) -> Result<Draft<'a>, Refusal> {
+        self.check_data(entry, draft.data)?;
+        let audience = draft.audience.clone().or_else(|| {
+            entry.is_for_some().then(|| {
+                let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
+                Box::new(Audience { roles, permissions })
+            })
+        });
+        Ok(Draft { ephemeral: draft.ephemeral || entry.ephemeral, audience, ..*draft })
     }
 
     /// Whether data fits the schema of its type.
@@ -69,12 +86,31 @@ impl Shard {
 
     /// Publishes what is known to be right.
     pub(super) fn publish_checked(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
-        if let Some(known) = draft.id.and_then(|id| self.tenants[tenant].publish_ids.get(id)) {
-            let receipt = known.clone();
-            self.counts.up(Count::PublishedTwice);
+        if let Some(receipt) = self.published_before(tenant, draft) {
             return Ok(receipt);
         }
-        self.take_tenant_rate(tenant)?;
+        self.pace_tenant(tenant)?;
+        Ok(self.publish_now(tenant, draft, None).receipt)
+    }
+
+    /// What became of an event whose publisher repeats it.
+    pub(super) fn published_before(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Option<Receipt> {
+        let receipt = self.tenants[tenant].publish_ids.get(draft.id?)?.clone();
+        self.counts.up(Count::PublishedTwice);
+        Some(receipt)
+    }
+
+    pub(super) fn pace_tenant(&mut self, tenant: TenantKey) -> Result<(), Refusal> {
+        let rate = self.settings.limits.tenant_events_per_second;
+        match self.tenants[tenant].bucket.take(self.now.at, 1, rate, rate) {
+            Verdict::Granted => Ok(()),
+            Verdict::Refused(wait) => Err(self.over_tenant_rate(wait)),
+            Verdict::Flood => Err(self.over_tenant_rate(Duration::from_secs(1))),
+        }
+    }
+
+    /// Publishes what was looked at before. `number`: members are asked to acknowledge it by this number.
+    pub(super) fn publish_now(&mut self, tenant: TenantKey, draft: &Draft<'_>, number: Option<u64>) -> Published {
         let id: Rc<str> = match draft.id {
             Some(id) => id.into(),
             None => Ulid::from_parts(self.now.unix.0, self.chance.u128()).to_string().into(),
@@ -88,9 +124,10 @@ impl Shard {
             audience: draft.audience.clone(),
         };
         let mut receipt = Receipt { id, place: None };
+        let mut kept = None;
         if draft.ephemeral {
             if let Some(room) = self.tenants[tenant].rooms.get(draft.room).copied() {
-                self.deliver(room, &event, None, true, None);
+                self.deliver(room, &event, None, true, None, None);
             }
         } else {
             let room = self.room_or_new(tenant, draft.room);
@@ -109,23 +146,16 @@ impl Shard {
                 state.sweeping = true;
                 self.timers.arm(self.now.at + keep.ttl + Duration::from_millis(10), Timer::SweepRoom(room));
             }
-            self.deliver(room, &event, Some(position), false, None);
+            self.deliver(room, &event, Some(position), false, None, number);
+            self.keep_for_absent(tenant, room, &receipt.id, sequence, &event);
+            self.track_receipts(tenant, &receipt.id, draft, &event);
+            kept = Some((room, sequence, event));
         }
         if draft.id.is_some() {
             self.tenants[tenant].publish_ids.insert(self.now.at, receipt.clone());
             self.tend_tenant(tenant);
         }
-        Ok(receipt)
-    }
-
-    /// One event of what a tenant may publish in a second.
-    pub(super) fn take_tenant_rate(&mut self, tenant: TenantKey) -> Result<(), Refusal> {
-        let rate = self.settings.limits.tenant_events_per_second;
-        match self.tenants[tenant].bucket.take(self.now.at, 1, rate, rate) {
-            Verdict::Granted => Ok(()),
-            Verdict::Refused(wait) => Err(self.over_tenant_rate(wait)),
-            Verdict::Flood => Err(self.over_tenant_rate(Duration::from_secs(1))),
-        }
+        Published { receipt, kept }
     }
 
     fn over_tenant_rate(&mut self, wait: Duration) -> Refusal {
@@ -172,6 +202,7 @@ impl Shard {
         position: Option<Position>,
         ephemeral: bool,
         except: Option<SocketKey>,
+        number: Option<u64>,
     ) {
         let state = &self.rooms[room];
         if state.members.is_empty() {
@@ -179,7 +210,8 @@ impl Shard {
         }
         let wrapped = self.wrapped(event);
         let outgoing = wrapped.outgoing(event);
-        let outgoing = Outgoing { position: position.or_else(|| self.spoil_guard(room, outgoing.args)), ..outgoing };
+        let position = position.or_else(|| self.spoil_guard(room, outgoing.args));
+        let outgoing = Outgoing { position, id: number, ..outgoing };
         let frames = self.frames(room, &outgoing, ephemeral);
         let Shard { rooms, outbox, sockets, sessions, .. } = self;
         let state = &rooms[room];
@@ -187,13 +219,7 @@ impl Shard {
             return room::fan_out(&state.members, &frames, outbox);
         }
         room::fan_out_some(&state.members, &frames, outbox, |member| {
-            let socket = &sockets[member.socket];
-            let filter = || socket.seat(room).and_then(|seat| seat.filter.as_ref());
-            except != Some(member.socket)
-                && (!member.narrowed || filter().is_none_or(|filter| filter.wants(event)))
-                && event.audience.as_ref().is_none_or(|audience| {
-                    sessions[socket.session].identity.as_ref().is_some_and(|identity| audience.admits(identity))
-                })
+            except != Some(member.socket) && room::wants(sockets, sessions, room, member, event)
         });
     }
 
@@ -255,7 +281,7 @@ impl Shard {
     }
 
     /// One frame for each variant among a room's members, indexed by variant.
-    fn frames(
+    pub(super) fn frames(
         &mut self,
         room: RoomKey,
         outgoing: &Outgoing<'_>,
@@ -267,8 +293,13 @@ impl Shard {
         for variant in rooms[room].variants() {
             let outgoing = match variant {
                 // `/ws` has no use for a position; server-sent events always have, for `Last-Event-ID`.
-                encode::EVENTS => *outgoing,
-                _ if settings.recovery == Duration::ZERO => Outgoing { position: None, ..*outgoing },
+                // A stream cannot acknowledge anything.
+                encode::EVENTS => Outgoing { id: None, ..*outgoing },
+                // With a request for an acknowledgement a position is of no use: the official client looks for it at the end of the
+                // arguments, where the acknowledgement is then.
+                _ if settings.recovery == Duration::ZERO || outgoing.id.is_some() => {
+                    Outgoing { position: None, ..*outgoing }
+                }
                 _ => *outgoing,
             };
             frames[usize::from(variant.0)] = outbox.frame(outgoing.encode(variant, &app.names, text), ephemeral);

@@ -89,10 +89,12 @@ impl Shard {
         if saved.until <= self.now.at || saved.user != user || saved.namespace != namespace {
             return None;
         }
+        let mut read_to = None;
         let since = match offset {
             None => saved.connected_at,
             Some(text) => {
                 let position = Position::parse(text)?;
+                read_to = Some(position.sequence);
                 (position.epoch == self.tenants[tenant].epoch && position.sequence <= self.tenants[tenant].sequence)
                     // Of an earlier life, if nothing came in the last one: that one was told what it had missed.
                     .then_some(position.sequence.max(saved.connected_at))?
@@ -107,6 +109,11 @@ impl Shard {
             nth += 1;
             nth <= automatic || self.may_stay(identity, &seat.room)
         });
+        let own = self.own_room_name(&user);
+        let own = saved.rooms.iter().find(|seat| *seat.room == own).and_then(|seat| seat.filter.clone());
+        if let Some(read_to) = read_to {
+            self.settle_read(key, own.as_deref(), read_to, saved.connected_at);
+        }
         let missed = self.missed(tenant, key, &saved.rooms, since).ok()?;
         let socket = self.sockets.insert(Socket {
             session: key,
@@ -128,7 +135,10 @@ impl Shard {
             let room = self.room_or_new(tenant, &saved_seat.room);
             self.seat_since(socket, room, saved_seat.joined_at, saved_seat.filter.clone());
         }
+        // What waits for its user is older than what it missed, or is what it missed.
+        self.give_waiting(socket, since, own.as_deref());
         self.replay(socket, &missed);
+        self.given_by_recovery(socket, &missed);
         Some(socket)
     }
 
@@ -145,7 +155,7 @@ impl Shard {
     /// Another connection of the same client takes over.
     fn replace(&mut self, session: SessionKey) {
         self.counts.closed(Close::Replaced);
-        self.end(session, End::Gone);
+        self.end(session, End::Lost);
     }
 
     /// All events after `since` in the rooms named that this session may have, oldest first, each once.
@@ -251,9 +261,12 @@ impl Shard {
         // What it reads is in its request's head: it was in these rooms when it had that position, too.
         let seats: Vec<_> =
             self.saved_seats(socket).into_iter().map(|seat| SavedSeat { joined_at: 0, ..seat }).collect();
+        self.settle_read(session, None, position.sequence, position.sequence);
         match self.missed(tenant, session, &seats, position.sequence) {
             Ok(missed) => {
+                self.give_waiting(socket, position.sequence, None);
                 self.replay(socket, &missed);
+                self.given_by_recovery(socket, &missed);
                 true
             }
             Err(_) => false,

@@ -25,6 +25,9 @@ pub enum Refusal {
     TooManyRooms,
     TooManyItems,
     RateLimited(Duration),
+    /// Of an event that is to be acknowledged.
+    TooManyReceivers,
+    TooManyDeliveries,
     TooManyConnections,
     /// The token does not belong to this session's tenant and user.
     IdentityChanged,
@@ -57,6 +60,8 @@ impl Refusal {
             Refusal::TooManyRooms => "too_many_rooms",
             Refusal::TooManyItems => "too_many_items",
             Refusal::RateLimited(_) => "rate_limited",
+            Refusal::TooManyReceivers => "too_many_receivers",
+            Refusal::TooManyDeliveries => "too_many_deliveries",
             Refusal::TooManyConnections => "too_many_connections",
             Refusal::Token(reject) => reject.close().row().code,
             Refusal::UnknownDocument => "unknown_document",
@@ -83,6 +88,8 @@ impl Refusal {
             Refusal::TooManyRooms => "more rooms than limits.rooms_per_session",
             Refusal::TooManyItems => "too many items in one request",
             Refusal::RateLimited(_) => "too many events, slow down",
+            Refusal::TooManyReceivers => "too many are in the room to wait for their acknowledgements",
+            Refusal::TooManyDeliveries => "too many events wait for their acknowledgements, try again",
             Refusal::TooManyConnections => crate::wire::close::Close::TooManyConnections.row().message,
             Refusal::IdentityChanged => "tenant and user never change during a connection",
             Refusal::Token(reject) => reject.close().row().message,

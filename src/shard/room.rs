@@ -1,10 +1,14 @@
 //! A room: its members and its history. Fan-out, the hot loop, is a free function over plain slices.
 
-use super::history::{Epoch, History};
+use super::history::{Epoch, Event, History};
 use super::outbox::{FrameIndex, Outbox};
-use super::socket::SocketKey;
+use super::session::{Session, SessionKey};
+use super::socket::{Socket, SocketKey};
 use super::tenant::{TenantKey, User};
-use crate::base::{slab::Key, time::Instant};
+use crate::base::{
+    slab::{Key, Slab},
+    time::Instant,
+};
 use smallvec::SmallVec;
 use std::rc::Rc;
 
@@ -47,6 +51,8 @@ pub struct Room {
     pub user: Option<User>,
     /// A timer for it runs.
     pub sweeping: bool,
+    /// Which rule has its members told who is in it, counted from 1; 0: none.
+    pub rule: u8,
     /// Since when it has no members.
     pub empty_since: Instant,
 }
@@ -67,6 +73,7 @@ impl Room {
             history: None,
             user: None,
             sweeping: false,
+            rule: 0,
             empty_since: now,
         }
     }
@@ -160,6 +167,22 @@ pub fn fan_out_some(
             outbox.push(member.slot, frames[usize::from(member.variant.0)]);
         }
     }
+}
+
+/// Whether an event is for a member: by its filter, and by the event's audience.
+pub fn wants(
+    sockets: &Slab<SocketKey, Socket>,
+    sessions: &Slab<SessionKey, Session>,
+    room: RoomKey,
+    member: &Member,
+    event: &Event,
+) -> bool {
+    let socket = &sockets[member.socket];
+    let filter = || socket.seat(room).and_then(|seat| seat.filter.as_ref());
+    (!member.narrowed || filter().is_none_or(|filter| filter.wants(event)))
+        && event.audience.as_ref().is_none_or(|audience| {
+            sessions[socket.session].identity.as_ref().is_some_and(|identity| audience.admits(identity))
+        })
 }
 
 /// Slot of a session's queue.

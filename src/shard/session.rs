@@ -130,6 +130,8 @@ pub enum End {
     Close(crate::wire::close::Close),
     /// Its connection is gone.
     Gone,
+    /// Its connection has failed: what was sent last may not have arrived.
+    Lost,
     /// The peer said so: an Engine.IO close packet.
     Left,
     PingTimeout,
@@ -145,8 +147,13 @@ impl End {
     pub fn recoverable(self) -> bool {
         match self {
             End::Close(close) => close.row().retry,
-            End::Gone | End::Left | End::PingTimeout => true,
+            End::Gone | End::Lost | End::Left | End::PingTimeout => true,
             End::Idle | End::Broken => false,
         }
+    }
+
+    /// Whether the peer may not have got what was sent to it since it was last heard of.
+    pub fn is_silent(self) -> bool {
+        matches!(self, End::Lost | End::PingTimeout | End::Close(crate::wire::close::Close::SlowConsumer))
     }
 }

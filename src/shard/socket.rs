@@ -49,6 +49,7 @@ const _: () = assert!(size_of::<Seat>() <= 24, "a typical socket has three");
 #[derive(Default)]
 pub struct Extras {
     pub acks: Acks,
+    pub given: super::offline::Given,
     /// What CONNECT carried, where the application wants it.
     pub auth: Option<Box<str>>,
 }

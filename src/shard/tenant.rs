@@ -2,13 +2,18 @@
 //!
 //! Invariant, asserted at every join and fan-out: a room and its members are of one tenant.
 
+use super::absence::Absences;
 use super::bucket::Bucket;
 use super::document::access::Documents;
 use super::filter::Filter;
+use super::gathering::Gathering;
 use super::history::Epoch;
 use super::identity::KnownRights;
+use super::offline::Offline;
+use super::receipt::Receipts;
 use super::room::RoomKey;
 use super::socket::SocketKey;
+use super::status::{Choice, Standing, Status};
 use crate::base::{
     chance::{Chance, Map},
     id::{Sid, TenantId},
@@ -46,34 +51,13 @@ pub struct Tenant {
     pub bucket: Bucket,
     /// A timer that forgets what is too old runs.
     pub sweeping: bool,
-    /// Users that came, went or changed since the tenant was last told; bounded by [`limit::PRESENCE_GATHERED_MAX`].
-    pub changes: Vec<Change>,
-    /// When the tenant may be told next.
-    pub tell_from: Instant,
-}
-
-/// What became of a user within one gathering of presence.
-#[derive(Debug)]
-pub struct Change {
-    pub user: Box<str>,
-    /// What the tenant knows; none: not there.
-    pub from: Option<Status>,
-    pub to: Option<Status>,
-    pub at: UnixMs,
-}
-
-impl Change {
-    /// The event that tells of it; none: there is nothing to tell.
-    pub fn event(&self) -> Option<(&'static str, Status)> {
-        // Who wants to appear offline comes and goes unseen.
-        let seen = |status: Option<Status>| status.filter(|status| *status != Status::Offline);
-        match (self.from, self.to) {
-            (from, to) if from == to => None,
-            (None, to) => seen(to).map(|status| ("user:online", status)),
-            (from, None) => seen(from).map(|_| ("user:offline", Status::Offline)),
-            (Some(_), Some(status)) => Some(("user:status", status)),
-        }
-    }
+    /// What its sockets are to be told of its users.
+    pub gathering: Gathering,
+    /// Users that have gone.
+    pub absences: Absences,
+    /// What waits for users who are not there.
+    pub offline: Option<Box<Offline>>,
+    pub receipts: Option<Box<Receipts>>,
 }
 
 impl Tenant {
@@ -90,12 +74,14 @@ impl Tenant {
             users: 0,
             pids: Map::with_hasher(hasher.clone()),
             saved: VecDeque::new(),
-            publish_ids: PublishIds { known: Map::with_hasher(hasher), order: VecDeque::new() },
+            publish_ids: PublishIds { known: Map::with_hasher(hasher.clone()), order: VecDeque::new() },
             documents: None,
             bucket: Bucket::new(now, burst),
             sweeping: false,
-            changes: Vec::new(),
-            tell_from: now,
+            gathering: Gathering::new(now, Map::with_hasher(hasher.clone())),
+            absences: Absences::new(Map::with_hasher(hasher)),
+            offline: None,
+            receipts: None,
         }
     }
 
@@ -108,11 +94,6 @@ impl Tenant {
         }
     }
 
-    /// It holds what is forgotten in time.
-    pub fn needs_sweeping(&self) -> bool {
-        !self.saved.is_empty() || self.publish_ids.is_filled() || self.documents.is_some()
-    }
-
     /// Nothing is left that a client could come back to.
     pub fn is_empty(&self) -> bool {
         self.sessions == 0
@@ -120,6 +101,24 @@ impl Tenant {
             && self.pids.is_empty()
             && !self.publish_ids.is_filled()
             && self.documents.is_none()
+            && self.absences.is_empty()
+            && self.offline.is_none()
+            && self.receipts.is_none()
+    }
+
+    /// Whether it holds what is forgotten by age.
+    pub fn has_aging(&self) -> bool {
+        !self.saved.is_empty()
+            || self.publish_ids.is_filled()
+            || !self.absences.is_empty()
+            || self.documents.is_some()
+            || self.offline.is_some()
+            || self.receipts.is_some()
+    }
+
+    /// Events that wait for users who are not there.
+    pub fn waiting(&self) -> usize {
+        self.offline.as_ref().map_or(0, |offline| offline.len())
     }
 }
 
@@ -128,38 +127,20 @@ impl Tenant {
 pub struct User {
     pub sessions: u32,
     pub status: Status,
+    /// Of an agent.
+    pub choice: Choice,
+    /// An agent that has been away for so long that it counts as not available.
+    pub idle: bool,
+    /// Of its status.
     pub since: UnixMs,
     pub last_seen: UnixMs,
 }
 
-/// What a user says of itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    Online,
-    Away,
-    Busy,
-    /// Connected, but wants to appear offline.
-    Offline,
-}
+const _: () = assert!(size_of::<Option<User>>() <= 24, "it is in every user's room");
 
-impl Status {
-    pub fn parse(text: &str) -> Option<Status> {
-        Some(match text {
-            "online" => Status::Online,
-            "away" => Status::Away,
-            "busy" => Status::Busy,
-            "offline" => Status::Offline,
-            _ => return None,
-        })
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Status::Online => "online",
-            Status::Away => "away",
-            Status::Busy => "busy",
-            Status::Offline => "offline",
-        }
+impl User {
+    pub fn standing(&self) -> Standing {
+        Standing { status: self.status, duty: self.choice.duty(self.status, self.idle) }
     }
 }
 

@@ -8,10 +8,11 @@ use tenantcast::base::id::{ConnKey, NodeId, ReplyTo, ShardId, Sid, TenantId};
 use tenantcast::base::slab::Key;
 use tenantcast::base::time::{Duration, Instant, Now, UnixMs};
 use tenantcast::shard::io::{Announcement, Hangup, Input, Message, Open, Output, Parcel, Wire};
+use tenantcast::shard::offline::{Acknowledge, OfflineRule};
 use tenantcast::shard::transit::Transit;
 use tenantcast::shard::{Auth, Settings, Shard, default_app};
-use tenantcast::wire::api::{Call, Publish};
-use tenantcast::wire::auth::{Keys, Mint, Policy, mint};
+use tenantcast::wire::api::{Ack, Call, Publish};
+use tenantcast::wire::auth::{Keys, Mint, Pattern, Policy, mint};
 
 struct Rig {
     chance: Chance,
@@ -49,6 +50,14 @@ impl Rig {
                     ..Settings::new()
                 };
                 settings.limits.outbox_bytes = 20_000;
+                settings.offline.ttl = Duration::from_secs(600);
+                settings.offline.per_user = 5;
+                let modes = [Acknowledge::Received, Acknowledge::Asked, Acknowledge::Delivered];
+                let types = Pattern::parse("*").unwrap();
+                let acknowledge = modes[usize::from(seed % 3)];
+                settings.offline.rules = vec![OfflineRule { types: types.clone(), acknowledge }];
+                settings.receipts.types = vec![types];
+                settings.receipts.ttl = Duration::from_secs(600);
                 Shard::new(settings, default_app(["/", "/chat"]), [seed ^ n; 32])
             })
             .collect();
@@ -98,6 +107,12 @@ impl Rig {
             "429[\"document:update\",{\"document\":\"d\",\"baseVersion\":0,\"fields\":{\"a\":3},\"timestamp\":\"2023-11-14T22:13:20Z\"}]",
             "42[\"conflict:resolve\",{\"document\":\"d\",\"baseVersion\":2,\"fields\":{\"a\":4}}]",
             "42/chat,[\"document:get\",{\"document\":\"d\"}]",
+            "427[\"publish\",{\"room\":\"user:u1\",\"type\":\"n\",\"id\":\"2\",\"ack\":{\"timeoutMs\":100}}]",
+            "427[\"publish\",{\"room\":\"user:u2\",\"type\":\"n\",\"data\":2}]",
+            "428[\"received\",{\"ids\":[\"1\",\"2\"]}]",
+            "429[\"read\",{\"ids\":[\"2\",\"1\"]}]",
+            "431000000001[]",
+            "430[]",
             "451-[\"x\",{\"_placeholder\":true,\"num\":0}]",
             "{\"event\":\"subscribe\",\"data\":{\"rooms\":[\"r\"]},\"id\":1}",
             "2probe",
@@ -165,7 +180,12 @@ impl Rig {
             3 => Call::User { user: "u1".into() },
             4 => Call::Kick { user: "u1".into() },
             5 => Call::Stats,
-            _ => Call::Publish(vec![Publish { event: "e".into(), data: "1".into(), ..Publish::default() }; 3]),
+            _ => {
+                let room = Some(["r", "user:u1", "user:u2"][self.chance.below(3) as usize].into());
+                let ack = Ack::new(Some(100), None).filter(|_| self.chance.below(2) == 0);
+                let event = Publish { event: "e".into(), data: "1".into(), room, ack, ..Publish::default() };
+                Call::Publish(vec![event; 3])
+            }
         };
         let call = Box::new(call);
         let input = match self.chance.below(16) {
@@ -176,7 +196,10 @@ impl Rig {
             9 => Input::Poll { from, sid },
             10 => Input::Post { from, sid, body: &text },
             11 => Input::Call { from, tenant, call },
-            12 => Input::Hangup { conn, cause: Hangup::Broken },
+            12 => {
+                let cause = if self.chance.below(2) == 0 { Hangup::Broken } else { Hangup::Failed };
+                Input::Hangup { conn, cause }
+            }
             13 => Input::Writable { conn },
             14 => Input::Parcel(match self.chance.below(6) {
                 0 => {

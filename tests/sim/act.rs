@@ -174,7 +174,15 @@ impl World {
             }
             Act::Presence => {
                 let room = ROOMS[self.acting.below(6) as usize].to_owned();
-                self.emit(c, "presence", &json!({ "room": room }), Request::Presence);
+                let asked = match self.acting.below(3) {
+                    0 => json!({ "users": [self.clients[c].user, user, "nobody"] }),
+                    _ => json!({ "room": room }),
+                };
+                self.emit(c, "presence", &asked, Request::Presence);
+            }
+            Act::Status if self.acting.below(4) == 0 => {
+                let state = ["available", "busy", "offline", "auto", "nonsense"][self.acting.below(5) as usize];
+                self.emit(c, "availability", &json!({ "status": state }), Request::Other);
             }
             Act::Status => {
                 let hidden = if self.swarm.kinds[3] == 0 { 4 } else { 3 };
@@ -235,7 +243,10 @@ impl World {
                 self.lost(c);
             }
             Act::ApiPublish => {
-                let room = self.some_room(c);
+                let mut room = self.some_room(c);
+                if room.starts_with("user:") && self.acting.below(2) == 0 {
+                    room = format!("user:{}", crate::away::absent(tenant));
+                }
                 let role = (room == "aud" && self.acting.below(2) == 0).then(|| ROLES[self.acting.below(2) as usize]);
                 let draft = self.draft(tenant, room.clone(), role, false);
                 let event = Publish {
@@ -291,6 +302,7 @@ impl World {
                 };
                 let spot = model::Spot { tenant, room, epoch: epoch.to_owned(), offset };
                 self.model.acknowledged += 1;
+                self.told(&spot, nonce);
                 let saw = self.model.saw(self.now.at.0, spot, id, Some(nonce));
                 self.check(saw);
             }

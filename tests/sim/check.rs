@@ -98,6 +98,8 @@ impl World {
         client.epoch += 1;
         // What it was told in an earlier session may not be all.
         client.documents.clear();
+        client.heard = crate::roster::Heard::default();
+        client.own = None;
         let early = std::mem::take(&mut client.early);
         if recovered {
             self.model.recovered += 1;
@@ -128,7 +130,6 @@ impl World {
         let ours = |user: &Value| user.as_str().is_some_and(|user| user.starts_with(&format!("t{tenant}.")));
         match name {
             "connected" => self.greeted(c, data),
-            "user:online" | "user:offline" | "user:status" if ours(&data["user"]) => {}
             "typing:start" | "typing:stop" if ours(&data["user"]) => {
                 if !data["room"].as_str().is_some_and(|room| client.rooms.contains_key(room)) {
                     self.fail(format!("typing in a room it is not in: {data}"));
@@ -156,6 +157,7 @@ impl World {
             "document:conflict" | "conflict:resolved" => self.document_disputed(c, data),
             "server:draining" if data["reconnectAfterMs"].is_number() => {}
             _ if TYPES.contains(&name) => self.published(c, name, args),
+            _ if self.told_of_users(c, name, data) => {}
             _ => self.fail(format!("{} gets {name} {args:?}", self.clients[c].name)),
         }
     }
@@ -261,7 +263,12 @@ impl World {
         let spot = Spot { tenant, room: draft.room.clone(), epoch: epoch.to_owned(), offset };
         let saw = self.model.saw(self.now.at.0, spot.clone(), id, Some(nonce));
         self.check(saw);
-        self.moved_on(c, spot, false);
+        let queued = meta["queued"] == true;
+        self.came_to_its_own(c, &spot, id, nonce, queued);
+        // What has waited says nothing of the place it goes on from.
+        if !queued {
+            self.moved_on(c, spot, false);
+        }
     }
 
     /// A client has read to a place in a room (or, with `told`, was told that this is its top).
@@ -309,6 +316,7 @@ impl World {
                 if !again {
                     self.clients[c].rooms.remove(&room);
                 }
+                self.clients[c].heard.rooms.retain(|(of, _), _| *of != room);
             }
             Request::Publish { nonce, room, id, .. } => {
                 self.clients[c].drafts.remove(&nonce);
@@ -343,6 +351,7 @@ impl World {
             }
             Request::Open { document } if ok => self.document_opened(c, document, answer),
             request @ Request::Write { .. } => self.document_written(c, request, answer),
+            Request::Received { id } if ok => self.acknowledged(c, id),
             // The same expiry again is another token's.
             Request::Renew if ok => self.clients[c].expiring = None,
             _ => {}

@@ -48,6 +48,9 @@ pub enum Request {
     History,
     Presence,
     Renew,
+    Received {
+        id: String,
+    },
     /// These attachments, not said again yet or already.
     Mirror {
         parts: Vec<Vec<u8>>,
@@ -122,8 +125,14 @@ pub struct Client {
     pub documents: BTreeMap<String, crate::document::Copy>,
     pub fleeting: BTreeSet<u64>,
     pub announced: BTreeSet<u64>,
+    pub heard: crate::roster::Heard,
     pub expiring: Option<String>,
     pub refused: u32,
+    /// When its session began.
+    pub began: u64,
+    /// The newest place of its own room that this connection has got, and what had waited, by offset and nonce.
+    pub own: Option<(String, u64)>,
+    pub queued: Vec<(u64, u64)>,
 }
 
 /// Nobody asks for these.
@@ -157,6 +166,7 @@ impl World {
         self.leave_transport(c);
         let client = &mut self.clients[c];
         client.epoch += 1;
+        client.began = self.now.at.0;
         let (kind, hostile) = (client.kind.expect("drawn at the start"), client.hostile);
         let head = matches!(kind, Kind::Plain | Kind::Events) || self.acting.below(100) < self.swarm.head_token;
         let token = head.then(|| self.token(c, !hostile));

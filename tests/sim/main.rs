@@ -9,11 +9,13 @@
 
 mod act;
 mod attachment;
+mod away;
 mod check;
 mod client;
 mod document;
 mod model;
 mod parse;
+mod roster;
 mod swarm;
 mod tamper;
 mod world;
@@ -82,11 +84,18 @@ fn run(swarm: Swarm, tamper: Option<Tamper>) -> Outcome {
     world.run(active);
     world.become_calm();
     // Long enough for heartbeats to end, for clients to come back, for the last half-open line to be given up.
-    world.run(Duration::from_secs(130 + 3 * ping));
+    world.run(Duration::from_secs(30));
+    world.forget_what_was_heard();
+    world.run(Duration::from_secs(100 + 3 * ping));
     world.show_up();
     world.run(Duration::from_secs(15));
     if world.violation.is_none() {
         world.check_rest();
+    }
+    if world.violation.is_none() {
+        world.check_heard();
+        world.check_grace();
+        world.check_away();
     }
     if drain {
         world.drain();
@@ -109,7 +118,7 @@ fn seeds() {
         Some(seed) => seed..seed + 1,
         None => env("SIM_FROM").unwrap_or(0)..env("SIM_FROM").unwrap_or(0) + env("SIM_RUNS").unwrap_or(RUNS),
     };
-    let mut total = [0u64; 13];
+    let mut total = [0u64; 14];
     let mut failures = Vec::new();
     for seed in seeds {
         let swarm = Swarm::draw(seed);
@@ -129,6 +138,8 @@ fn seeds() {
             model.mirrored,
             model.written,
             model.disputes,
+            model.graces,
+            model.away.given,
         ];
         total.iter_mut().zip(numbers).for_each(|(total, number)| *total += number);
         if outcome.world.steps > 3_000_000 {
@@ -155,6 +166,8 @@ fn seeds() {
         "mirrored",
         "documents written",
         "disputes",
+        "graces",
+        "given late",
     ];
     eprintln!("{:?}", names.iter().zip(total).collect::<Vec<_>>());
     assert!(failures.is_empty(), "{} seeds fail:\n{}", failures.len(), failures.join("\n"));
@@ -186,6 +199,8 @@ fn the_checker_can_fail() {
         (Tamper::Attachment, "and hears"),
         (Tamper::Announcement, "or twice"),
         (Tamper::Document, "after version"),
+        (Tamper::Farewell, "did not hear, once"),
+        (Tamper::Roster, "is told of"),
     ] {
         let violation = run(Swarm::calm(1), Some(fault.clone())).violation;
         assert!(violation.as_ref().is_some_and(|what| what.contains(says)), "{fault:?}: {violation:?}");

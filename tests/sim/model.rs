@@ -53,6 +53,9 @@ pub struct Model {
     pub documents: BTreeMap<(usize, String, String, u64), Fields>,
     pub written: u64,
     pub disputes: u64,
+    /// Others that did not hear of a short break, and heard of the end.
+    pub graces: u64,
+    pub away: crate::away::Away,
 }
 
 /// A publisher's id is remembered for five minutes.

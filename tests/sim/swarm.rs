@@ -94,7 +94,17 @@ pub struct Swarm {
     pub history_s: u64,
     pub ping_s: u64,
     pub token_s: u64,
+    pub grace_s: u64,
+    /// Above so many sockets presence is told in lists.
+    pub batch_over: u32,
+    /// Who is in the rooms `r*` is told there.
+    pub watched: bool,
     pub drain: bool,
+    /// Events that wait for a user, and how long.
+    pub offline_events: u64,
+    pub offline_s: u64,
+    /// A pong acknowledges them, not the client.
+    pub offline_proof: bool,
 }
 
 impl Swarm {
@@ -132,6 +142,12 @@ impl Swarm {
             ping_s: pick(&[5, 25]),
             token_s: pick(&[40, 90, 3600]),
             drain: pick(&[0, 0, 1]) == 1,
+            grace_s: 0,
+            batch_over: 0,
+            watched: false,
+            offline_events: 0,
+            offline_s: 0,
+            offline_proof: false,
         };
         if swarm.kinds == [0; 4] {
             swarm.kinds = [1; 4];
@@ -145,6 +161,12 @@ impl Swarm {
         if swarm.acts.is_empty() {
             swarm.acts.push((Act::Publish, 1));
         }
+        swarm.grace_s = pick(&[0, 2, 10]);
+        swarm.batch_over = pick(&[0, 10, 1000]) as u32;
+        swarm.watched = pick(&[0, 1]) == 1;
+        swarm.offline_events = pick(&[0, 3, 1000, 1000]);
+        swarm.offline_s = pick(&[120, 3600]);
+        swarm.offline_proof = pick(&[0, 0, 1]) == 1;
         swarm
     }
 
@@ -174,6 +196,9 @@ impl Swarm {
             history_s: 300,
             token_s: 3600,
             drain: false,
+            offline_events: 1000,
+            offline_s: 3600,
+            offline_proof: false,
             ..Swarm::draw(seed)
         }
     }

@@ -15,6 +15,10 @@ pub enum Tamper {
     Attachment,
     Announcement,
     Document,
+    /// Somebody's going, at rest.
+    Farewell,
+    /// Presence, told in another tenant too.
+    Roster,
     /// Of a swap: the event that waits to come second.
     Swapping(usize, Packet),
 }
@@ -50,7 +54,28 @@ impl World {
                 }
                 return pass(packet);
             }
-            (Tamper::Attachment | Tamper::Announcement | Tamper::Document, _) => return pass(packet),
+            (Tamper::Farewell, Packet::Event { name, args, .. }) if self.clients.iter().any(|client| client.gone) => {
+                let goes = name == "user:offline" || args.first().is_some_and(|data| data["offline"].is_array());
+                if goes {
+                    self.tamper = None;
+                    return Verdict::Swallow;
+                }
+                return pass(packet);
+            }
+            (Tamper::Roster, Packet::Event { name, args, .. })
+                if name == "user:online" || name == "presence:changes" =>
+            {
+                let tenant = self.clients[c].tenant;
+                let other = self.clients.iter().position(|client| client.live && client.tenant != tenant);
+                let Some(other) = other else { return pass(packet) };
+                self.tamper = None;
+                let nsp = self.clients[other].nsp.into();
+                let stray = Packet::Event { nsp, name: name.clone(), args: args.clone() };
+                return Verdict::Pass(vec![(c, packet), (other, stray)]);
+            }
+            (Tamper::Attachment | Tamper::Announcement | Tamper::Document | Tamper::Farewell | Tamper::Roster, _) => {
+                return pass(packet);
+            }
             _ => {}
         }
         let room = |packet: &Packet| match packet {

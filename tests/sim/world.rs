@@ -25,10 +25,13 @@ use tenantcast::base::time::{Duration, Instant, Now, UnixMs};
 use tenantcast::shard::app::{App, Namespace};
 use tenantcast::shard::history::Retention;
 use tenantcast::shard::io::{Announcement, Parcel, Wire};
+use tenantcast::shard::offline::{Acknowledge, OfflineRule, OfflineSettings};
 use tenantcast::shard::transit::Transit;
-use tenantcast::shard::{Auth, HistorySettings, Settings, Shard, default_app};
+use tenantcast::shard::{
+    Auth, Availability, HistorySettings, PresenceSettings, RoomPresence, Settings, Shard, Wording, default_app,
+};
 use tenantcast::wire::api::Call;
-use tenantcast::wire::auth::{Keys, Policy};
+use tenantcast::wire::auth::{Keys, Pattern, Policy};
 
 /// What a client sends on a connection.
 pub enum Up {
@@ -175,6 +178,18 @@ impl World {
                         rooms: Vec::new(),
                     },
                     documents: crate::document::settings(),
+                    presence: presence(&swarm),
+                    offline: OfflineSettings {
+                        ttl: Duration::from_secs(swarm.offline_s),
+                        per_user: swarm.offline_events as u32,
+                        rules: vec![OfflineRule {
+                            types: Pattern::parse("*").expect("a pattern"),
+                            acknowledge: match swarm.offline_proof {
+                                true => Acknowledge::Delivered,
+                                false => Acknowledge::Received,
+                            },
+                        }],
+                    },
                     ..Settings::new()
                 };
                 let mut seed = [0; 32];
@@ -390,6 +405,23 @@ impl World {
             let what = format!("sessions are still counted: {addresses:?}");
             self.fail(what);
         }
+    }
+}
+
+/// Half of the roles are agents'.
+fn presence(swarm: &Swarm) -> PresenceSettings {
+    let wording = Wording::of_room();
+    let watched = Pattern::parse("r*").map(|pattern| RoomPresence { pattern, wording });
+    PresenceSettings {
+        grace: Duration::from_secs(swarm.grace_s),
+        batch_over: swarm.batch_over,
+        rooms: watched.into_iter().filter(|_| swarm.watched).collect(),
+        availability: Some(Availability {
+            roles: [crate::act::ROLES[1].into()].into(),
+            states: ["available", "busy", "offline", "auto"].map(Into::into).into(),
+            auto_offline: Some(Duration::from_secs(20)),
+        }),
+        ..PresenceSettings::default()
     }
 }
 

@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 /// What fills a hole, as raw JSON: whom the token names comes before anything the client says; a number is an argument, any other name a
 /// member of the first one.
-fn fill<'a>(socket: &Context<'_>, args: Args<'a>, path: &str) -> Option<Cow<'a, str>> {
+pub fn fill<'a>(socket: &Context<'_>, args: Args<'a>, path: &str) -> Option<Cow<'a, str>> {
     match path {
         "user" => Some(quoted(&socket.identity().user)),
         "tenant" => Some(quoted(socket.identity().tenant.as_str())),

@@ -4,13 +4,14 @@
 mod act;
 mod document;
 mod history;
+mod offline;
+mod presence;
 mod publish;
 mod subscribe;
 
 use super::app::{App, Args, Context, Namespace};
 use super::refusal::Refusal;
 use super::schema::Schema;
-use super::tenant::Status;
 use crate::base::time::UnixMs;
 use crate::profile::{Act, ClientEvent, DocumentAct, Profile, room::Access};
 use crate::wire::{auth, json};
@@ -84,12 +85,12 @@ fn handle(
         }
         Act::Publish { .. } => publish::publish(socket, args),
         Act::History { room } => history::history(socket, named(socket, room)?, args),
-        Act::Presence { room } => presence(socket, named(socket, room)?, args),
-        Act::Status => status(socket, args),
-        Act::Availability => Err(Refusal::Unavailable("availability_unavailable")),
-        Act::Typing { room, start } => typing(socket, named(socket, room)?, args, *start),
-        // Nothing waits to be acknowledged before there is an offline queue: what is received is done with.
-        Act::Received | Act::Read => Ok(ok()),
+        Act::Presence { room } => presence::presence(socket, named(socket, room)?, args),
+        Act::Status => presence::status(socket, args),
+        Act::Availability => presence::availability(socket, args),
+        Act::Typing { room, start } => presence::typing(socket, named(socket, room)?, args, *start),
+        Act::Received => offline::received(socket, args),
+        Act::Read => offline::read(socket, args),
         Act::Document(act) => match act {
             DocumentAct::Update => document::update(socket, args),
             DocumentAct::Open => document::open(socket, args),
@@ -188,33 +189,6 @@ fn named_room<'a>(room: Option<String>, args: Args<'a>, takes: &'static str) -> 
 /// A room the socket is in, or could join.
 fn open_room(socket: &Context<'_>, room: &str) -> Result<(), Refusal> {
     if socket.is_in(room) || socket.access(room) == Access::Granted { Ok(()) } else { Err(Refusal::Forbidden) }
-}
-
-fn presence(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>) -> Result<String, Refusal> {
-    let room = named_room(room, args, "presence takes {room}")?;
-    open_room(socket, &room)?;
-    Ok(socket.presence(&room))
-}
-
-fn status(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    const TAKES: &str = "status takes {status}: online, away, busy or offline";
-    #[derive(Deserialize)]
-    struct Argument<'a> {
-        #[serde(borrow)]
-        status: Cow<'a, str>,
-    }
-    let Argument { status } = argument(args, TAKES)?;
-    socket.set_status(Status::parse(&status).ok_or(Refusal::InvalidArgument(TAKES))?);
-    Ok(ok())
-}
-
-fn typing(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>, start: bool) -> Result<String, Refusal> {
-    let room = named_room(room, args, "typing takes {room}")?;
-    if !socket.is_in(&room) {
-        return Err(Refusal::NotMember);
-    }
-    socket.set_typing(&room, start);
-    Ok(ok())
 }
 
 /// A fresh token for a session that has one: same tenant, same user.

@@ -5,7 +5,7 @@ use crate::base::limit;
 use crate::shard::app::{Args, Context};
 use crate::shard::publish::{Draft, write_receipt};
 use crate::shard::refusal::Refusal;
-use crate::wire::socket_io::RESERVED_EVENTS;
+use crate::wire::{api::Ack, socket_io::RESERVED_EVENTS};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -24,11 +24,24 @@ struct Argument<'a> {
     ephemeral: bool,
     #[serde(borrow, default)]
     entity: Option<Entity<'a>>,
+    #[serde(default)]
+    ack: Option<AckArgument>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AckArgument {
+    #[serde(default)]
+    timeout_ms: Option<u32>,
+    #[serde(default)]
+    retries: Option<u32>,
 }
 
 pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    let argument: Argument<'_> =
-        argument(args, "publish takes {id?, room, type, data, ephemeral?, entity?: {type, id}}")?;
+    let argument: Argument<'_> = argument(
+        args,
+        "publish takes {id?, room, type, data, ephemeral?, entity?: {type, id}, ack?: {timeoutMs?, retries?}}",
+    )?;
     if !is_event_name(&argument.event) {
         return Err(Refusal::InvalidArgument(
             "type is 1 to 256 bytes, without control characters, and no reserved name",
@@ -43,7 +56,7 @@ pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refus
     }
     socket.check_room_name(&argument.room)?;
     let user = socket.identity().user.clone();
-    let receipt = socket.publish(&Draft {
+    let draft = Draft {
         id: argument.id.as_deref(),
         event: &argument.event,
         room: &argument.room,
@@ -52,7 +65,15 @@ pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refus
         ephemeral: argument.ephemeral,
         user: Some(&user),
         audience: None,
-    })?;
+    };
+    if let Some(AckArgument { timeout_ms, retries }) = argument.ack {
+        let ack = Ack::new(timeout_ms, retries).filter(|_| !argument.ephemeral).ok_or(Refusal::InvalidArgument(
+            "ack takes {timeoutMs?: 100 to 20000, retries?: 0 to 5}, and no ephemeral event",
+        ))?;
+        // Without an answer now, it comes when the receivers have given theirs.
+        return Ok(socket.publish_asking(&draft, ack)?.unwrap_or_default());
+    }
+    let receipt = socket.publish(&draft)?;
     Ok(text(|out| {
         out.extend_from_slice(b"{\"ok\":true,");
         write_receipt(&receipt, out);

@@ -193,7 +193,7 @@ impl Context<'_> {
     pub(in crate::shard) fn write_document(&mut self, id: &str, deed: Deed, edit: Edit<'_>) -> Result<String, Refusal> {
         let (rule, room) = self.enter(id)?;
         let tenant = self.shard.tenant_of(self.socket);
-        self.shard.take_tenant_rate(tenant)?;
+        self.shard.pace_tenant(tenant)?;
         let user: Rc<str> = (*self.identity().user).into();
         let Shard { settings, tenants, chance, now, .. } = &mut *self.shard;
         let rule = &settings.documents.rules[rule].1;

@@ -6,9 +6,10 @@
 //!
 //! Where an event is refused, its JSON pointer (RFC 6901) is put together from the inside out on the error path only.
 
-use super::{Bounds, Error, Publish};
+use super::{Ack, Bounds, Error, Publish};
 use crate::base::limit::{
-    EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, JSON_DEPTH_MAX, PUBLISH_BATCH_MAX, SUBSCRIBE_ITEMS_MAX, TENANT_BYTES_MAX,
+    DELIVERY_RETRIES, DELIVERY_TIMEOUT_MS, EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, JSON_DEPTH_MAX, PUBLISH_BATCH_MAX,
+    SUBSCRIBE_ITEMS_MAX, TENANT_BYTES_MAX,
 };
 use crate::wire::http::Query;
 use crate::wire::json::{self, Scratch};
@@ -20,8 +21,9 @@ pub const RESERVED_TYPES: &[&str] =
     &["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
 /// Keys of one event.
-pub const EVENT_KEYS: &[&str] = &["id", "type", "room", "user", "entity", "data", "ephemeral", "to"];
+pub const EVENT_KEYS: &[&str] = &["id", "type", "room", "user", "entity", "data", "ephemeral", "ack", "to"];
 const ENTITY_KEYS: &[&str] = &["type", "id"];
+const ACK_KEYS: &[&str] = &["timeoutMs", "retries"];
 const TO_KEYS: &[&str] = &["roles", "permissions"];
 
 /// Events of a history answer when the caller does not say: what a room keeps by default.
@@ -152,6 +154,7 @@ fn event(raw: &str, bounds: Bounds) -> Result<Publish, Fault> {
                 }
                 _ => Err(Fault::here("must be true or false")),
             },
+            "ack" => ack(value).map(|ack| event.ack = Some(ack)),
             "to" => to(value, &mut event),
             _ => unreachable!("object() refuses other keys"),
         };
@@ -159,6 +162,9 @@ fn event(raw: &str, bounds: Bounds) -> Result<Publish, Fault> {
     }
     if !named {
         return Err(Fault::at("type", "is missing"));
+    }
+    if event.ack.is_some() && event.ephemeral {
+        return Err(Fault::at("ack", "`ephemeral` and `ack` exclude each other"));
     }
     match (room, user, &event.entity) {
         (Some(_), Some(_), _) => return Err(Fault::at("user", "`room` and `user` exclude each other")),
@@ -201,6 +207,22 @@ fn entity(value: &str) -> Result<(Box<str>, Box<str>), Fault> {
     }
     let kind = kind.ok_or_else(|| Fault::at("type", "is missing"))?;
     Ok((kind, id.ok_or_else(|| Fault::at("id", "is missing"))?))
+}
+
+fn ack(value: &str) -> Result<Ack, Fault> {
+    let (mut timeout_ms, mut retries) = (None, None);
+    for (key, value) in object(value, ACK_KEYS)? {
+        let (number, range) = match key {
+            "timeoutMs" => (&mut timeout_ms, DELIVERY_TIMEOUT_MS.1..=DELIVERY_TIMEOUT_MS.2),
+            _ => (&mut retries, 0..=DELIVERY_RETRIES.1),
+        };
+        let given = value.parse().ok().filter(|given| range.contains(given));
+        *number =
+            Some(given.ok_or_else(|| {
+                Fault::at(key, format!("must be a whole number, {} to {}", range.start(), range.end()))
+            })?);
+    }
+    Ack::new(timeout_ms, retries).ok_or_else(|| Fault::here("is out of bounds"))
 }
 
 fn to(value: &str, event: &mut Publish) -> Result<(), Fault> {

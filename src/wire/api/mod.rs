@@ -34,7 +34,7 @@ use super::auth::{ApiAccess, ApiKeys, Keys, Policy, Reject, verify};
 use super::http::{Method, Request, Response};
 use super::json;
 use crate::base::id::TenantId;
-use crate::base::limit::{PUBLISH_BATCH_MAX, TENANT_BYTES_MAX};
+use crate::base::limit::{DELIVERY_RETRIES, DELIVERY_TIMEOUT_MS, PUBLISH_BATCH_MAX, TENANT_BYTES_MAX};
 use crate::base::time::{Duration, UnixMs};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -77,10 +77,29 @@ pub struct Publish {
     /// JSON, validated, as the producer wrote it (line feeds between its tokens included); `null` when absent.
     pub data: Box<str>,
     pub ephemeral: bool,
+    /// Its receivers are to acknowledge it; never of an ephemeral event.
+    pub ack: Option<Ack>,
     /// Only members with one of these roles; empty: any.
     pub to_roles: Vec<Box<str>>,
     /// Only members with one of these permissions; empty: any.
     pub to_permissions: Vec<Box<str>>,
+}
+
+/// How long receivers may take to acknowledge an event, and how often it is sent again to those who have not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    pub timeout_ms: u32,
+    pub retries: u32,
+}
+
+impl Ack {
+    /// `None`: out of bounds.
+    pub fn new(timeout_ms: Option<u32>, retries: Option<u32>) -> Option<Ack> {
+        let (usual, least, most) = DELIVERY_TIMEOUT_MS;
+        let timeout_ms = timeout_ms.unwrap_or(usual);
+        let retries = retries.unwrap_or(DELIVERY_RETRIES.0);
+        ((least..=most).contains(&timeout_ms) && retries <= DELIVERY_RETRIES.1).then_some(Ack { timeout_ms, retries })
+    }
 }
 
 /// Who may call, and how much.
@@ -134,6 +153,10 @@ pub enum Error {
     CacheUnavailable,
     #[error("jobs need Redis, and none is configured")]
     JobsUnavailable,
+    #[error("too many are in the room to wait for their acknowledgements")]
+    TooManyReceivers,
+    #[error("too many events wait for their acknowledgements, try again")]
+    TooManyDeliveries,
     #[error("the server is too busy, try again")]
     Busy,
     #[error("the server is shutting down, try again elsewhere")]
@@ -164,6 +187,8 @@ impl Error {
             Error::RateLimited { .. } => (429, "rate_limited"),
             Error::CacheUnavailable => (503, "cache_unavailable"),
             Error::JobsUnavailable => (503, "jobs_unavailable"),
+            Error::TooManyReceivers => (400, "too_many_receivers"),
+            Error::TooManyDeliveries => (503, "too_many_deliveries"),
             Error::Busy => (503, "server_busy"),
             Error::Draining => (503, "server_draining"),
         }
@@ -205,7 +230,7 @@ impl Error {
             Error::RateLimited { retry_after } => {
                 Some(("Retry-After", retry_after.as_millis().div_ceil(1000).max(1).to_string()))
             }
-            Error::Busy | Error::Draining => Some(("Retry-After", "1".into())),
+            Error::Busy | Error::Draining | Error::TooManyDeliveries => Some(("Retry-After", "1".into())),
             _ => None,
         }
     }

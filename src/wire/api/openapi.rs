@@ -13,7 +13,10 @@ mod tests {
         *,
     };
     use super::TEXT;
-    use crate::base::limit::{EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PRESENCE_MEMBERS_MAX, SUBSCRIBE_ITEMS_MAX};
+    use crate::base::limit::{
+        DELIVERY_RETRIES, DELIVERY_TIMEOUT_MS, EVENT_NAME_BYTES_MAX, HISTORY_PAGE_MAX, PRESENCE_MEMBERS_MAX,
+        SUBSCRIBE_ITEMS_MAX,
+    };
     use serde_json::{Value, json};
     use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,7 +111,7 @@ mod tests {
                 assert!(operation["responses"].get(&status).is_some(), "{method} {path} documents {status}");
             }
         }
-        assert_eq!(bodies, 7, "the examples were found");
+        assert_eq!(bodies, 8, "the examples were found");
     }
 
     #[test]
@@ -239,6 +242,11 @@ mod tests {
             ("/components/schemas/Event/properties/id/maxLength", EVENT_NAME_BYTES_MAX),
             ("/components/schemas/Event/properties/type/maxLength", EVENT_NAME_BYTES_MAX),
             ("/components/schemas/Event/properties/user/maxLength", TENANT_BYTES_MAX),
+            ("/components/schemas/Ack/properties/timeoutMs/default", DELIVERY_TIMEOUT_MS.0 as usize),
+            ("/components/schemas/Ack/properties/timeoutMs/minimum", DELIVERY_TIMEOUT_MS.1 as usize),
+            ("/components/schemas/Ack/properties/timeoutMs/maximum", DELIVERY_TIMEOUT_MS.2 as usize),
+            ("/components/schemas/Ack/properties/retries/default", DELIVERY_RETRIES.0 as usize),
+            ("/components/schemas/Ack/properties/retries/maximum", DELIVERY_RETRIES.1 as usize),
             ("/components/schemas/Names/maxItems", SUBSCRIBE_ITEMS_MAX),
             ("/components/schemas/History/properties/events/maxItems", HISTORY_PAGE_MAX),
             ("/components/schemas/Presence/properties/members/maxItems", PRESENCE_MEMBERS_MAX),

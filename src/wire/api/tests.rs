@@ -49,6 +49,8 @@ pub(super) fn every_error() -> Vec<Error> {
         Error::RateLimited { retry_after: Duration::from_millis(1500) },
         Error::CacheUnavailable,
         Error::JobsUnavailable,
+        Error::TooManyReceivers,
+        Error::TooManyDeliveries,
         Error::Busy,
         Error::Draining,
     ];
@@ -62,12 +64,14 @@ pub(super) fn every_error() -> Vec<Error> {
             Error::RateLimited { .. }
             | Error::CacheUnavailable
             | Error::JobsUnavailable
+            | Error::TooManyReceivers
+            | Error::TooManyDeliveries
             | Error::Busy
             | Error::Draining => {}
         }
         variants.insert(std::mem::discriminant(error));
     }
-    assert_eq!(variants.len(), 16, "one of each variant");
+    assert_eq!(variants.len(), 18, "one of each variant");
     all
 }
 
@@ -254,6 +258,11 @@ fn events() {
         (r#"{"\u0074ype":"\u0074","id":"n-1"}"#, vec![Publish { id: Some("n-1".into()), ..base() }]),
         (r#"{"type":"t","ephemeral":true}"#, vec![Publish { ephemeral: true, ..base() }]),
         (r#"{"type":"t","ephemeral":false}"#, vec![base()]),
+        (r#"{"type":"t","ack":{}}"#, vec![Publish { ack: Some(Ack { timeout_ms: 5000, retries: 2 }), ..base() }]),
+        (
+            r#"{"type":"t","ack":{"retries":0,"timeoutMs":100},"ephemeral":false}"#,
+            vec![Publish { ack: Some(Ack { timeout_ms: 100, retries: 0 }), ..base() }],
+        ),
         (
             r#"{"type":"t","to":{"permissions":["p"],"roles":["a","b"]}}"#,
             vec![Publish { to_roles: vec!["a".into(), "b".into()], to_permissions: vec!["p".into()], ..base() }],
@@ -316,6 +325,12 @@ fn events_that_are_refused_name_the_value() {
         (r#"{"type":"t","entity":{"kind":"a","id":"b"}}"#, "/entity/kind", "the keys are type, id"),
         (r#"{"type":"t","entity":"task:9"}"#, "/entity", "must be an object"),
         (r#"{"type":"t","ephemeral":1}"#, "/ephemeral", "must be true or false"),
+        (r#"{"type":"t","ack":true}"#, "/ack", "must be an object"),
+        (r#"{"type":"t","ack":{"timeoutMs":99}}"#, "/ack/timeoutMs", "100 to 20000"),
+        (r#"{"type":"t","ack":{"retries":6}}"#, "/ack/retries", "0 to 5"),
+        (r#"{"type":"t","ack":{"retries":-1}}"#, "/ack/retries", "0 to 5"),
+        (r#"{"type":"t","ack":{"tries":1}}"#, "/ack/tries", "the keys are timeoutMs, retries"),
+        (r#"{"type":"t","ack":{},"ephemeral":true}"#, "/ack", "exclude each other"),
         (r#"{"type":"t","to":{}}"#, "/to", "must name roles or permissions"),
         (r#"{"type":"t","to":{"roles":[]}}"#, "/to/roles", "must not be empty"),
         (r#"{"type":"t","to":{"roles":"a"}}"#, "/to/roles", "must be an array of strings"),

@@ -1,0 +1,42 @@
+//! `received` and `read`.
+
+use super::{argument, ok};
+use crate::base::limit;
+use crate::shard::app::{Args, Context};
+use crate::shard::refusal::Refusal;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+#[derive(Deserialize)]
+struct Argument<'a> {
+    #[serde(borrow)]
+    ids: Vec<Cow<'a, str>>,
+}
+
+impl Argument<'_> {
+    /// In order, each once.
+    fn sorted(&self) -> Result<Vec<&str>, Refusal> {
+        if self.ids.len() > limit::RECEIVED_IDS_MAX {
+            return Err(Refusal::TooManyItems);
+        }
+        let mut ids: Vec<&str> = self.ids.iter().map(|id| &**id).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
+    }
+}
+
+/// Acknowledges events: what waited for this user waits no more, and whoever waits for it is told. Of an event that is unknown, or that
+/// was acknowledged already, nothing is said: a client may repeat itself.
+pub fn received(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+    let argument: Argument<'_> = argument(args, "received takes {ids}")?;
+    socket.received(&argument.sorted()?);
+    Ok(ok())
+}
+
+/// Tells the senders of these events that this user has read them, where they have receipts. What is read is received.
+pub fn read(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+    let argument: Argument<'_> = argument(args, "read takes {ids}")?;
+    socket.read(&argument.sorted()?);
+    Ok(ok())
+}

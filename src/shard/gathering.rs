@@ -1,0 +1,322 @@
+//! Changes of presence, gathered and told: to the circle of a tenant, or of a room that its rule has watched.
+//!
+//! Invariants: within one gathering a user has one entry, from what the circle knows to what is so now, and where both are equal nothing is
+//! told; a circle is told in one turn at most once in its rhythm, unless its gathering is full.
+//!
+//! ```text
+//! members of the circle   the first change         what follows            told as
+//! up to batch_over        at once                  every `every`           one event each
+//! up to announce_max      after `batch_every`      every `batch_every`     one event with lists, encoded once for all
+//! above                   never                    never                   nothing: clients ask
+//! ```
+
+use super::encode::Outgoing;
+use super::room::RoomKey;
+use super::status::{Standing, Status};
+use super::tenant::TenantKey;
+use super::wording::{PresenceSettings, Telling, Wording};
+use super::{Shard, Timer};
+use crate::base::{
+    chance::Map,
+    limit,
+    time::{Instant, UnixMs},
+};
+use crate::profile::template::quoted;
+use crate::wire::json;
+use std::borrow::Cow;
+use std::io::Write;
+use std::rc::Rc;
+
+/// Who hears of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circle {
+    Tenant(TenantKey),
+    /// A room that is watched.
+    Room(RoomKey),
+}
+
+/// What became of a user within one gathering.
+#[derive(Debug)]
+pub struct Change {
+    pub user: Rc<str>,
+    /// What the circle knows; none: not there.
+    pub from: Option<Standing>,
+    pub to: Option<Standing>,
+    pub at: UnixMs,
+    /// Its last sign of life, where it has gone.
+    pub seen: UnixMs,
+}
+
+/// What there is to tell, in the order of the lists of a large circle's event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Online,
+    Offline,
+    Status,
+    Availability,
+}
+
+impl Change {
+    /// How a circle hears of the user's presence, if there is anything to hear.
+    fn presence(&self) -> Option<(Kind, Status)> {
+        // Who wants to appear offline comes and goes unseen.
+        let seen = |standing: Option<Standing>| {
+            standing.map(|standing| standing.status).filter(|status| *status != Status::Offline)
+        };
+        let status = |standing: Option<Standing>| standing.map(|standing| standing.status);
+        match (status(self.from), status(self.to)) {
+            (from, to) if from == to => None,
+            (None, _) => seen(self.to).map(|status| (Kind::Online, status)),
+            (_, None) => seen(self.from).map(|_| (Kind::Offline, Status::Offline)),
+            (Some(_), Some(status)) => Some((Kind::Status, status)),
+        }
+    }
+
+    /// The word for an agent's availability, if it is another one.
+    fn availability<'a>(&self, settings: &'a PresenceSettings) -> Option<&'a str> {
+        let word = |standing: Option<Standing>| {
+            let duty = standing.and_then(|standing| standing.duty);
+            duty.map_or("offline", |duty| duty.as_str(settings.availability.as_ref()))
+        };
+        let (from, to) = (word(self.from), word(self.to));
+        (from != to).then_some(to)
+    }
+}
+
+/// Users of one circle that came, went or changed since it was last told; bounded by [`limit::PRESENCE_GATHERED_MAX`] in a small circle,
+/// by [`limit::PRESENCE_BATCHED_MAX`] in a large one.
+pub struct Gathering {
+    list: Vec<Change>,
+    places: Map<Rc<str>, u32>,
+    /// When the circle may be told next.
+    tell_from: Instant,
+}
+
+impl Gathering {
+    pub fn new(now: Instant, places: Map<Rc<str>, u32>) -> Gathering {
+        Gathering { list: Vec::new(), places, tell_from: now }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    fn note(&mut self, change: Change) {
+        match self.places.get(&change.user) {
+            Some(place) => {
+                let known = &mut self.list[*place as usize];
+                (known.to, known.at, known.seen) = (change.to, change.at, change.seen);
+            }
+            None => {
+                self.places.insert(change.user.clone(), self.list.len() as u32);
+                self.list.push(change);
+            }
+        }
+    }
+
+    fn take(&mut self) -> Vec<Change> {
+        if self.places.capacity() > limit::PRESENCE_GATHERED_MAX * 2 {
+            // A storm is over: its memory is not kept.
+            self.places = Map::with_hasher(self.places.hasher().clone());
+        }
+        self.places.clear();
+        std::mem::take(&mut self.list)
+    }
+}
+
+impl Shard {
+    /// Gathers what a circle is to be told of one user; `seen`: its last sign of life, where it has gone.
+    pub(super) fn changed(
+        &mut self,
+        circle: Circle,
+        user: &str,
+        from: Option<Standing>,
+        to: Option<Standing>,
+        seen: UnixMs,
+    ) {
+        let Some(size) = self.hearers(circle) else { return };
+        let change = Change { user: user.into(), from, to, at: self.now.unix, seen };
+        let settings = self.presence.clone();
+        let (large, now) = (size > settings.batch_over as usize, self.now.at);
+        let Some(gathering) = self.gathering(circle) else { return };
+        let first = gathering.is_empty();
+        gathering.note(change);
+        let bound = if large { limit::PRESENCE_BATCHED_MAX } else { limit::PRESENCE_GATHERED_MAX };
+        if gathering.list.len() >= bound || (!large && gathering.tell_from <= now) {
+            self.tell(circle);
+        } else if first {
+            let wait_until = if large { now + settings.batch_every } else { now };
+            let at = gathering.tell_from.max(wait_until);
+            self.timers.arm(at, Timer::Presence(circle));
+        }
+    }
+
+    /// How many sockets hear of the circle's users; none: nobody does.
+    fn hearers(&self, circle: Circle) -> Option<usize> {
+        self.wording(circle)?;
+        let room = match circle {
+            Circle::Tenant(tenant) if self.app.announces_users && self.tenants.contains(tenant) => {
+                self.tenant_room(tenant)
+            }
+            Circle::Tenant(_) => return None,
+            Circle::Room(room) => Some(room),
+        };
+        let sockets = room.and_then(|room| self.rooms.get(room)).map_or(0, |room| room.members.len());
+        (sockets <= self.presence.announce_max as usize).then_some(sockets)
+    }
+
+    fn wording(&self, circle: Circle) -> Option<&Wording> {
+        match circle {
+            Circle::Tenant(_) => self.presence.tenant.as_ref(),
+            Circle::Room(room) => {
+                let rule = usize::from(self.rooms.get(room)?.rule).checked_sub(1)?;
+                self.presence.rooms.get(rule).map(|rule| &rule.wording)
+            }
+        }
+    }
+
+    fn gathering(&mut self, circle: Circle) -> Option<&mut Gathering> {
+        match circle {
+            Circle::Tenant(tenant) => self.tenants.get_mut(tenant).map(|tenant| &mut tenant.gathering),
+            Circle::Room(room) => self.watches.get_mut(&room).map(|watch| &mut watch.gathering),
+        }
+    }
+
+    /// Tells a circle what was gathered.
+    pub(super) fn tell(&mut self, circle: Circle) {
+        let size = self.hearers(circle);
+        let settings = self.presence.clone();
+        let large = size.is_some_and(|size| size > settings.batch_over as usize);
+        let from = self.now.at + if large { settings.batch_every } else { settings.every };
+        let Some(gathering) = self.gathering(circle) else { return };
+        let changes = gathering.take();
+        if changes.is_empty() {
+            return;
+        }
+        gathering.tell_from = from;
+        let (tenant, room) = match circle {
+            Circle::Tenant(tenant) => (tenant, self.tenant_room(tenant)),
+            Circle::Room(room) => (self.rooms[room].tenant, Some(room)),
+        };
+        let (Some(_), Some(room)) = (size.filter(|size| *size > 0), room) else { return };
+        let Some(wording) = self.wording(circle).cloned() else { return };
+        let in_room = matches!(circle, Circle::Room(_));
+        let writer = Writer {
+            settings: &settings,
+            tenant: self.tenants[tenant].id.as_str().into(),
+            room: in_room.then(|| (*self.rooms[room].name).into()),
+        };
+        let told = changes.iter().flat_map(|change| writer.entries(change, &wording));
+        if !large {
+            for (_, telling, args) in told.collect::<Vec<_>>() {
+                self.emit_to(room, &Outgoing { name: &telling.event, args: &args, ..Outgoing::default() }, None);
+            }
+            return;
+        }
+        let Some(event) = &wording.changes else { return };
+        let told: Vec<_> = told.collect();
+        for part in told.chunks(limit::PRESENCE_BATCH_MAX) {
+            let args = lists(part, writer.room.as_deref());
+            self.emit_to(room, &Outgoing { name: event, args: &args, ..Outgoing::default() }, None);
+        }
+    }
+}
+
+/// `{"online":[..],..}`: each entry in its kind's list, in the order the changes came; of a room `{"room":..,"joined":[..],..}`.
+fn lists(told: &[(Kind, &Telling, String)], room: Option<&str>) -> String {
+    let names = match room.is_some() {
+        true => ["joined", "left", "status", "availability"],
+        false => ["online", "offline", "status", "availability"],
+    };
+    let mut out = String::with_capacity(2 + told.iter().map(|(_, _, data)| data.len() + 1).sum::<usize>() + 64);
+    out.push('{');
+    if let Some(room) = room {
+        out.push_str("\"room\":");
+        out.push_str(&quoted(room));
+    }
+    for (kind, name) in [Kind::Online, Kind::Offline, Kind::Status, Kind::Availability].into_iter().zip(names) {
+        let mut entries = told.iter().filter(|(other, _, _)| *other == kind).map(|(_, _, data)| data);
+        let Some(first) = entries.next() else { continue };
+        out.push_str(if out.len() > 1 { ",\"" } else { "\"" });
+        out.push_str(name);
+        out.push_str("\":[");
+        out.push_str(first);
+        for entry in entries {
+            out.push(',');
+            out.push_str(entry);
+        }
+        out.push(']');
+    }
+    out.push('}');
+    out
+}
+
+/// Writes the data of a change as its wording has it.
+struct Writer<'a> {
+    settings: &'a PresenceSettings,
+    tenant: Box<str>,
+    /// Where a room is told.
+    room: Option<Box<str>>,
+}
+
+impl Writer<'_> {
+    /// What there is to tell of one change: of its presence, then of its availability.
+    fn entries<'a>(&self, change: &Change, wording: &'a Wording) -> Vec<(Kind, &'a Telling, String)> {
+        let presence = change.presence().and_then(|(kind, status)| {
+            let telling = match kind {
+                Kind::Online => &wording.online,
+                Kind::Offline => &wording.offline,
+                Kind::Status | Kind::Availability => &wording.status,
+            };
+            telling.as_ref().map(|telling| (kind, telling, status))
+        });
+        let availability = change.availability(self.settings).and(wording.availability.as_ref());
+        let status = change.to.map_or(Status::Offline, |standing| standing.status);
+        let availability = availability.map(|telling| (Kind::Availability, telling, status));
+        let told = presence.into_iter().chain(availability);
+        told.map(|(kind, telling, status)| (kind, telling, self.data(kind, telling, change, status))).collect()
+    }
+
+    fn data(&self, kind: Kind, telling: &Telling, change: &Change, status: Status) -> String {
+        let mut out = Vec::with_capacity(96 + change.user.len());
+        // Of an agent alone; one that has gone is not available.
+        let word = change.to.or(change.from).and_then(|standing| standing.duty).map(|duty| match change.to {
+            Some(_) => duty.as_str(self.settings.availability.as_ref()),
+            None => "offline",
+        });
+        let Some(shape) = &telling.data else {
+            out.push(b'{');
+            if let Some(room) = &self.room {
+                out.extend_from_slice(b"\"room\":");
+                json::write_string(&mut out, room);
+                out.push(b',');
+            }
+            out.extend_from_slice(b"\"user\":");
+            json::write_string(&mut out, &change.user);
+            if kind == Kind::Availability {
+                out.extend_from_slice(b",\"availability\":");
+                json::write_string(&mut out, word.unwrap_or("offline"));
+            } else if kind != Kind::Offline || self.room.is_none() {
+                // Who has left a room may still be online elsewhere.
+                let _ = write!(out, ",\"status\":\"{}\"", status.as_str());
+            }
+            let _ = write!(out, ",\"time\":\"{}\"", change.at.rfc3339());
+            if kind == Kind::Offline {
+                let _ = write!(out, ",\"lastSeen\":\"{}\"", change.seen.rfc3339());
+            }
+            out.push(b'}');
+            return String::from_utf8(out).unwrap_or_default();
+        };
+        shape.write(&mut out, &|path| match path {
+            "user" => Some(quoted(&change.user)),
+            "status" => Some(Cow::Owned(format!("\"{}\"", status.as_str()))),
+            "time" => Some(Cow::Owned(format!("\"{}\"", change.at.rfc3339()))),
+            "lastSeen" => (kind == Kind::Offline).then(|| Cow::Owned(format!("\"{}\"", change.seen.rfc3339()))),
+            "availability" => word.map(quoted),
+            "tenant" => Some(quoted(&self.tenant)),
+            "room" => self.room.as_deref().map(quoted),
+            _ => None,
+        });
+        String::from_utf8(out).unwrap_or_default()
+    }
+}
