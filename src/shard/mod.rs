@@ -490,7 +490,6 @@ impl Shard {
             ("rooms", self.rooms.len()),
             ("session ids", self.sids.len()),
             ("typing", self.typing.len()),
-            ("documents", self.counts.get(Count::Documents) as usize),
             ("watches", self.watches.len()),
             ("absences", self.tenants.iter().map(|(_, tenant)| tenant.absences.len()).sum()),
             ("leaving", self.leaving.len()),
@@ -498,6 +497,7 @@ impl Shard {
             ("deliveries", self.deliveries.len()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
+            ("documents", self.counts.get(Count::Documents) as usize),
         ]
     }
 

@@ -36,7 +36,7 @@ pub enum Act {
     Document,
 }
 
-const ACTS: [(Act, u64); 19] = [
+const ACTS: [(Act, u64); 18] = [
     (Act::Publish, 60),
     (Act::PublishUnnamed, 20),
     (Act::PublishEphemeral, 20),
@@ -55,7 +55,6 @@ const ACTS: [(Act, u64); 19] = [
     (Act::ApiPublish, 20),
     (Act::ApiKick, 1),
     (Act::ApiAsk, 5),
-    (Act::Document, 30),
 ];
 
 #[derive(Clone, Debug)]
@@ -167,6 +166,10 @@ impl Swarm {
         swarm.offline_events = pick(&[0, 3, 1000, 1000]);
         swarm.offline_s = pick(&[120, 3600]);
         swarm.offline_proof = pick(&[0, 0, 1]) == 1;
+        let documents = pick(&[0, 30, 30, 90]);
+        if documents > 0 {
+            swarm.acts.push((Act::Document, documents));
+        }
         swarm
     }
 
