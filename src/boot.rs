@@ -540,6 +540,7 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
             default: retention(&config.history.default),
             rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
         },
+        documents: shard::DocumentSettings::of(&config.profile),
         presence: shard::PresenceSettings::of(&config.profile.presence),
         typing: shard::TypingSettings::of(&config.profile.typing),
         offline: shard::offline::OfflineSettings::new(

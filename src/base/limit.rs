@@ -136,6 +136,23 @@ pub const PUBLISH_IDS_MAX: usize = 100_000;
 pub const PUBLISH_ID_TTL: Duration = Duration::from_secs(300);
 /// Disconnected sessions a tenant keeps for recovery; beyond, the oldest are forgotten before their time.
 pub const SAVED_SESSIONS_MAX: usize = 50_000;
+/// Documents of one tenant. Above: a new one is refused, `too_many_documents`.
+pub const DOCUMENTS_MAX: usize = 10_000;
+/// Bytes of one tenant's documents, with what is kept of their past. Above: what would add to them is refused, `too_many_documents`.
+pub const DOCUMENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a document's id, and of a field's name; a longer one is an `invalid_argument`.
+pub const DOCUMENT_NAME_BYTES_MAX: usize = 256;
+/// Versions of a document that a rule may keep to compare with; beyond, it keeps this many.
+pub const DOCUMENT_VERSIONS_MAX: u64 = 10_000;
+/// Version at which a client may open a document that the server does not know; a higher one is an `invalid_argument`. JavaScript counts
+/// to twice as many.
+pub const DOCUMENT_VERSION_OPENED_MAX: u64 = 1 << 52;
+/// Conflicts of one document that wait for somebody to decide. Above: the update is refused, `too_many_conflicts`.
+pub const DOCUMENT_CONFLICTS_MAX: usize = 32;
+/// Updates of one document that are known when they are sent again; beyond, the oldest are forgotten.
+pub const DOCUMENT_RECEIPTS_MAX: usize = 64;
+/// How far a writer's timestamp may be ahead of the server's clock; one farther ahead counts as this far, or a wrong clock would win for ever.
+pub const DOCUMENT_AHEAD_MAX: Duration = Duration::from_secs(60);
 /// How long `typing:start` lasts without another, where the application says nothing else.
 pub const TYPING_TTL: Duration = Duration::from_secs(6);
 /// Rooms in which one socket may be typing at a time; another start is refused, `too_many_items`.

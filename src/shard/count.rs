@@ -11,6 +11,8 @@ counts! {
     Rooms "rooms";
     /// Gauge: long-polling sessions that are closed and have not fetched their last packets.
     Farewells "farewells";
+    /// Gauge: documents that are remembered.
+    Documents "documents";
     SessionsOpened "sessions_opened_total";
     SessionsMovedIn "sessions_moved_in_total";
     SessionsMovedOut "sessions_moved_out_total";
@@ -22,6 +24,8 @@ counts! {
     Delivered "events_delivered_total";
     /// Ephemeral events dropped for slow consumers.
     Dropped "events_dropped_total";
+    DocumentVersions "document_versions_total";
+    DocumentConflicts "document_conflicts_total";
     CallsTotal "api_calls_total";
     RefusedHandshake "refused_handshake_total";
     RefusedPacket "refused_packet_total";

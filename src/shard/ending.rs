@@ -240,6 +240,7 @@ impl Shard {
         tenant.publish_ids.expire(self.now.at);
         tenant.absences.expire(self.now.at, self.presence.last_seen_ttl);
         self.expire_saved(key);
+        self.sweep_documents(key);
         self.expire_offline(key);
         self.expire_receipts(key);
         self.tend_tenant(key);

@@ -13,6 +13,7 @@ pub mod count;
 mod deadline;
 mod default;
 mod delivery;
+pub mod document;
 mod encode;
 mod ending;
 mod engine;
@@ -50,6 +51,7 @@ mod watch;
 mod wording;
 
 pub use default::{app as profile_app, default_app};
+pub use document::DocumentSettings;
 pub use status::Status;
 pub use wording::{Availability, PresenceSettings, RoomPresence, Telling, TypingSettings, Wording};
 
@@ -99,6 +101,7 @@ pub struct Settings {
     /// How long a disconnected socket may come back; zero: recovery is off.
     pub recovery: Duration,
     pub history: HistorySettings,
+    pub documents: DocumentSettings,
     pub presence: PresenceSettings,
     pub typing: TypingSettings,
     pub offline: OfflineSettings,
@@ -126,6 +129,7 @@ impl Settings {
             auth_deadline: Duration::from_secs(10),
             recovery: Duration::from_secs(120),
             history: HistorySettings::default(),
+            documents: DocumentSettings::default(),
             presence: PresenceSettings::default(),
             typing: TypingSettings::default(),
             offline: OfflineSettings::default(),
@@ -493,7 +497,7 @@ impl Shard {
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
-    pub fn census(&self) -> [(&'static str, usize); 14] {
+    pub fn census(&self) -> [(&'static str, usize); 15] {
         [
             ("sessions", self.sessions.len()),
             ("sockets", self.sockets.len()),
@@ -509,6 +513,7 @@ impl Shard {
             ("joins that wait", self.verdicts.waiting()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
+            ("documents", self.counts.get(Count::Documents) as usize),
         ]
     }
 

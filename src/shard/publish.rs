@@ -248,13 +248,24 @@ impl Shard {
         Wrapped(Some((name, String::from_utf8(out).unwrap_or_default())))
     }
 
-    /// Sends what is not stored to a room's members.
+    /// Sends what is not stored to a room's members, but not to one that reads slowly.
     pub(super) fn emit_to(&mut self, room: RoomKey, outgoing: &Outgoing<'_>, except: Option<SocketKey>) {
+        self.send_to(room, outgoing, true, except);
+    }
+
+    /// Sends what is not stored to a room's members; one that reads slowly does not get what is ephemeral.
+    pub(super) fn send_to(
+        &mut self,
+        room: RoomKey,
+        outgoing: &Outgoing<'_>,
+        ephemeral: bool,
+        except: Option<SocketKey>,
+    ) {
         if self.rooms[room].members.is_empty() {
             return;
         }
         let outgoing = Outgoing { position: self.spoil_guard(room, outgoing.args), ..*outgoing };
-        let frames = self.frames(room, &outgoing, true);
+        let frames = self.frames(room, &outgoing, ephemeral);
         let Shard { rooms, outbox, .. } = self;
         match except {
             None => room::fan_out(&rooms[room].members, &frames, outbox),

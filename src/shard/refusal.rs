@@ -36,6 +36,16 @@ pub enum Refusal {
     Denied,
     /// The application's backend did not answer in time, or nobody can ask it now.
     BackendUnavailable,
+    UnknownDocument,
+    TooManyDocuments,
+    DocumentTooLarge,
+    /// The version an update is based on never was, or was in another life of the document.
+    VersionUnknown,
+    /// The version an update is based on is not kept any more.
+    VersionTooOld,
+    TooManyConflicts,
+    /// No open conflict is about a field that is to be decided.
+    UnknownConflict,
     /// Needs Redis or a later part of the server.
     Unavailable(&'static str),
 }
@@ -59,6 +69,13 @@ impl Refusal {
             Refusal::TooManyConnections => "too_many_connections",
             Refusal::Token(reject) => reject.close().row().code,
             Refusal::BackendUnavailable => "backend_unavailable",
+            Refusal::UnknownDocument => "unknown_document",
+            Refusal::TooManyDocuments => "too_many_documents",
+            Refusal::DocumentTooLarge => "document_too_large",
+            Refusal::VersionUnknown => "version_unknown",
+            Refusal::VersionTooOld => "version_too_old",
+            Refusal::TooManyConflicts => "too_many_conflicts",
+            Refusal::UnknownConflict => "unknown_conflict",
             Refusal::Unavailable(code) => code,
         }
     }
@@ -83,6 +100,17 @@ impl Refusal {
             Refusal::Token(reject) => reject.close().row().message,
             Refusal::Denied => "the application does not permit this",
             Refusal::BackendUnavailable => "the application did not say whether this is permitted, try again later",
+            Refusal::UnknownDocument => {
+                "nothing is known of this document; write to it with baseVersion 0, or open it as you have it"
+            }
+            Refusal::TooManyDocuments => "the tenant has as many documents as it may",
+            Refusal::DocumentTooLarge => "the document would have too many fields or bytes",
+            Refusal::VersionUnknown => "the document never had this version; take it as it is now, and write again",
+            Refusal::VersionTooOld => {
+                "this version is not kept any more; take the document as it is now, and write again"
+            }
+            Refusal::TooManyConflicts => "the document has too many open conflicts; decide them first",
+            Refusal::UnknownConflict => "no open conflict is about this field",
             Refusal::Unavailable(_) => "this server is not configured for it",
         }
     }

@@ -4,6 +4,7 @@
 
 use super::absence::Absences;
 use super::bucket::Bucket;
+use super::document::access::Documents;
 use super::filter::Filter;
 use super::gathering::Gathering;
 use super::history::Epoch;
@@ -45,6 +46,8 @@ pub struct Tenant {
     /// Saved sessions, oldest first; entries whose session came back are skipped.
     pub saved: VecDeque<(Instant, Sid)>,
     pub publish_ids: PublishIds,
+    /// Documents that somebody wrote to.
+    pub documents: Option<Box<Documents>>,
     pub bucket: Bucket,
     /// What listeners have counted, in the order of their names; empty until they have.
     pub counters: Vec<u64>,
@@ -74,6 +77,7 @@ impl Tenant {
             pids: Map::with_hasher(hasher.clone()),
             saved: VecDeque::new(),
             publish_ids: PublishIds { known: Map::with_hasher(hasher.clone()), order: VecDeque::new() },
+            documents: None,
             bucket: Bucket::new(now, burst),
             counters: Vec::new(),
             sweeping: false,
@@ -99,6 +103,7 @@ impl Tenant {
             && self.rooms.is_empty()
             && self.pids.is_empty()
             && !self.publish_ids.is_filled()
+            && self.documents.is_none()
             && self.absences.is_empty()
             && self.offline.is_none()
             && self.receipts.is_none()
@@ -109,6 +114,7 @@ impl Tenant {
         !self.saved.is_empty()
             || self.publish_ids.is_filled()
             || !self.absences.is_empty()
+            || self.documents.is_some()
             || self.offline.is_some()
             || self.receipts.is_some()
     }

@@ -10,6 +10,7 @@ use io::{Hangup, Open, Wire};
 
 mod circle;
 mod delivery;
+mod document;
 mod listener;
 mod offline_queue;
 mod presence;

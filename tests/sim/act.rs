@@ -231,6 +231,7 @@ impl World {
                 let parts = parts.map(|bytes| vec![0xa5; bytes]).collect::<Vec<_>>();
                 self.mirror(c, parts);
             }
+            Act::Document => self.act_on_document(c),
             Act::Announce => self.announce(),
             Act::Leave => {
                 match self.acting.below(3) {

@@ -96,6 +96,8 @@ impl World {
         }
         client.live = true;
         client.epoch += 1;
+        // What it was told in an earlier session may not be all.
+        client.documents.clear();
         client.heard = crate::roster::Heard::default();
         client.own = None;
         let early = std::mem::take(&mut client.early);
@@ -151,6 +153,8 @@ impl World {
                     self.fail(format!("{} gets an announcement nobody made, or twice: {data}", self.clients[c].name));
                 }
             }
+            "document:updated" => self.document_updated(c, data),
+            "document:conflict" | "conflict:resolved" => self.document_disputed(c, data),
             "server:draining" if data["reconnectAfterMs"].is_number() => {}
             _ if TYPES.contains(&name) => self.published(c, name, args),
             _ if self.told_of_users(c, name, data) => {}
@@ -345,6 +349,8 @@ impl World {
                     last = offset;
                 }
             }
+            Request::Open { document } if ok => self.document_opened(c, document, answer),
+            request @ Request::Write { .. } => self.document_written(c, request, answer),
             Request::Received { id } if ok => self.acknowledged(c, id),
             // The same expiry again is another token's.
             Request::Renew if ok => self.clients[c].expiring = None,
@@ -397,6 +403,7 @@ impl World {
                 return self.fail(what);
             }
         }
+        self.check_documents();
         self.check_announcement();
         for tenant in 0..self.swarm.tenants {
             let mut rooms: Vec<String> = crate::act::ROOMS.map(str::to_owned).to_vec();

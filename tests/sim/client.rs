@@ -56,6 +56,17 @@ pub enum Request {
         parts: Vec<Vec<u8>>,
         said: bool,
     },
+    /// `document:open`.
+    Open {
+        document: String,
+    },
+    /// `document:update` or `conflict:resolve`.
+    Write {
+        document: String,
+        sent: crate::document::Fields,
+        strategy: tenantcast::shard::document::Strategy,
+        decides: bool,
+    },
     Other,
 }
 
@@ -111,6 +122,7 @@ pub struct Client {
     pub pending: BTreeMap<u64, Request>,
     pub drafts: BTreeMap<u64, Draft>,
     pub rooms: BTreeMap<String, Seat>,
+    pub documents: BTreeMap<String, crate::document::Copy>,
     pub fleeting: BTreeSet<u64>,
     pub announced: BTreeSet<u64>,
     pub heard: crate::roster::Heard,

@@ -12,6 +12,7 @@ mod attachment;
 mod away;
 mod check;
 mod client;
+mod document;
 mod model;
 mod parse;
 mod roster;
@@ -117,7 +118,7 @@ fn seeds() {
         Some(seed) => seed..seed + 1,
         None => env("SIM_FROM").unwrap_or(0)..env("SIM_FROM").unwrap_or(0) + env("SIM_RUNS").unwrap_or(RUNS),
     };
-    let mut total = [0u64; 12];
+    let mut total = [0u64; 14];
     let mut failures = Vec::new();
     for seed in seeds {
         let swarm = Swarm::draw(seed);
@@ -135,6 +136,8 @@ fn seeds() {
             model.slow,
             model.announced,
             model.mirrored,
+            model.written,
+            model.disputes,
             model.graces,
             model.away.given,
         ];
@@ -161,6 +164,8 @@ fn seeds() {
         "slow",
         "announced",
         "mirrored",
+        "documents written",
+        "disputes",
         "graces",
         "given late",
     ];
@@ -193,6 +198,7 @@ fn the_checker_can_fail() {
         (Tamper::StrangeAck, "never asked"),
         (Tamper::Attachment, "and hears"),
         (Tamper::Announcement, "or twice"),
+        (Tamper::Document, "after version"),
         (Tamper::Farewell, "did not hear, once"),
         (Tamper::Roster, "is told of"),
     ] {

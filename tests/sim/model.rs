@@ -1,6 +1,7 @@
 //! What the world knows and no client does: every event ever seen, by place, by id and by nonce. Whoever sees an event tells the model, and
 //! the model answers whether it agrees with what all others have seen.
 
+use crate::document::Fields;
 use std::collections::BTreeMap;
 
 /// Where a durable event is.
@@ -48,6 +49,10 @@ pub struct Model {
     pub moved: u64,
     pub upgraded: u64,
     pub slow: u64,
+    /// By tenant, document, epoch and version.
+    pub documents: BTreeMap<(usize, String, String, u64), Fields>,
+    pub written: u64,
+    pub disputes: u64,
     /// Others that did not hear of a short break, and heard of the end.
     pub graces: u64,
     pub away: crate::away::Away,

@@ -32,6 +32,8 @@ pub enum Act {
     ApiPublish,
     ApiKick,
     ApiAsk,
+    /// Opens one that others write to, writes to it, decides its conflicts, closes it.
+    Document,
 }
 
 const ACTS: [(Act, u64); 18] = [
@@ -164,6 +166,10 @@ impl Swarm {
         swarm.offline_events = pick(&[0, 3, 1000, 1000]);
         swarm.offline_s = pick(&[120, 3600]);
         swarm.offline_proof = pick(&[0, 0, 1]) == 1;
+        let documents = pick(&[0, 30, 30, 90]);
+        if documents > 0 {
+            swarm.acts.push((Act::Document, documents));
+        }
         swarm
     }
 
@@ -178,7 +184,7 @@ impl Swarm {
             kinds: [3, 1, 1, 0],
             hostile: 0,
             head_token: 0,
-            acts: vec![(Act::Publish, 3), (Act::Subscribe, 2), (Act::Mirror, 1)],
+            acts: vec![(Act::Publish, 3), (Act::Subscribe, 2), (Act::Mirror, 1), (Act::Document, 2)],
             cut_every_ms: 0,
             half_open_every_ms: 0,
             stall_every_ms: 0,

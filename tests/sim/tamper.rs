@@ -14,6 +14,7 @@ pub enum Tamper {
     StrangeAck,
     Attachment,
     Announcement,
+    Document,
     /// Somebody's going, at rest.
     Farewell,
     /// Presence, told in another tenant too.
@@ -45,6 +46,14 @@ impl World {
                 self.tamper = None;
                 return Verdict::Pass(vec![(c, packet.clone()), (c, packet)]);
             }
+            (Tamper::Document, Packet::Event { name, args, .. }) if name == "document:updated" => {
+                let id = args.first().and_then(|data| data["document"].as_str()).unwrap_or("");
+                if self.clients[c].documents.get(id).is_some_and(|copy| copy.open) {
+                    self.tamper = None;
+                    return Verdict::Swallow;
+                }
+                return pass(packet);
+            }
             (Tamper::Farewell, Packet::Event { name, args, .. }) if self.clients.iter().any(|client| client.gone) => {
                 let goes = name == "user:offline" || args.first().is_some_and(|data| data["offline"].is_array());
                 if goes {
@@ -64,7 +73,9 @@ impl World {
                 let stray = Packet::Event { nsp, name: name.clone(), args: args.clone() };
                 return Verdict::Pass(vec![(c, packet), (other, stray)]);
             }
-            (Tamper::Attachment | Tamper::Announcement | Tamper::Farewell | Tamper::Roster, _) => return pass(packet),
+            (Tamper::Attachment | Tamper::Announcement | Tamper::Document | Tamper::Farewell | Tamper::Roster, _) => {
+                return pass(packet);
+            }
             _ => {}
         }
         let room = |packet: &Packet| match packet {

@@ -177,6 +177,7 @@ impl World {
                         default: Retention { events: swarm.history_events, ttl: Duration::from_secs(swarm.history_s) },
                         rooms: Vec::new(),
                     },
+                    documents: crate::document::settings(),
                     presence: presence(&swarm),
                     offline: OfflineSettings {
                         ttl: Duration::from_secs(swarm.offline_s),

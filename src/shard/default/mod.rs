@@ -2,6 +2,7 @@
 //! error is `{"ok":false,"code":..,"message":..}` and closes nothing.
 
 mod act;
+mod document;
 mod history;
 mod offline;
 mod presence;
@@ -97,9 +98,13 @@ fn handle(
         Act::Typing { room, start } => presence::typing(socket, named(socket, room)?, args, *start),
         Act::Received => offline::received(socket, args),
         Act::Read => offline::read(socket, args),
-        Act::Document(
-            DocumentAct::Update | DocumentAct::Open | DocumentAct::Get | DocumentAct::Close | DocumentAct::Resolve,
-        ) => Err(Refusal::Unavailable("documents_unavailable")),
+        Act::Document(act) => match act {
+            DocumentAct::Update => document::update(socket, args),
+            DocumentAct::Open => document::open(socket, args),
+            DocumentAct::Get => document::get(socket, args),
+            DocumentAct::Close => document::close(socket, args),
+            DocumentAct::Resolve => document::resolve(socket, args),
+        },
         Act::Authenticate => authenticate(socket, args),
         Act::Reply { event, data } => {
             act::reply(socket, event.as_deref().unwrap_or(own), data.as_ref(), args);
