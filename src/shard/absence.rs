@@ -118,7 +118,7 @@ impl Shard {
     pub(super) fn lingers(&self, key: SessionKey, end: End) -> Option<Box<[Rc<str>]>> {
         let session = &self.sessions[key];
         // A session that has left all its namespaces has said goodbye, and one that the server closes is told why.
-        let cut = matches!(end, End::Gone | End::Left | End::PingTimeout);
+        let cut = matches!(end, End::Gone | End::Lost | End::Left | End::PingTimeout);
         let breaks = cut && !session.sockets.is_empty() && !self.draining;
         if self.presence.grace == Duration::ZERO || !breaks {
             return None;
