@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  configuration -> addresses bound -> one pinned thread a shard -> all of them accept -> `tenantcast ready on ADDRESS`
-//!  SIGTERM, SIGINT -> every shard drains: no new connections, sessions told to come back, what is owed is written -> 0
+//!  SIGTERM, SIGINT -> every shard drains: no new connections, sessions told to come back, what is owed is written; then the control plane
+//!                     has what is left of the drain's time -> 0
 //!  once more       -> the process ends at once: 128 + the signal
 //! ```
 //!
@@ -22,23 +23,33 @@
 //! # Ok(()) }
 //! ```
 
+mod clock;
+mod control;
+mod machine;
+
+pub use clock::{SystemClock, unix_now};
+pub use machine::refuse_huge_pages;
+
 use crate::base::{
     chance::Map,
     id::{NodeId, ShardId},
-    time::{Clock, Duration, Instant, Now, UnixMs},
+    time::{Clock, Duration, Instant},
 };
 use crate::bridge::{Addresses, Bridge, Sender};
 use crate::config::{self, Config};
+use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement};
+use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement, listener::ListenerSettings};
 use crate::wire::{
     api::{Access, Bounds},
     auth::{Keys, Mint, Policy, mint},
     http::{Cors, cors::BadOrigin},
     json,
 };
+use control::{calls, check_webhooks, start_control};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use machine::{cpus, entropy, raise_open_files};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -48,7 +59,7 @@ use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     process::ExitCode,
-    sync::{Arc, Once, mpsc},
+    sync::{Arc, Once, OnceLock, mpsc},
     thread,
 };
 
@@ -76,39 +87,12 @@ pub enum Error {
     Affinity(io::Error),
     #[error("cannot handle signals: {0}")]
     Signals(io::Error),
+    #[error(transparent)]
+    Control(#[from] control_plane::Error),
+    #[error("listener `{listener}` calls webhook {hook}, and there is none")]
+    NoWebhook { listener: Box<str>, hook: u16 },
     #[error("shard {shard} cannot run: {reason}")]
     Shard { shard: u8, reason: String },
-}
-
-/// Reads the system's clocks: the only place that does.
-pub struct SystemClock {
-    started: std::time::Instant,
-}
-
-impl SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "the one reader of the clock")]
-    pub fn new() -> SystemClock {
-        SystemClock { started: std::time::Instant::now() }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> SystemClock {
-        SystemClock::new()
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Now {
-        Now { at: Instant(self.started.elapsed().as_micros() as u64), unix: unix_now() }
-    }
-}
-
-/// The wall clock. One before 1970 is taken for 1970.
-#[expect(clippy::disallowed_methods, reason = "the one reader of the clock")]
-pub fn unix_now() -> UnixMs {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    UnixMs(since.map_or(0, |since| since.as_millis() as u64))
 }
 
 /// A server that is to be started.
@@ -117,14 +101,18 @@ pub struct Server {
     app: Arc<dyn Fn() -> App + Send + Sync>,
     open: bool,
     demo: Option<Box<[u8]>>,
+    control: control_plane::Settings,
+    listeners: Box<[ListenerSettings]>,
 }
 
 impl Server {
     /// The server of the configured profile.
     pub fn new(config: Config) -> Server {
         let (names, profile) = (config.socket_io.namespaces.clone(), config.profile.clone());
+        let (control, listeners, missing) = calls(&profile, |name| std::env::var(name).ok());
+        missing.iter().for_each(|line| tracing::warn!("{line}"));
         let app = move || shard::profile_app(profile.clone(), names.iter().map(|name| &**name));
-        Server { config, app: Arc::new(app), open: false, demo: None }
+        Server { config, app: Arc::new(app), open: false, demo: None, control, listeners: listeners.into() }
     }
 
     /// What the server does with events, in place of the profile. Called once on each shard's thread.
@@ -145,6 +133,18 @@ impl Server {
         self
     }
 
+    /// The webhooks that listeners call, and the backend that decides who may join.
+    pub fn control(mut self, settings: control_plane::Settings) -> Server {
+        self.control = settings;
+        self
+    }
+
+    /// What is done when an event is published.
+    pub fn listeners(mut self, listeners: impl Into<Box<[ListenerSettings]>>) -> Server {
+        self.listeners = listeners.into();
+        self
+    }
+
     /// Starts the server and returns when every shard accepts.
     ///
     /// A panic on a shard's thread ends the process: this installs a panic hook, once.
@@ -152,6 +152,7 @@ impl Server {
         raise_open_files();
         abort_on_shard_panic();
         let config = self.config;
+        check_webhooks(&self.listeners, self.control.hooks.len())?;
         let shards = config.server.shards;
         let mut public = listen(config.server.address, "server.host, server.port", shards)?;
         let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1)?;
@@ -168,17 +169,35 @@ impl Server {
         if self.open {
             shard_settings.auth = None;
         }
+        shard_settings.verdicts = self.control.backend.as_ref().map(control_plane::BackendSettings::verdicts);
+        shard_settings.listeners = self.listeners;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
         let hasher = Map::<(), ()>::default().hasher().clone();
         let addresses =
             Addresses::new(limits.connections_per_address, limits.handshakes_per_second_per_address, hasher);
-        let bridge = Arc::new(Bridge::new(shards, count::ROW, addresses));
+        let bridge = Bridge::new(shards, count::ROW, addresses);
         let clock: Arc<dyn Clock + Send + Sync> = Arc::new(SystemClock::new());
+        let (bridge, control) = match self.control.is_empty() {
+            true => (Arc::new(bridge), None),
+            false => {
+                let (bridge, control) = start_control(self.control, bridge, clock.clone())?;
+                (bridge, Some(control))
+            }
+        };
 
         let cpus = cpus()?;
         let (ready, all_ready) = mpsc::channel();
-        let mut handle = Handle { addr, admin_addr, drain: config.drain, bridge, threads: Vec::new() };
+        let mut handle = Handle {
+            addr,
+            admin_addr,
+            drain: config.drain,
+            bridge,
+            clock: clock.clone(),
+            drain_until: Arc::default(),
+            threads: Vec::new(),
+            control,
+        };
         for index in 0..shards {
             let (settings, bridge, clock) = (settings.clone(), handle.bridge.clone(), clock.clone());
             let shard_settings = shard::Settings { shard: ShardId(index), ..shard_settings.clone() };
@@ -262,7 +281,11 @@ pub struct Handle {
     admin_addr: SocketAddr,
     drain: config::Drain,
     bridge: Arc<Bridge<MeshMessage>>,
+    clock: Arc<dyn Clock + Send + Sync>,
+    /// When the drain ends, once it has begun.
+    drain_until: Arc<OnceLock<Instant>>,
     threads: Vec<ExecutorJoinHandle<Ended>>,
+    control: Option<control_plane::Handle>,
 }
 
 /// A shard's lane stays full: it is not keeping up, or has ended.
@@ -301,6 +324,7 @@ impl Handle {
     /// Begins to drain: nobody new, and everyone who is here is told to come back, to another node or to the next process.
     pub fn drain(&self) {
         let config::Drain { timeout, spread } = self.drain;
+        self.drain_until.get_or_init(|| self.clock.now().at + timeout);
         if let Err(error) = self.tell_all(&Control::Drain { spread, timeout }) {
             tracing::error!(%error, "cannot drain");
         }
@@ -328,6 +352,10 @@ impl Handle {
                     failed.get_or_insert(Error::Shard { shard: index as u8, reason });
                 }
             }
+        }
+        if let Some(control) = self.control {
+            // Without a drain nothing is waited for.
+            control.finish(self.drain_until.get().copied().unwrap_or_default());
         }
         failed.map_or(Ok(worst), Err)
     }
@@ -363,7 +391,10 @@ impl Handle {
             admin_addr: self.admin_addr,
             drain: self.drain,
             bridge: self.bridge.clone(),
+            clock: self.clock.clone(),
+            drain_until: self.drain_until.clone(),
             threads: Vec::new(),
+            control: None,
         }
     }
 }
@@ -519,47 +550,8 @@ fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error>
         ),
         receipts: shard::receipt::ReceiptSettings::default(),
         spread: config.server.spread.clone(),
+        ..shard::Settings::new()
     })
-}
-
-fn entropy<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
-    let mut bytes = [0; BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Entropy(error.to_string()))?;
-    Ok(bytes)
-}
-
-/// The processors this process may run on, in their order; never empty.
-fn cpus() -> Result<Vec<usize>, Error> {
-    // SAFETY: an all-zero set is an empty one.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is ours and its size is passed along.
-    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) } != 0 {
-        return Err(Error::Affinity(io::Error::last_os_error()));
-    }
-    // SAFETY: only reads the set; the index is below its size.
-    let cpus: Vec<usize> =
-        (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect();
-    if cpus.is_empty() { Err(Error::Affinity(io::ErrorKind::NotFound.into())) } else { Ok(cpus) }
-}
-
-/// Has the kernel back this process with ordinary pages only; to be called before there is much memory. Thousands of small pieces that
-/// come and go leave most of a huge page (2 MiB) unused, yet resident: 3,390 bytes a connection with them, 2,400 without. Best effort: a kernel that does not know the request (before 3.15) has more memory to show.
-pub fn refuse_huge_pages() {
-    let (on, unused): (libc::c_ulong, libc::c_ulong) = (1, 0);
-    // SAFETY: the call takes numbers and sets a flag of this process.
-    unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, on, unused, unused, unused) };
-}
-
-/// Open files up to what the system lets: a connection is one. Best effort; what fails is said when a connection is refused.
-fn raise_open_files() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls read or write the struct they are given.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && limit.rlim_cur < limit.rlim_max {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
-    }
 }
 
 thread_local! {

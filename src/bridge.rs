@@ -6,7 +6,10 @@
 //! shard 0          -              lane (0 -> 1)        a lane: one bounded queue for each (sender, receiver), made
 //! shard 1     lane (1 -> 0)            -               when it is first used; what one sender sends one receiver
 //! main        lane (m -> 0)       lane (m -> 1)        arrives in order
+//! control     lane (c -> 0)       lane (c -> 1)
 //!               waker 0              waker 1           a waker: one for each receiver, used once a turn
+//!
+//! every shard -> errands -> control                    one queue, bounded by number and by bytes
 //! ```
 //!
 //! Invariants: a sender is never blocked (a full lane gives the message back); a message is never lost between `try_send` and
@@ -15,26 +18,28 @@
 use crate::base::{
     chance::Map,
     id::ShardId,
-    limit::MESH_LANE_MAX,
+    limit::{CONTROL_BYTES_MAX, CONTROL_LANE_MAX, MESH_LANE_MAX},
     time::{Duration, Instant},
 };
+use crate::shard::io::Ask;
 use ahash::RandomState;
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::Waker,
+    task::{Context, Poll, Waker},
 };
 
-/// Who sends: a shard, or the thread that started them.
+/// Who sends: a shard, the thread that started them, or the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     Shard(ShardId),
     Main,
+    Control,
 }
 
 /// What the threads of one process share. `T` is what crosses between shards; this floor does not look into it.
@@ -42,10 +47,12 @@ pub struct Bridge<T> {
     receivers: Box<[Receiver<T>]>,
     pub gauges: Gauges,
     pub addresses: Addresses,
+    /// The way to the control plane, where there is one.
+    pub control: Option<Arc<Errands>>,
 }
 
 struct Receiver<T> {
-    /// By sender; the last is main's. Made at the first send: most pairs of a large node never talk.
+    /// By sender; the last two are main's and the control plane's. Made at the first send: most pairs of a large node never talk.
     lanes: Box<[OnceLock<ArrayQueue<T>>]>,
     waker: AtomicWaker,
 }
@@ -53,10 +60,16 @@ struct Receiver<T> {
 impl<T> Bridge<T> {
     /// `numbers` is the length of a row of [`Gauges`].
     pub fn new(shards: u8, numbers: usize, addresses: Addresses) -> Bridge<T> {
-        let senders = usize::from(shards) + 1;
+        let senders = usize::from(shards) + 2;
         let receiver =
             || Receiver { lanes: (0..senders).map(|_| OnceLock::new()).collect(), waker: AtomicWaker::new() };
-        Bridge { receivers: (0..shards).map(|_| receiver()).collect(), gauges: Gauges::new(shards, numbers), addresses }
+        let receivers = (0..shards).map(|_| receiver()).collect();
+        Bridge { receivers, gauges: Gauges::new(shards, numbers), addresses, control: None }
+    }
+
+    /// The same with a way to the control plane.
+    pub fn with_control(self, errands: Arc<Errands>) -> Bridge<T> {
+        Bridge { control: Some(errands), ..self }
     }
 
     pub fn shards(&self) -> u8 {
@@ -69,6 +82,7 @@ impl<T> Bridge<T> {
         let index = match from {
             Sender::Shard(shard) => shard.index(),
             Sender::Main => self.receivers.len(),
+            Sender::Control => self.receivers.len() + 1,
         };
         let lane = &self.receivers[to.index()].lanes[index];
         lane.get_or_init(|| ArrayQueue::new(MESH_LANE_MAX)).push(message)
@@ -100,6 +114,76 @@ impl<T> Bridge<T> {
     /// From now on a [`wake`](Self::wake) wakes this waker.
     pub fn register(&self, shard: ShardId, waker: &Waker) {
         self.receivers[shard.index()].waker.register(waker);
+    }
+}
+
+/// What shards ask of the control plane. One queue for all of them: it has one reader, which is in no hurry.
+///
+/// Invariant: bounded by [`CONTROL_LANE_MAX`] and, until the reader is [`done`](Self::done) with them, [`CONTROL_BYTES_MAX`]; a shard is never
+/// blocked.
+pub struct Errands {
+    queue: ArrayQueue<(ShardId, Ask)>,
+    waker: AtomicWaker,
+    bytes: AtomicUsize,
+    /// What the control plane counts, for who shows numbers: names without prefix, and values.
+    names: &'static [&'static str],
+    numbers: Box<[AtomicU64]>,
+}
+
+impl Errands {
+    pub fn new(names: &'static [&'static str]) -> Errands {
+        Errands {
+            queue: ArrayQueue::new(CONTROL_LANE_MAX),
+            waker: AtomicWaker::new(),
+            bytes: AtomicUsize::new(0),
+            names,
+            numbers: names.iter().map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// Puts an ask into the queue and wakes its reader, or gives it back when there is no room.
+    pub fn try_send(&self, from: ShardId, ask: Ask) -> Result<(), Ask> {
+        let bytes = ask.bytes();
+        // Counted first, so that two senders at the bound cannot both be let in.
+        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > CONTROL_BYTES_MAX {
+            self.done(bytes);
+            return Err(ask);
+        }
+        self.queue.push((from, ask)).map_err(|(_, ask)| {
+            self.done(bytes);
+            ask
+        })?;
+        self.waker.wake();
+        Ok(())
+    }
+
+    /// The next ask; pending while there is none. For one reader.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<(ShardId, Ask)> {
+        if let Some(next) = self.queue.pop() {
+            return Poll::Ready(next);
+        }
+        // Registered before the second look: who sends after it wakes.
+        self.waker.register(context.waker());
+        self.queue.pop().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// The reader holds so many bytes less.
+    pub fn done(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes in the queue and with the reader.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Adds to one of the reader's numbers, by its place among the names.
+    pub fn count(&self, number: usize) {
+        self.numbers[number].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        self.names.iter().zip(&self.numbers).map(|(name, number)| (*name, number.load(Ordering::Relaxed)))
     }
 }
 
@@ -276,7 +360,6 @@ fn prefix(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     fn addresses(sessions: u32, rate: u32) -> Addresses {
         Addresses::new(sessions, rate, RandomState::with_seeds(1, 2, 3, 4))
@@ -333,6 +416,32 @@ mod tests {
             });
         }
         sender.join().unwrap();
+    }
+
+    #[test]
+    fn errands_are_bounded_by_number_and_by_bytes() {
+        let errands = Errands::new(&["a", "b"]);
+        let ask = |bytes: usize| Ask::Notify { hook: 0, id: "".into(), body: "x".repeat(bytes).into() };
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(errands.poll_next(&mut context).is_pending());
+        let sent = (0..2 * CONTROL_LANE_MAX).take_while(|_| errands.try_send(ShardId(1), ask(1)).is_ok()).count();
+        assert_eq!(sent, CONTROL_LANE_MAX);
+        let mut taken = 0;
+        while let Poll::Ready((from, ask)) = errands.poll_next(&mut context) {
+            assert_eq!(from, ShardId(1));
+            errands.done(ask.bytes());
+            taken += 1;
+        }
+        assert_eq!((taken, errands.bytes()), (sent, 0), "what was refused counts for nothing");
+        let half = CONTROL_BYTES_MAX / 2;
+        assert!(errands.try_send(ShardId(0), ask(half)).is_ok());
+        assert!(errands.try_send(ShardId(0), ask(half)).is_err(), "with its own size it is over the half");
+        let Poll::Ready((_, ask_of_half)) = errands.poll_next(&mut context) else { panic!("it was sent") };
+        assert!(errands.try_send(ShardId(0), ask(half)).is_err(), "taken is not done");
+        errands.done(ask_of_half.bytes());
+        assert!(errands.try_send(ShardId(0), ask(half)).is_ok());
+        errands.count(1);
+        assert_eq!(errands.counts().collect::<Vec<_>>(), [("a", 0), ("b", 1)]);
     }
 
     #[test]

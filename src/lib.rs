@@ -12,10 +12,11 @@
 //!  session    shard/engine, shard/namespace    frame -> Engine.IO -> Socket.IO packet -> handler of shard/app
 //!  room       shard/publish        event -> history (epoch, offset) -> fan_out
 //!  fan-out    shard/room, outbox   one encoded frame, one u16 a member
+//!  listeners  shard/listener      emit, count; what is slow goes to control_plane/ (webhooks, asking the application's backend)
 //!  leave      data_plane/pump      end of turn: one write for each session that has something
 //! ```
 //!
-//! Architecture invariants, kept by `tests/tidy.rs`: imports point down only; `base`, `wire` and `shard` know no clock, no entropy, no
+//! Architecture invariants, kept by `tests/tidy.rs`: imports point down only; `base`, `wire`, `profile` and `shard` know no clock, no entropy, no
 //! socket, no lock and no other thread; a peer's bytes never panic a shard; every queue has a bound and a policy.
 
 pub mod base;
@@ -23,6 +24,7 @@ pub mod boot;
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod control_plane;
 pub mod data_plane;
 pub mod demo;
 pub mod profile;

@@ -49,7 +49,22 @@ const CRATES: &[(u8, &[&str])] = &[
     ),
     (2, &[]),
     (3, &["atomic_waker", "crossbeam_queue"]),
-    (4, &["glommio", "io_uring", "tokio", "libc", "socket2", "tracing", "redis"]),
+    (
+        4,
+        &[
+            "glommio",
+            "io_uring",
+            "tokio",
+            "libc",
+            "socket2",
+            "tracing",
+            "redis",
+            "hyper",
+            "hyper_util",
+            "hyper_rustls",
+            "aws_lc_rs",
+        ],
+    ),
 ];
 
 /// What no pure floor says, outside tests.

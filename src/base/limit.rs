@@ -173,6 +173,24 @@ pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(65);
 pub const MESH_LANE_MAX: usize = 4096;
 /// Messages a shard keeps for a full lane. Beyond: requests are answered `503`, sessions on the move are closed and come back.
 pub const MESH_SPILL_MAX: usize = 16_384;
+/// Joins of one shard that wait for the backend's answer. Beyond: refused `backend_unavailable`.
+pub const VERDICT_WAITS_MAX: usize = 16_384;
+/// Joins of one socket that wait for the backend's answer. Beyond: refused `too_many_items`.
+pub const VERDICT_WAITS_PER_SOCKET_MAX: u32 = 32;
+/// How long an answer of the backend counts at most, whatever it says itself.
+pub const VERDICT_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How much longer than the control plane a shard waits for the backend's answer before it refuses by itself.
+pub const VERDICT_SLACK: Duration = Duration::from_secs(1);
+/// Event types of which a shard remembers who listens. Beyond, all are forgotten and looked up again: a type is any text of a publisher.
+pub const LISTENER_TYPES_MAX: usize = 1024;
+/// Asks in the lane to the control plane. Full: a join is refused `backend_unavailable`, a webhook is dropped and counted.
+pub const CONTROL_LANE_MAX: usize = 4096;
+/// Bytes of asks the control plane holds, from the lane to the last attempt. Beyond: as when the lane is full.
+pub const CONTROL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of an answer of a backend that are read. A longer one is no answer.
+pub const BACKEND_ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// How long a webhook's `Retry-After` is waited for at most; one that asks for more is asked again then.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// Bytes of what waits for one user who is not there, with [`OFFLINE_EVENT_COST`] for each event; beyond, its oldest are dropped, and it is
 /// told how many (`offline_overflow`).

@@ -5,6 +5,7 @@ pub mod chance;
 pub mod count;
 pub mod id;
 pub mod limit;
+pub mod lru;
 pub mod slab;
 pub mod time;
 pub mod wheel;

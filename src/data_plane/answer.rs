@@ -63,6 +63,9 @@ pub fn metrics(bearer: Option<&str>, world: &World) -> Response {
             let _ = writeln!(text, "tenantcast_{name}{{shard=\"{}\"{code}}} {number}", shard.0);
         }
     }
+    for (name, number) in world.bridge.control.iter().flat_map(|errands| errands.counts()) {
+        let _ = writeln!(text, "# TYPE tenantcast_{name} counter\ntenantcast_{name} {number}");
+    }
     Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
 }
 

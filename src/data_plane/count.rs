@@ -28,6 +28,8 @@ counts! {
     HandoffsIn "handoffs_in_total";
     /// Messages that found the mesh full and were answered 503, or whose connections were closed.
     MeshRefused "mesh_refused_total";
+    /// Joins refused and webhooks' events dropped because the control plane takes no more.
+    AsksRefused "control_refused_total";
     /// Times that what is for lent connections, or from them, had to wait because the other shard was behind.
     LoansPutOff "loans_put_off_total";
     Turns "turns_total";

@@ -12,7 +12,7 @@ use crate::base::{
 };
 use crate::bridge::{Bridge, Sender};
 use crate::shard::{
-    io::{Announcement, Parcel},
+    io::{Announcement, Answer, Parcel, TicketKey},
     transit::Transit,
 };
 use crate::wire::http::Response;
@@ -42,6 +42,11 @@ pub enum MeshMessage {
         under_way: Arc<()>,
     },
     Control(Control),
+    /// From the control plane: what the application's backend says.
+    Answered {
+        ticket: TicketKey,
+        answer: Answer,
+    },
 }
 
 /// What a lender has for a home, under the home's keys.

@@ -32,7 +32,7 @@ use crate::base::{
 use crate::shard::{
     Shard,
     count::Count as ShardCount,
-    io::{Hangup, Input, Open, Output, Parcel, Wire},
+    io::{Answer, Ask, Hangup, Input, Open, Output, Parcel, Wire},
     transit::Transit,
 };
 use crate::wire::http::Response;
@@ -101,6 +101,7 @@ impl Pace {
 
     fn took(&mut self, now: Instant, events: usize) {
         let nanos = now.since(self.last).as_nanos().min(1_000_000_000) as u64;
+        // In this order: what is added may be less than what is forgotten.
         self.events = self.events - self.events / 8 + events as u64 * 16;
         self.nanos = self.nanos - self.nanos / 8 + nanos * 16;
         self.last = now;
@@ -158,6 +159,9 @@ impl Pump {
             }
             MeshMessage::Control(Control::Drain { spread, timeout }) => self.drain(state, now, spread, timeout),
             MeshMessage::Control(Control::Stop) => self.ended = Some(Ended::Stopped),
+            MeshMessage::Answered { ticket, answer } => {
+                self.shard.handle(now, Input::Answered { ticket, answer }, &mut self.outputs);
+            }
         });
     }
 
@@ -264,8 +268,35 @@ impl Pump {
                     self.refuse(state, parcel);
                 }
             }
+            Output::Ask(ask) => self.ask(state, now, ask),
+            Output::ListenerFailed { listener, code } => {
+                tracing::warn!(%listener, code, "an action of a listener cannot be done; said once");
+            }
             Output::Refused { address, code } => tracing::debug!(%address, code, "refused or closed"),
             Output::Release { address } => self.plane.bridge.addresses.release(address),
+        }
+    }
+
+    /// Hands the control plane something slow to do.
+    fn ask(&mut self, state: &mut State, now: Now, ask: Ask) {
+        let refused = match &self.plane.bridge.control {
+            Some(errands) => errands.try_send(self.plane.id, ask).err(),
+            None => Some(ask),
+        };
+        let Some(ask) = refused else { return };
+        state.counts.up(Count::AsksRefused);
+        match ask {
+            Ask::Authorize { ticket, .. } => {
+                let input = Input::Answered { ticket, answer: Answer::Unavailable };
+                self.shard.handle(now, input, &mut self.outputs);
+            }
+            Ask::Notify { hook, .. } => {
+                // Each time there are twice as many: a full lane must not fill the log too.
+                let count = state.counts.get(Count::AsksRefused);
+                if count.is_power_of_two() {
+                    tracing::warn!(hook, count, "the control plane takes no more: a webhook's event is dropped");
+                }
+            }
         }
     }
 

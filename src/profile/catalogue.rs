@@ -18,6 +18,8 @@ pub struct Entry {
     pub ephemeral: bool,
     pub receive_roles: Box<[Box<str>]>,
     pub receive_permissions: Box<[Box<str>]>,
+    /// In the room of one user none of them are asked for.
+    pub receive_own: bool,
     pub publish: Publisher,
     pub publish_roles: Box<[Box<str>]>,
     pub publish_permissions: Box<[Box<str>]>,

@@ -33,9 +33,9 @@ impl Error {
 
     /// It is TOML, but no profile: an unknown key, a value of the wrong type, something missing.
     pub fn shape(text: &str, lines: &Lines, error: &toml::de::Error) -> Error {
-        let at = error.span().map_or(0, |span| span.start);
+        let span = error.span().unwrap_or(0..text.len());
         let message = error.message();
-        let path = lines.path_at(at);
+        let path = lines.path_of(&span);
         let unknown = |what: &str, verb: &str| {
             let rest = message.strip_prefix(what)?;
             let mut names = rest.split('`').skip(1).step_by(2);
@@ -47,6 +47,10 @@ impl Error {
         let reason = unknown("unknown field", "unknown key")
             .or_else(|| unknown("unknown variant", "cannot be"))
             .unwrap_or_else(|| message.to_owned());
-        Error { line: line(text, at), key: if path.is_empty() { "profile".into() } else { path.into() }, reason }
+        Error {
+            line: line(text, span.start),
+            key: if path.is_empty() { "profile".into() } else { path.into() },
+            reason,
+        }
     }
 }

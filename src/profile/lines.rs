@@ -37,9 +37,11 @@ impl Lines {
         self.lines.get(path).copied()
     }
 
-    /// The innermost key whose text or value is at a byte.
-    pub fn path_at(&self, at: usize) -> &str {
-        self.spans.iter().rev().find(|(span, _)| span.contains(&at)).map_or("", |(_, path)| path)
+    /// The innermost key whose text or value holds all these bytes; none where they are of the whole text.
+    pub fn path_of(&self, bytes: &std::ops::Range<usize>) -> &str {
+        let holds =
+            |span: &std::ops::Range<usize>| span.start <= bytes.start && bytes.end <= span.end && !bytes.is_empty();
+        self.spans.iter().rev().find(|(span, _)| holds(span)).map_or("", |(_, path)| path)
     }
 
     fn note(&mut self, text: &str, prefix: &str, table: &DeTable<'_>) {

@@ -110,6 +110,10 @@ impl Affix {
     fn is_around(&self, name: &str, room: &str) -> bool {
         room.strip_prefix(&*self.before).and_then(|rest| rest.strip_suffix(&*self.after)) == Some(name)
     }
+
+    fn is_around_some(&self, room: &str) -> bool {
+        room.strip_prefix(&*self.before).is_some_and(|rest| rest.ends_with(&*self.after))
+    }
 }
 
 impl RoomRules {
@@ -141,6 +145,11 @@ impl RoomRules {
     /// The room of all of a user's sockets.
     pub fn user_room(&self, user: &str) -> String {
         self.user_room.around(user)
+    }
+
+    /// Whether a room is some user's own.
+    pub fn is_user_room(&self, room: &str) -> bool {
+        self.user_room.is_around_some(room)
     }
 
     pub fn rules(&self) -> impl Iterator<Item = &Rule> {

@@ -192,15 +192,18 @@ impl Shard {
 
     fn stats(&self, tenant: TenantKey) -> Vec<u8> {
         let tenant = &self.tenants[tenant];
-        format!(
-            "{{\"connections\":{},\"users\":{},\"rooms\":{},\"recoverable\":{},\"published\":{}}}",
+        let mut out = format!(
+            "{{\"connections\":{},\"users\":{},\"rooms\":{},\"recoverable\":{},\"published\":{}",
             tenant.sessions,
             tenant.users,
             tenant.rooms.values().filter(|room| !self.rooms[**room].members.is_empty()).count(),
             tenant.saved.len(),
             tenant.sequence
         )
-        .into_bytes()
+        .into_bytes();
+        self.listeners.write_counters(&tenant.counters, &mut out);
+        out.push(b'}');
+        out
     }
 
     /// A fresh token for a session: it may say anything but another tenant or user. Rooms it no longer permits are left.

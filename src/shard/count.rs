@@ -47,6 +47,20 @@ counts! {
     DeliveryRetries "delivery_retries_total";
     /// Users who did not answer.
     DeliveriesUnanswered "deliveries_unanswered_total";
+    /// Joins the application's backend was asked about.
+    VerdictsAsked "verdicts_asked_total";
+    /// Joins decided by an answer that was still known, or that another join was waiting for.
+    VerdictsShared "verdicts_shared_total";
+    /// Joins the backend did not permit.
+    VerdictsDenied "verdicts_denied_total";
+    /// Joins refused because the backend did not answer, or could not be asked.
+    VerdictsUnavailable "verdicts_unavailable_total";
+    /// Times a listener's filter fitted an event.
+    ListenersRun "listeners_run_total";
+    /// Actions of listeners that could not be done, the next two among them.
+    ListenerActionsFailed "listener_actions_failed_total";
+    JobsUnavailable "listener_jobs_unavailable_total";
+    CacheUnavailable "listener_cache_unavailable_total";
 }
 
 /// Counters by [`Count`], and sessions closed and handshakes refused by row of the close table.

@@ -153,6 +153,7 @@ impl Shard {
         self.pace_tenant(tenant)?;
         let number = self.deliveries.next_number();
         let Published { receipt, kept } = self.publish_now(tenant, draft, Some(number));
+        self.run_listeners(tenant, draft, &receipt);
         let Some((room, sequence, event)) = kept else { return Ok(done(receipt, None)) };
         let (waiting, missing) = self.receivers(room, &event);
         self.counts.up(Count::DeliveriesAsked);
@@ -202,7 +203,7 @@ impl Shard {
     }
 
     /// A client has said `received` of an event.
-    pub(super) fn answered(&mut self, socket: SocketKey, id: &str) {
+    pub(super) fn receiver_answered(&mut self, socket: SocketKey, id: &str) {
         if self.deliveries.by_event.is_empty() {
             return;
         }

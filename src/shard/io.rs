@@ -8,6 +8,8 @@
 //!           end_writes(&mut outputs)                    what was not written waits; what is too much closes its session
 //! ```
 
+pub use super::verdict::{Answer, TicketKey};
+
 use super::transit::Transit;
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, Sid, TenantId},
@@ -38,6 +40,8 @@ pub enum Input<'a> {
     Arrive { transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]> },
     /// Another shard passed on what belongs here.
     Parcel(Parcel),
+    /// What became of [`Ask::Authorize`]. Its ticket may be gone by then.
+    Answered { ticket: TicketKey, answer: Answer },
     /// An ephemeral event for every session of every tenant on this shard.
     Announce(Announcement),
     /// Shut down: tell every session to come back within `spread`, then close it.
@@ -122,10 +126,36 @@ pub enum Output {
     Handoff { to: ShardId, transit: Box<Transit>, conns: SmallVec<[ConnKey; 2]>, lend: bool },
     /// Pass a parcel to another shard. When the mesh is full: a parcel that waits for an answer is answered 503, others wait in the spill.
     Send { to: ShardId, parcel: Parcel },
+    /// Something slow, for the control plane. Where that cannot take it, [`Ask::Authorize`] is answered [`Answer::Unavailable`] at once, and
+    /// [`Ask::Notify`] is dropped and counted.
+    Ask(Ask),
+    /// For the log: an action of a listener could not be done; said once for each listener and code.
+    ListenerFailed { listener: Box<str>, code: &'static str },
     /// For the log: somebody was refused or closed, by code; never with a token or a text of theirs.
     Refused { address: IpAddr, code: &'static str },
     /// The session that counted against this address is over.
     Release { address: IpAddr },
+}
+
+/// What a shard asks of the control plane. It goes on meanwhile: nothing here is waited for.
+#[derive(Debug)]
+pub enum Ask {
+    /// Whether a join is permitted, as the application's backend sees it: answered with [`Input::Answered`]. `question` is the JSON that the
+    /// backend is sent.
+    Authorize { ticket: TicketKey, question: Box<str> },
+    /// Tell a webhook, by its place in the settings, of an event. `id` is the same for every attempt; `body` is JSON.
+    Notify { hook: u16, id: Box<str>, body: Box<str> },
+}
+
+impl Ask {
+    /// What it counts against [`CONTROL_BYTES_MAX`](crate::base::limit::CONTROL_BYTES_MAX).
+    pub fn bytes(&self) -> usize {
+        size_of::<Ask>()
+            + match self {
+                Ask::Authorize { question, .. } => question.len(),
+                Ask::Notify { id, body, .. } => id.len() + body.len(),
+            }
+    }
 }
 
 /// What one shard passes to another besides sessions.

@@ -24,6 +24,7 @@ pub mod history;
 pub mod identity;
 pub mod io;
 mod late;
+pub mod listener;
 mod membership;
 mod moving;
 mod namespace;
@@ -44,6 +45,8 @@ mod status;
 mod tenant;
 pub mod transit;
 mod typing;
+pub mod verdict;
+mod waiting;
 mod watch;
 mod wording;
 
@@ -105,6 +108,10 @@ pub struct Settings {
     pub receipts: ReceiptSettings,
     /// Tenants whose connections stay on the shards that accepted them; all else of such a tenant is on its home, as any other's.
     pub spread: Box<[crate::wire::auth::Pattern]>,
+    /// How answers of the application's backend are waited for and kept; `None`: whoever needs one is refused.
+    pub verdicts: Option<verdict::VerdictSettings>,
+    /// What is done when an event is published.
+    pub listeners: Box<[listener::ListenerSettings]>,
 }
 
 impl Settings {
@@ -128,6 +135,8 @@ impl Settings {
             offline: OfflineSettings::default(),
             receipts: ReceiptSettings::default(),
             spread: Box::default(),
+            verdicts: None,
+            listeners: Box::default(),
         }
     }
 
@@ -222,6 +231,7 @@ enum Timer {
     Farewell(Sid),
     Delivery(u64),
     Task(app::TaskKey),
+    Ticket(verdict::TicketKey),
 }
 
 pub struct Shard {
@@ -252,6 +262,8 @@ pub struct Shard {
     due: Vec<Timer>,
     due_looks: Vec<SessionKey>,
     tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
+    verdicts: verdict::Verdicts,
+    listeners: listener::Listeners,
     outbox: Outbox,
     deliveries: Deliveries,
     leaving: Vec<moving::Leaving>,
@@ -290,6 +302,8 @@ impl Shard {
             due: Vec::new(),
             due_looks: Vec::new(),
             tasks: Slab::default(),
+            verdicts: verdict::Verdicts::new(settings.verdicts.as_ref(), &mut chance),
+            listeners: listener::Listeners::new(&settings.listeners, &mut chance),
             outbox: Outbox::default(),
             deliveries: Deliveries::default(),
             leaving: Vec::new(),
@@ -316,6 +330,7 @@ impl Shard {
             Input::Writable { conn } => self.writable(conn),
             Input::Arrive { transit, conns } => self.arrive(*transit, &conns),
             Input::Parcel(parcel) => self.parcel(parcel),
+            Input::Answered { ticket, answer } => self.answered(ticket, answer),
             Input::Announce(announcement) => self.announce_all(&announcement),
             Input::Drain { spread } => self.drain(spread),
             Input::Tick => {}
@@ -482,7 +497,7 @@ impl Shard {
     }
 
     /// What the shard holds, by name: all zero once everybody has left and time has passed.
-    pub fn census(&self) -> [(&'static str, usize); 14] {
+    pub fn census(&self) -> [(&'static str, usize); 15] {
         [
             ("sessions", self.sessions.len()),
             ("sockets", self.sockets.len()),
@@ -495,6 +510,7 @@ impl Shard {
             ("leaving", self.leaving.len()),
             ("events for who is away", self.tenants.iter().map(|(_, tenant)| tenant.waiting()).sum()),
             ("deliveries", self.deliveries.len()),
+            ("joins that wait", self.verdicts.waiting()),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
             ("documents", self.counts.get(Count::Documents) as usize),
@@ -542,6 +558,7 @@ impl Shard {
                 }
                 Timer::Farewell(sid) => self.end_farewell(sid),
                 Timer::Delivery(number) => self.delivery_timer(number),
+                Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
             }
         }
         self.due = due;

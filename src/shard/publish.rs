@@ -68,7 +68,8 @@ impl Shard {
     pub(super) fn entered<'a>(&self, entry: &Entry, draft: &Draft<'a>) -> Result<Draft<'a>, Refusal> {
         self.check_data(entry, draft.data)?;
         let audience = draft.audience.clone().or_else(|| {
-            entry.is_for_some().then(|| {
+            let is_own = entry.receive_own && self.app.profile.rooms.is_user_room(draft.room);
+            (entry.is_for_some() && !is_own).then(|| {
                 let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
                 Box::new(Audience { roles, permissions })
             })
@@ -90,7 +91,9 @@ impl Shard {
             return Ok(receipt);
         }
         self.pace_tenant(tenant)?;
-        Ok(self.publish_now(tenant, draft, None).receipt)
+        let receipt = self.publish_now(tenant, draft, None).receipt;
+        self.run_listeners(tenant, draft, &receipt);
+        Ok(receipt)
     }
 
     /// What became of an event whose publisher repeats it.
@@ -109,7 +112,7 @@ impl Shard {
         }
     }
 
-    /// Publishes what was looked at before. `number`: members are asked to acknowledge it by this number.
+    /// Publishes what was looked at before, and runs no listeners. `number`: members are asked to acknowledge it by this number.
     pub(super) fn publish_now(&mut self, tenant: TenantKey, draft: &Draft<'_>, number: Option<u64>) -> Published {
         let id: Rc<str> = match draft.id {
             Some(id) => id.into(),
@@ -164,7 +167,7 @@ impl Shard {
     }
 
     /// The envelope without its data.
-    fn meta(&self, draft: &Draft<'_>, receipt: &Receipt) -> Box<str> {
+    pub(super) fn meta(&self, draft: &Draft<'_>, receipt: &Receipt) -> Box<str> {
         let mut out = Vec::with_capacity(160);
         let mut text = |name: &str, value: &str| {
             out.push(if out.is_empty() { b'{' } else { b',' });

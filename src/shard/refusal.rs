@@ -42,6 +42,10 @@ pub enum Refusal {
     TooManyConflicts,
     /// No open conflict is about a field that is to be decided.
     UnknownConflict,
+    /// The application's backend says no.
+    Denied,
+    /// The application's backend did not answer in time, or nobody can ask it now.
+    BackendUnavailable,
     /// Needs Redis or a later part of the server.
     Unavailable(&'static str),
 }
@@ -53,7 +57,7 @@ impl Refusal {
             Refusal::InvalidData { .. } => "invalid_data",
             Refusal::UnknownType => "unknown_type",
             Refusal::UnknownEvent => "unknown_event",
-            Refusal::Forbidden | Refusal::IdentityChanged => "forbidden",
+            Refusal::Forbidden | Refusal::IdentityChanged | Refusal::Denied => "forbidden",
             Refusal::NotMember => "not_member",
             Refusal::RoomNameInvalid => "room_name_invalid",
             Refusal::RoomNameTooLong => "room_name_too_long",
@@ -71,6 +75,7 @@ impl Refusal {
             Refusal::VersionTooOld => "version_too_old",
             Refusal::TooManyConflicts => "too_many_conflicts",
             Refusal::UnknownConflict => "unknown_conflict",
+            Refusal::BackendUnavailable => "backend_unavailable",
             Refusal::Unavailable(code) => code,
         }
     }
@@ -104,6 +109,8 @@ impl Refusal {
             }
             Refusal::TooManyConflicts => "the document has too many open conflicts; decide them first",
             Refusal::UnknownConflict => "no open conflict is about this field",
+            Refusal::Denied => "the application does not permit this",
+            Refusal::BackendUnavailable => "the application did not say whether this is permitted, try again later",
             Refusal::Unavailable(_) => "this server is not configured for it",
         }
     }

@@ -9,11 +9,11 @@ use super::filter::Filter;
 use super::gathering::Gathering;
 use super::history::Epoch;
 use super::identity::KnownRights;
-use super::offline::Offline;
 use super::receipt::Receipts;
 use super::room::RoomKey;
 use super::socket::SocketKey;
 use super::status::{Choice, Standing, Status};
+use super::waiting::Offline;
 use crate::base::{
     chance::{Chance, Map},
     id::{Sid, TenantId},
@@ -49,6 +49,8 @@ pub struct Tenant {
     /// Documents that somebody wrote to.
     pub documents: Option<Box<Documents>>,
     pub bucket: Bucket,
+    /// What listeners have counted, in the order of their names; empty until they have.
+    pub counters: Vec<u64>,
     /// A timer that forgets what is too old runs.
     pub sweeping: bool,
     /// What its sockets are to be told of its users.
@@ -77,6 +79,7 @@ impl Tenant {
             publish_ids: PublishIds { known: Map::with_hasher(hasher.clone()), order: VecDeque::new() },
             documents: None,
             bucket: Bucket::new(now, burst),
+            counters: Vec::new(),
             sweeping: false,
             gathering: Gathering::new(now, Map::with_hasher(hasher.clone())),
             absences: Absences::new(Map::with_hasher(hasher)),

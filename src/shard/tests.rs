@@ -11,12 +11,14 @@ use io::{Hangup, Open, Wire};
 mod circle;
 mod delivery;
 mod document;
+mod listener;
 mod offline_queue;
 mod presence;
 mod profile;
 mod spread;
 mod story;
 mod typing;
+mod verdict;
 mod writing;
 
 /// By then presence has been told, however the timer wheel rounds.
@@ -31,6 +33,8 @@ struct Rig {
     inbox: std::collections::BTreeMap<ConnKey, Vec<String>>,
     closed: Vec<(ConnKey, u16)>,
     responses: Vec<(ConnKey, u16, String)>,
+    asks: Vec<io::Ask>,
+    failed: Vec<(Box<str>, &'static str)>,
     keys: Keys,
 }
 
@@ -50,7 +54,17 @@ impl Rig {
         change(&mut settings);
         let shard = Shard::new(settings, app, [1; 32]);
         let now = Now { at: Instant(1_000_000), unix: UnixMs(1_700_000_000_000) };
-        Rig { shard, now, next: 0, inbox: Default::default(), closed: Vec::new(), responses: Vec::new(), keys }
+        Rig {
+            shard,
+            now,
+            next: 0,
+            inbox: Default::default(),
+            closed: Vec::new(),
+            responses: Vec::new(),
+            asks: Vec::new(),
+            failed: Vec::new(),
+            keys,
+        }
     }
 
     fn token(&self, tenant: &str, user: &str) -> String {
@@ -97,6 +111,8 @@ impl Rig {
                     self.read(conn, &rest);
                     self.closed.push((conn, number));
                 }
+                Output::Ask(ask) => self.asks.push(ask),
+                Output::ListenerFailed { listener, code } => self.failed.push((listener, code)),
                 Output::Upgrade { .. } | Output::Stream { .. } | Output::Release { .. } | Output::Refused { .. } => {}
                 Output::Handoff { .. } | Output::Send { .. } => panic!("one shard has nobody to send to"),
             }

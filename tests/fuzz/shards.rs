@@ -263,6 +263,8 @@ impl Rig {
                 | Output::Stream { .. }
                 | Output::Close { .. }
                 | Output::Refused { .. }
+                | Output::Ask(_)
+                | Output::ListenerFailed { .. }
                 | Output::Release { .. } => {}
             }
         }

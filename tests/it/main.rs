@@ -1,7 +1,7 @@
 //! The real process over real sockets: what peers may throw at it, what it costs, what it says.
 //!
-//! Every test starts its own server and asks after each attack: is it alive, does it answer, has it given back what it took? Nothing here
-//! knows the inside of the server; tokens come from `tenantcast token`.
+//! Every test starts its own server and asks after each attack: is it alive, does it answer, has it given back what it took? Nothing here but
+//! `webhook` knows the inside of the server; tokens come from `tenantcast token`.
 
 mod churn;
 mod command;
@@ -10,3 +10,4 @@ mod peer;
 mod secrets;
 mod server;
 mod spread;
+mod webhook;

@@ -308,6 +308,7 @@ impl Check<'_> {
                 ephemeral: event.ephemeral,
                 receive_roles: boxed(&event.receive_roles),
                 receive_permissions: boxed(&event.receive_permissions),
+                receive_own: event.receive_own,
                 publish: event.publish,
                 publish_roles: boxed(&event.publish_roles),
                 publish_permissions: boxed(&event.publish_permissions),

@@ -305,6 +305,9 @@ pub struct Event {
     pub receive_roles: Vec<String>,
     #[serde(default)]
     pub receive_permissions: Vec<String>,
+    /// Addressed to a user, it is received by that user whatever their roles and permissions.
+    #[serde(default)]
+    pub receive_own: bool,
     /// Who may publish it.
     #[serde(default)]
     pub publish: Publisher,

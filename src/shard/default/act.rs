@@ -20,6 +20,7 @@ pub fn fill<'a>(socket: &Context<'_>, args: Args<'a>, path: &str) -> Option<Cow<
         "tenant" => Some(quoted(socket.identity().tenant.as_str())),
         "sid" => Some(quoted(&socket.sid().to_string())),
         "time" => Some(quoted(&socket.now().unix.rfc3339().to_string())),
+        "time_ms" => Some(Cow::Owned(socket.now().unix.0.to_string())),
         _ => {
             let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
             let value = match first.parse::<usize>() {
@@ -47,7 +48,7 @@ pub fn optional_room(
     template.map(|template| room(socket, template, args)).transpose()
 }
 
-fn shaped(socket: &Context<'_>, shape: Option<&Shape>, args: Args<'_>) -> String {
+pub fn shaped(socket: &Context<'_>, shape: Option<&Shape>, args: Args<'_>) -> String {
     match shape {
         Some(shape) => text(|out| shape.write(out, &|path| fill(socket, args, path))),
         None => args.raw().to_owned(),
@@ -64,16 +65,39 @@ pub fn reply(socket: &mut Context<'_>, event: &str, data: Option<&Shape>, args: 
     socket.emit(event, &data);
 }
 
-pub fn join(socket: &mut Context<'_>, room: &str) -> Result<String, Refusal> {
-    match socket.access(room) {
-        Access::Granted => socket.join(room)?,
+/// Joins a room; where the application's backend decides, the answer comes when it has.
+pub fn join(
+    socket: &mut Context<'_>,
+    own: &str,
+    room: String,
+    reply: Option<&Emit>,
+    args: Args<'_>,
+) -> Result<Option<String>, Refusal> {
+    match socket.access(&room) {
+        Access::Granted => socket.join(&room)?,
+        Access::AskBackend => {
+            let reply = reply.map(|emit| (emit.event.clone(), shaped(socket, emit.data.as_ref(), args)));
+            let answer = about(&room);
+            socket.join_authorized(&room, own, move |socket, outcome| match outcome {
+                Ok(()) => {
+                    if let Some((event, data)) = reply {
+                        socket.emit(&event, &data);
+                    }
+                    socket.ack(&answer);
+                }
+                Err(refusal) => {
+                    socket.count_refused_room();
+                    socket.refuse(&refusal);
+                }
+            });
+            return Ok(None);
+        }
         Access::Denied => {
             socket.count_refused_room();
             return Err(Refusal::Forbidden);
         }
-        Access::AskBackend => return Err(Refusal::Unavailable("backend_unavailable")),
     }
-    Ok(about(room))
+    Ok(Some(about(&room)))
 }
 
 pub fn leave(socket: &mut Context<'_>, room: &str) -> Result<String, Refusal> {

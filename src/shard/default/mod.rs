@@ -40,25 +40,29 @@ fn bind(namespace: &mut Namespace, profile: &Rc<Profile>) {
         let (profile, own) = (profile.clone(), name.clone());
         namespace.on(name, move |socket, args| {
             let Some(event) = profile.client_events.get(&own) else { return };
-            answer(socket, |socket| {
-                let answer = handle(socket, &own, event, schema.as_ref(), args)?;
-                if let Some(reply) = &event.reply {
-                    act::send(socket, reply, args);
+            match handle(socket, &own, event, schema.as_ref(), args) {
+                Ok(Some(answer)) => {
+                    if let Some(reply) = &event.reply {
+                        act::send(socket, reply, args);
+                    }
+                    socket.ack(&answer);
                 }
-                Ok(answer)
-            });
+                // Answered when the application's backend has decided.
+                Ok(None) => {}
+                Err(refusal) => socket.refuse(&refusal),
+            }
         });
     }
 }
 
-/// Does what the profile says of one event.
+/// Does what the profile says of one event. None: it is answered later.
 fn handle(
     socket: &mut Context<'_>,
     own: &str,
     event: &ClientEvent,
     schema: Option<&Schema>,
     args: Args<'_>,
-) -> Result<String, Refusal> {
+) -> Result<Option<String>, Refusal> {
     let rights = socket.identity();
     let has_role = event.roles.is_empty() || event.roles.iter().any(|role| rights.has_role(role));
     let has_permission =
@@ -70,10 +74,13 @@ fn handle(
         schema.check(args.first().unwrap_or("null"), "")?;
     }
     let named = |socket: &Context<'_>, room: &Option<_>| act::optional_room(socket, room.as_ref(), args);
-    match &event.act {
-        Act::Subscribe => subscribe::subscribe(socket, args),
+    let answer = match &event.act {
+        Act::Subscribe => return subscribe::subscribe(socket, args),
         Act::Unsubscribe => subscribe::unsubscribe(socket, args),
-        Act::Join { room } => act::join(socket, &act::room(socket, room, args)?),
+        Act::Join { room } => {
+            let room = act::room(socket, room, args)?;
+            return act::join(socket, own, room, event.reply.as_ref(), args);
+        }
         Act::Leave { room } => act::leave(socket, &act::room(socket, room, args)?),
         Act::Relay { room, event, data } => {
             let room = act::room(socket, room, args)?;
@@ -93,7 +100,7 @@ fn handle(
         Act::Read => offline::read(socket, args),
         Act::Document(act) => match act {
             DocumentAct::Update => document::update(socket, args),
-            DocumentAct::Open => document::open(socket, args),
+            DocumentAct::Open => return document::open(socket, own, event.reply.as_ref(), args),
             DocumentAct::Get => document::get(socket, args),
             DocumentAct::Close => document::close(socket, args),
             DocumentAct::Resolve => document::resolve(socket, args),
@@ -105,15 +112,8 @@ fn handle(
         }
         Act::Enqueue { .. } => Err(Refusal::Unavailable("jobs_unavailable")),
         Act::Webhook { .. } => Err(Refusal::Unavailable("webhooks_unavailable")),
-    }
-}
-
-/// Acknowledges with the handler's answer, or refuses.
-fn answer(socket: &mut Context<'_>, handle: impl FnOnce(&mut Context<'_>) -> Result<String, Refusal>) {
-    match handle(socket) {
-        Ok(answer) => socket.ack(&answer),
-        Err(refusal) => socket.refuse(&refusal),
-    }
+    };
+    answer.map(Some)
 }
 
 fn ok() -> String {

@@ -80,7 +80,38 @@ const TAKES: &str = "subscribe takes {rooms?, eventTypes?, entities?: [{type, id
 
 /// Joins rooms, narrows what is wanted of them (of all rooms the socket is in, where none is named), and gives what was missed since a
 /// position. What was missed is on its way before the answer.
-pub fn subscribe(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+/// Where the application's backend decides about some of the rooms, it is answered when that has.
+pub fn subscribe(socket: &mut Context<'_>, args: Args<'_>) -> Result<Option<String>, Refusal> {
+    let argument: Argument<'_> = argument(args, TAKES)?;
+    argument.check()?;
+    let is_asked = |room: &&Cow<'_, str>| socket.access(room) == Access::AskBackend && !socket.is_in(room);
+    let asked: Vec<Box<str>> = argument.rooms.iter().flatten().filter(is_asked).map(|room| (**room).into()).collect();
+    if asked.is_empty() {
+        return subscribe_known(socket, args, &Verdicts::default()).map(Some);
+    }
+    ask(socket, Rc::from(args.first().unwrap_or("null")), asked, Verdicts::default());
+    Ok(None)
+}
+
+/// What the backend has said of rooms.
+type Verdicts = BTreeMap<Box<str>, Result<(), Refusal>>;
+
+/// Asks about one room after the other.
+fn ask(socket: &mut Context<'_>, argument: Rc<str>, mut asked: Vec<Box<str>>, mut verdicts: Verdicts) {
+    let Some(room) = asked.pop() else {
+        return match subscribe_known(socket, Args::of_value(&argument), &verdicts) {
+            Ok(answer) => socket.ack(&answer),
+            Err(refusal) => socket.refuse(&refusal),
+        };
+    };
+    let name = room.clone();
+    socket.authorize(&name, "subscribe", move |socket, verdict| {
+        verdicts.insert(room, verdict);
+        ask(socket, argument, asked, verdicts);
+    });
+}
+
+fn subscribe_known(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) -> Result<String, Refusal> {
     let argument: Argument<'_> = argument(args, TAKES)?;
     argument.check()?;
     let filter = argument.filter()?;
@@ -90,7 +121,12 @@ pub fn subscribe(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Ref
         let outcome = match socket.access(room) {
             Access::Granted => socket.subscribe(room, filter.clone()),
             Access::Denied => Err(Refusal::Forbidden),
-            Access::AskBackend => Err(Refusal::Unavailable("backend_unavailable")),
+            Access::AskBackend if socket.is_in(room) => socket.subscribe(room, filter.clone()),
+            Access::AskBackend => match verdicts.get(&**room) {
+                Some(Ok(())) => socket.subscribe(room, filter.clone()),
+                Some(Err(refusal)) => Err(refusal.clone()),
+                None => Err(Refusal::Forbidden),
+            },
         };
         match outcome {
             Ok(()) => joined.push(room),

@@ -468,3 +468,61 @@ fn a_stream_acknowledges_by_its_last_event_id() {
     assert_eq!(count(&second), 0, "{second}");
     assert_eq!(rig.shard.census()[9].1, 0);
 }
+
+/// Which events wait, what ends it, and what has receipts is the profile's; and so is what a user's own room is called.
+#[test]
+fn a_profile_says_what_waits() {
+    const CHAT: &str = r#"
+name = "chat"
+about = "-"
+[connection]
+user_room = "inbox_{user}_in"
+delivery = "message"
+[offline]
+removed = "delivered"
+[client_events]
+send = { do = "publish", room = "inbox_{to}_in", type = "message", data = { text = "{text}" } }
+seen = { do = "read" }
+[events]
+message = { receipts = true }
+ad = { offline = false }
+alarm = { acknowledge = { timeout_ms = 1000, retries = 1 } }
+"#;
+    let profile = crate::profile::Profile::parse(CHAT).unwrap_or_else(|error| panic!("{error}"));
+    let removed = profile.offline.removed;
+    let mut rig = Rig::of(profile_app(profile, ["/"]), |settings| {
+        settings.offline = offline::OfflineSettings::new(Duration::from_secs(600), 10, removed);
+    });
+    let tell = |rig: &mut Rig, event: &str| {
+        let event = Publish { event: event.into(), user: Some("a".into()), data: "1".into(), ..Publish::default() };
+        rig.call(Call::Publish(vec![event]));
+        assert_eq!(rig.responses.pop().map(|(_, status, _)| status), Some(202));
+    };
+    let (sender, _) = rig.come("s", "");
+    rig.say(sender, "421[\"send\",{\"to\":\"a\",\"text\":\"hi\"}]");
+    assert!(rig.take(sender)[0].contains("\"ok\":true"));
+    tell(&mut rig, "ad");
+    tell(&mut rig, "note");
+    let (conn, packets) = rig.come("a", "");
+    let wrapped: Vec<&String> =
+        packets.iter().filter(|packet| packet.starts_with("42[\"message\",{\"type\"")).collect();
+    assert_eq!(wrapped.len(), 2, "no ad: {packets:?}");
+    assert!(wrapped[0].contains("{\"type\":\"message\",\"data\":{\"text\":\"hi\"}},{\"id\":"), "{wrapped:?}");
+    assert!(wrapped[1].contains("\"type\":\"note\"") && wrapped[1].contains("\"queued\":true"), "{wrapped:?}");
+    // The pong removes both, and is the receipt of the one that has any.
+    rig.advance(Duration::from_millis(20));
+    rig.say(conn, "3");
+    assert_eq!(rig.shard.census()[7].1, 0);
+    let told: Vec<String> = rig.take(sender).into_iter().filter(|packet| packet.contains("delivered")).collect();
+    assert!(told.len() == 1 && told[0].contains("\"user\":\"a\""), "{told:?}");
+    let id = field(wrapped[0], "id").to_owned();
+    rig.say(conn, &format!("42[\"seen\",{{\"ids\":[\"{id}\"]}}]"));
+    assert!(rig.take(sender).iter().any(|packet| packet.contains("\"type\":\"read\"")));
+    // Everyone who publishes an alarm asks for acknowledgements, whoever waits for them.
+    rig.take(conn);
+    tell(&mut rig, "alarm");
+    let first = rig.take(conn);
+    assert!(first[0].starts_with("421000000") && first[0].contains("[\"message\",{\"type\":\"alarm\""), "{first:?}");
+    rig.advance(Duration::from_millis(1010));
+    assert!(rig.take(conn).iter().any(|packet| packet.contains("\"attempt\":2")), "and again");
+}

@@ -120,7 +120,7 @@ fn its_bounds() {
 /// A profile's words, filled with what the client said; one that names no stop tells of none.
 #[test]
 fn a_profiles_words() {
-    let base = "name = \"mine\"\nabout = \"-\"\n[client_events]\nt = { do = \"typing\", action = \"start\", room = \"c:{contactId}\" }\n\
+    let base = "name = \"mine\"\nabout = \"typing\"\n[client_events]\nt = { do = \"typing\", action = \"start\", room = \"c:{contactId}\" }\n\
                 s = { do = \"typing\", action = \"stop\", room = \"c:{contactId}\" }\nsubscribe = { do = \"subscribe\" }\n";
     let starts = "[typing]\nstart = { event = \"conversation:typing\", data = { userId = \"{user}\" } }\n";
     let both = "[typing]\nstart = { event = \"typing:start\", data = { contactId = \"{contactId}\", userId = \"{user}\" } }\n\

@@ -188,7 +188,7 @@ export class Server {
 // Clients.
 
 /** What came, in the order it came; whoever waits for something is told. */
-class Log {
+export class Log {
   constructor() {
     this.entries = [];
     this.waiting = new Set();
