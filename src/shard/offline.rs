@@ -288,6 +288,7 @@ impl Shard {
 
     fn ping_now(&mut self, session: SessionKey) {
         self.sessions[session].beat = Beat::ping(self.now.at);
+        self.beat(session);
         self.arm_deadline(session);
     }
 

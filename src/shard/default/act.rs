@@ -48,7 +48,7 @@ pub fn optional_room(
     template.map(|template| room(socket, template, args)).transpose()
 }
 
-fn shaped(socket: &Context<'_>, shape: Option<&Shape>, args: Args<'_>) -> String {
+pub fn shaped(socket: &Context<'_>, shape: Option<&Shape>, args: Args<'_>) -> String {
     match shape {
         Some(shape) => text(|out| shape.write(out, &|path| fill(socket, args, path))),
         None => args.raw().to_owned(),

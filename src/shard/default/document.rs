@@ -1,7 +1,8 @@
 //! `document:update`, `document:get`, `document:open`, `document:close` and `conflict:resolve`.
 
-use super::{argument, ok};
+use super::{act, argument, ok};
 use crate::base::{limit, time::UnixMs};
+use crate::profile::Emit;
 use crate::shard::app::{Args, Context};
 use crate::shard::document::access::{Deed, Edit, Known, is_name};
 use crate::shard::history::Epoch;
@@ -11,6 +12,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+
+const OPEN_TAKES: &str = "document:open takes {document, version?, fields?: {name: value}}";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,19 +69,47 @@ pub fn get(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> 
     socket.read_document(&document)
 }
 
-/// Joins a document's room and answers what the document is; what the server does not know, the client may bring.
-pub fn open(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
-    const TAKES: &str = "document:open takes {document, version?, fields?: {name: value}}";
-    let named: Named<'_> = argument(args, TAKES)?;
-    let copy = match named.fields {
-        None => None,
-        Some(raw) => {
-            let version = named.version.unwrap_or(1);
-            let fields = fields(raw.get()).filter(|_| (1..=limit::DOCUMENT_VERSION_OPENED_MAX).contains(&version));
-            Some(Known { version, fields: fields.ok_or(Refusal::InvalidArgument(TAKES))? })
-        }
+/// Joins a document's room and answers what the document is; what the server does not know, the client may bring. None: it is answered when
+/// the application's backend has decided.
+pub fn open(
+    socket: &mut Context<'_>,
+    own: &str,
+    reply: Option<&Emit>,
+    args: Args<'_>,
+) -> Result<Option<String>, Refusal> {
+    let named: Named<'_> = argument(args, OPEN_TAKES)?;
+    let raw = named.fields.map(RawValue::get);
+    let Some(room) = socket.asks_to_open(&named.document)? else {
+        return socket.open_document(&named.document, copy(named.version, raw)?).map(Some);
     };
-    socket.open_document(&named.document, copy)
+    let reply = reply.map(|emit| (emit.event.clone(), act::shaped(socket, emit.data.as_ref(), args)));
+    let (document, raw) = (named.document.into_owned(), raw.map(str::to_owned));
+    socket.join_authorized(&room, own, move |socket, joined| {
+        let opened = joined
+            .and_then(|()| copy(named.version, raw.as_deref()))
+            .and_then(|copy| socket.open_document(&document, copy));
+        match opened {
+            Ok(answer) => {
+                if let Some((event, data)) = reply {
+                    socket.emit(&event, &data);
+                }
+                socket.ack(&answer);
+            }
+            Err(refusal) => {
+                socket.count_refused_room();
+                socket.refuse(&refusal);
+            }
+        }
+    });
+    Ok(None)
+}
+
+/// The document as a client has it.
+fn copy(version: Option<u64>, raw: Option<&str>) -> Result<Option<Known<'_>>, Refusal> {
+    let Some(raw) = raw else { return Ok(None) };
+    let version = version.unwrap_or(1);
+    let fields = fields(raw).filter(|_| (1..=limit::DOCUMENT_VERSION_OPENED_MAX).contains(&version));
+    Ok(Some(Known { version, fields: fields.ok_or(Refusal::InvalidArgument(OPEN_TAKES))? }))
 }
 
 pub fn close(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {

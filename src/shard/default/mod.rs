@@ -100,7 +100,7 @@ fn handle(
         Act::Read => offline::read(socket, args),
         Act::Document(act) => match act {
             DocumentAct::Update => document::update(socket, args),
-            DocumentAct::Open => document::open(socket, args),
+            DocumentAct::Open => return document::open(socket, own, event.reply.as_ref(), args),
             DocumentAct::Get => document::get(socket, args),
             DocumentAct::Close => document::close(socket, args),
             DocumentAct::Resolve => document::resolve(socket, args),

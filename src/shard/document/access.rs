@@ -116,8 +116,8 @@ fn new_epoch(chance: &mut Chance) -> Epoch {
 }
 
 impl Context<'_> {
-    /// The rule of a document, by its place, and the document's room: for who may have it open.
-    fn enter(&self, id: &str) -> Result<(usize, String), Refusal> {
+    /// The rule of a document, by its place, and the document's room.
+    fn place_of(&self, id: &str) -> Result<(usize, String), Refusal> {
         let rules = &self.shard.settings.documents.rules;
         if rules.is_empty() {
             return Err(Refusal::Unavailable("documents_unavailable"));
@@ -128,12 +128,21 @@ impl Context<'_> {
         let rule = rules.iter().position(|(pattern, _)| pattern.matches(id)).ok_or(Refusal::UnknownDocument)?;
         let room = rules[rule].1.room_of(id);
         self.check_room_name(&room)?;
-        match self.access(&room) {
-            _ if self.is_in(&room) => Ok((rule, room)),
-            Access::Granted => Ok((rule, room)),
-            Access::AskBackend => Err(Refusal::Unavailable("backend_unavailable")),
-            Access::Denied => Err(Refusal::Forbidden),
-        }
+        Ok((rule, room))
+    }
+
+    /// As [`place_of`](Self::place_of), for who may have it open. Whom only the backend can let in has to open it first.
+    fn enter(&self, id: &str) -> Result<(usize, String), Refusal> {
+        let (rule, room) = self.place_of(id)?;
+        let may = self.is_in(&room) || self.access(&room) == Access::Granted;
+        if may { Ok((rule, room)) } else { Err(Refusal::Forbidden) }
+    }
+
+    /// The room about which the backend is asked before this socket may open the document.
+    pub(in crate::shard) fn asks_to_open(&self, id: &str) -> Result<Option<String>, Refusal> {
+        let (_, room) = self.place_of(id)?;
+        let asks = !self.is_in(&room) && self.access(&room) == Access::AskBackend;
+        Ok(asks.then_some(room))
     }
 
     fn document(&self, id: &str) -> Option<&Document> {

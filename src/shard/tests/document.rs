@@ -300,3 +300,55 @@ fn documents_of_a_tenant_are_bounded() {
     assert_eq!(field(&answer, "code"), "too_many_documents");
     assert_eq!(field(&rig.update(a, "d0", 1, AT, "{\"t\":2}"), "version"), "2");
 }
+
+/// An application whose backend says who may open what, under names of its own.
+#[test]
+fn a_profile_names_it_and_a_backend_lets_in() {
+    const PROFILE: &str = r#"
+name = "sheets"
+about = "-"
+[client_events]
+sheet_open = { do = "document", action = "open", reply = { event = "sheet_opened", data = { id = "{document}" } } }
+sheet_write = { do = "document", action = "update" }
+[rooms."sheet:*"]
+join = "backend"
+[backend]
+url = "http://localhost:1/may"
+secret_env = "S"
+[documents]
+"*" = { strategy = "reject", room = "sheet:{document}", updated = "sheet_changed" }
+"#;
+    let profile = crate::profile::Profile::parse(PROFILE).unwrap_or_else(|error| panic!("{error}"));
+    let documents = DocumentSettings::of(&profile);
+    let mut rig = Rig::of(profile_app(profile, ["/"]), |settings| {
+        settings.documents = documents;
+        settings.verdicts = Some(crate::shard::verdict::VerdictSettings {
+            timeout: Duration::from_secs(6),
+            allowed_for: Duration::from_secs(60),
+            denied_for: Duration::from_secs(5),
+            known_max: 3,
+        });
+    });
+    let (a, b) = (rig.client("acme", "a"), rig.client("acme", "b"));
+    let write = "{\"document\":\"d\",\"baseVersion\":1,\"fields\":{\"t\":2}}";
+    assert_eq!(field(&rig.ask(a, "sheet_write", write), "code"), "forbidden", "not before it is open");
+    rig.drop_all();
+    for (conn, answer, want) in [
+        (a, io::Answer::Allowed { ttl: None }, "\"version\":1"),
+        (b, io::Answer::Denied { ttl: None }, "\"code\":\"forbidden\""),
+    ] {
+        rig.say(conn, "421[\"sheet_open\",{\"document\":\"d\",\"fields\":{\"t\":1}}]");
+        assert_eq!(rig.take(conn), [""; 0], "nobody knows yet");
+        let Some(io::Ask::Authorize { ticket, question }) = rig.asks.pop() else { panic!("nobody is asked") };
+        assert!(question.contains("\"room\":\"sheet:d\",\"event\":\"sheet_open\""), "{question}");
+        rig.input(Input::Answered { ticket, answer });
+        let told = rig.take(conn);
+        assert!(told.last().is_some_and(|packet| packet.starts_with("431[") && packet.contains(want)), "{told:?}");
+        assert_eq!(told.len() == 2, told[0].starts_with("42[\"sheet_opened\",{\"id\":\"d\"}"), "{told:?}");
+    }
+    let c = rig.client("acme", "a");
+    rig.say(c, "421[\"sheet_open\",{\"document\":\"d\"}]");
+    assert!(rig.asks.is_empty() && rig.take(c).iter().any(|packet| packet.starts_with("431[")), "it is remembered");
+    assert_eq!(field(&rig.ask(a, "sheet_write", write), "version"), "2");
+    assert!(rig.told(c)[0].starts_with("42[\"sheet_changed\",{\"document\":\"d\",\"version\":2"));
+}
