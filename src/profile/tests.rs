@@ -17,7 +17,8 @@ fn built_in_profiles() {
 /// What each application is known by; the whole of it is shown by its own client's test.
 #[test]
 fn what_the_applications_are() {
-    let cases: [(&str, Delivery, [&str; 2], bool, [usize; 3]); 6] = [
+    type Case = (&'static str, Delivery, [&'static str; 2], bool, [usize; 3]);
+    let cases: [Case; 6] = [
         // name, delivery, the tenant's and the user's room, late token; events, queues, listeners
         ("default", Delivery::Named, ["tenant:t", "user:u"], false, [0, 0, 0]),
         ("travel-umroh", Delivery::Event, ["tenant:t", "user:u"], false, [25, 4, 6]),

@@ -6,7 +6,7 @@
 //! ```text
 //! last session breaks off -> lingers (grace): present as it was -> back: nobody is told
 //!                                                               -> its time is up: told offline, remembered
-//! last session says goodbye, is kicked or refused --------------> told offline, remembered -> last_seen_ttl: forgotten
+//! last session says goodbye, or is closed by the server --------> told offline, remembered -> last_seen_ttl: forgotten
 //! ```
 
 use super::gathering::Circle;
@@ -117,8 +117,9 @@ impl Shard {
     /// The rooms in which a session's user stays for its grace; none: the session is gone at once. Asked before its sockets are removed.
     pub(super) fn lingers(&self, key: SessionKey, end: End) -> Option<Box<[Rc<str>]>> {
         let session = &self.sessions[key];
-        // A session that has left all its namespaces has said goodbye.
-        let breaks = end.recoverable() && !session.sockets.is_empty() && !self.draining;
+        // A session that has left all its namespaces has said goodbye, and one that the server closes is told why.
+        let cut = matches!(end, End::Gone | End::Lost | End::Left | End::PingTimeout);
+        let breaks = cut && !session.sockets.is_empty() && !self.draining;
         if self.presence.grace == Duration::ZERO || !breaks {
             return None;
         }

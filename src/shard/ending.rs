@@ -71,7 +71,7 @@ impl Shard {
             self.doubt(key);
         }
         for socket in self.sessions[key].sockets.clone().into_iter().rev() {
-            self.remove_socket(socket, end.recoverable());
+            self.remove_socket(socket, end.recoverable(), lingers.is_some());
         }
         self.discharge(key, lingers);
         let session = self.sessions.remove(key).expect("looked at above");
@@ -147,8 +147,8 @@ impl Shard {
         self.tend_tenant(tenant);
     }
 
-    /// Removes a socket from its rooms and its session.
-    pub(super) fn remove_socket(&mut self, key: SocketKey, recoverable: bool) {
+    /// Removes a socket from its rooms and its session; `lingers`: its user stays in them for its grace.
+    pub(super) fn remove_socket(&mut self, key: SocketKey, recoverable: bool, lingers: bool) {
         let Some(socket) = self.sockets.get(key) else { return };
         let session = socket.session;
         let app = self.app.clone();
@@ -158,7 +158,7 @@ impl Shard {
         self.stop_typing_everywhere(key);
         self.save_or_forget(key, recoverable);
         while let Some(seat) = self.sockets[key].seats.pop() {
-            self.vacate(seat.room, seat.index, recoverable);
+            self.vacate(seat.room, seat.index, lingers);
         }
         self.sockets.remove(key);
         if let Some(session) = self.sessions.get_mut(session) {

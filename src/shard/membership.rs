@@ -146,8 +146,8 @@ impl Shard {
         true
     }
 
-    /// Empties a member's place in a room, whose last member takes it; `breaks`: it did not leave, its connection broke off.
-    pub(super) fn vacate(&mut self, key: RoomKey, index: u32, breaks: bool) {
+    /// Empties a member's place in a room, whose last member takes it; `lingers`: its user stays in it for its grace.
+    pub(super) fn vacate(&mut self, key: RoomKey, index: u32, lingers: bool) {
         let watched = self.watched(key, index);
         let room = &mut self.rooms[key];
         if let Some(moved) = room.remove(index, self.now.at)
@@ -156,7 +156,7 @@ impl Shard {
             seat.index = index;
         }
         if let Some((user, heard)) = watched {
-            self.watch_out(key, &user, heard, breaks);
+            self.watch_out(key, &user, heard, lingers);
         }
         self.tend_room(key);
     }

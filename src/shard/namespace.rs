@@ -67,7 +67,7 @@ impl Shard {
             PacketKind::ConnectError => self.broken(key),
             PacketKind::Disconnect => {
                 if let Some(socket) = self.socket_in(key, packet.namespace) {
-                    self.remove_socket(socket, false);
+                    self.remove_socket(socket, false, false);
                     self.idle_if_empty(key);
                 } else if self.waits_for_token_in(key, packet.namespace) {
                     self.sessions[key].early = None;
@@ -439,7 +439,7 @@ impl Shard {
         let mut packet = Vec::new();
         socket_io::disconnect(&mut packet, &self.app.names[usize::from(state.namespace)]);
         self.send_text(session, &packet, false);
-        self.remove_socket(socket, false);
+        self.remove_socket(socket, false, false);
         self.idle_if_empty(session);
     }
 }

@@ -32,6 +32,10 @@ pub enum Refusal {
     /// The token does not belong to this session's tenant and user.
     IdentityChanged,
     Token(crate::wire::auth::Reject),
+    /// The application's backend says no.
+    Denied,
+    /// The application's backend did not answer in time, or nobody can ask it now.
+    BackendUnavailable,
     UnknownDocument,
     TooManyDocuments,
     DocumentTooLarge,
@@ -42,10 +46,6 @@ pub enum Refusal {
     TooManyConflicts,
     /// No open conflict is about a field that is to be decided.
     UnknownConflict,
-    /// The application's backend says no.
-    Denied,
-    /// The application's backend did not answer in time, or nobody can ask it now.
-    BackendUnavailable,
     /// Needs Redis or a later part of the server.
     Unavailable(&'static str),
 }
@@ -68,6 +68,7 @@ impl Refusal {
             Refusal::TooManyDeliveries => "too_many_deliveries",
             Refusal::TooManyConnections => "too_many_connections",
             Refusal::Token(reject) => reject.close().row().code,
+            Refusal::BackendUnavailable => "backend_unavailable",
             Refusal::UnknownDocument => "unknown_document",
             Refusal::TooManyDocuments => "too_many_documents",
             Refusal::DocumentTooLarge => "document_too_large",
@@ -75,7 +76,6 @@ impl Refusal {
             Refusal::VersionTooOld => "version_too_old",
             Refusal::TooManyConflicts => "too_many_conflicts",
             Refusal::UnknownConflict => "unknown_conflict",
-            Refusal::BackendUnavailable => "backend_unavailable",
             Refusal::Unavailable(code) => code,
         }
     }
@@ -98,6 +98,8 @@ impl Refusal {
             Refusal::TooManyConnections => crate::wire::close::Close::TooManyConnections.row().message,
             Refusal::IdentityChanged => "tenant and user never change during a connection",
             Refusal::Token(reject) => reject.close().row().message,
+            Refusal::Denied => "the application does not permit this",
+            Refusal::BackendUnavailable => "the application did not say whether this is permitted, try again later",
             Refusal::UnknownDocument => {
                 "nothing is known of this document; write to it with baseVersion 0, or open it as you have it"
             }
@@ -109,8 +111,6 @@ impl Refusal {
             }
             Refusal::TooManyConflicts => "the document has too many open conflicts; decide them first",
             Refusal::UnknownConflict => "no open conflict is about this field",
-            Refusal::Denied => "the application does not permit this",
-            Refusal::BackendUnavailable => "the application did not say whether this is permitted, try again later",
             Refusal::Unavailable(_) => "this server is not configured for it",
         }
     }

@@ -8,10 +8,7 @@ use super::gathering::{Circle, Gathering};
 use super::room::RoomKey;
 use super::socket::SocketKey;
 use super::tenant::TenantKey;
-use crate::base::{
-    chance::Map,
-    time::{Duration, Instant},
-};
+use crate::base::{chance::Map, time::Instant};
 use std::rc::Rc;
 
 pub struct Watch {
@@ -61,9 +58,8 @@ impl Shard {
         Some((self.identity(member.socket).user.clone(), heard))
     }
 
-    /// A socket of this user has left its seat; `breaks`: because its connection broke off.
-    pub(super) fn watch_out(&mut self, room: RoomKey, user: &str, heard: Instant, breaks: bool) {
-        let lingers = breaks && self.presence.grace > Duration::ZERO && !self.draining;
+    /// A socket of this user has left its seat; `lingers`: the user stays for its grace, which a queue ends.
+    pub(super) fn watch_out(&mut self, room: RoomKey, user: &str, heard: Instant, lingers: bool) {
         let now = self.now.at;
         let Some(watch) = self.watches.get_mut(&room) else { return };
         let Some(here) = watch.users.get_mut(user) else { return };

@@ -80,7 +80,7 @@ pub struct RoomPresence {
 #[derive(Clone, Debug)]
 pub struct PresenceSettings {
     /// How long a user whose last connection broke off is still present: back within it, nobody is told anything and its status is what it
-    /// was. Who says goodbye (leaves its namespaces), is kicked or refused has none. Zero: everyone is gone at once.
+    /// was. Who says goodbye (leaves its namespaces) or is closed by the server has none. Zero: everyone is gone at once.
     pub grace: Duration,
     /// How long it is known when a user who is gone was last seen, and what an agent had chosen.
     pub last_seen_ttl: Duration,

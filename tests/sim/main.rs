@@ -202,7 +202,8 @@ fn the_checker_can_fail() {
         (Tamper::Farewell, "did not hear, once"),
         (Tamper::Roster, "is told of"),
     ] {
-        let violation = run(Swarm::calm(1), Some(fault.clone())).violation;
+        // Not in every world is there what a fault is of: one whose going can be noticed, as its user has no other device.
+        let violation = (1..=4).find_map(|seed| run(Swarm::calm(seed), Some(fault.clone())).violation);
         assert!(violation.as_ref().is_some_and(|what| what.contains(says)), "{fault:?}: {violation:?}");
     }
 }
