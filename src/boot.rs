@@ -471,6 +471,10 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
             line(format!("off without Redis: {feature}"));
         }
     }
+    let waiting = config.profile.waiting();
+    if !waiting.is_empty() {
+        text.push_str(&format!("profile  {}: not served yet: {}\n", config.profile.name, waiting.join(", ")));
+    }
     // Who started us may not read it: no reason to end.
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

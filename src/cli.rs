@@ -45,6 +45,8 @@ enum Command {
 enum Profiles {
     /// Prints one.
     Show { name: String },
+    /// Prints the JSON Schema of a profile's file, for editors.
+    Schema,
 }
 
 /// Flags of the configuration; each overrides its environment variable and its key in the file.
@@ -133,6 +135,7 @@ pub fn run(now: UnixMs, serve: impl FnOnce(Config) -> ExitCode) -> ExitCode {
             Ok(builtin::BUILTIN.iter().map(|(name, text)| described(name, text)).collect::<Vec<_>>().join("\n"))
         }
         Some(Command::Profiles { command: Some(Profiles::Show { name }) }) => profile(name),
+        Some(Command::Profiles { command: Some(Profiles::Schema) }) => Ok(Profile::schema()),
     };
     match result {
         Ok(text) => {
@@ -245,6 +248,7 @@ mod tests {
             Some(Command::Check(settings)) => check(settings, env(variables)),
             Some(Command::Token(token)) => self::token(token, env(variables), NOW),
             Some(Command::Profiles { command: Some(Profiles::Show { name }) }) => profile(name),
+            Some(Command::Profiles { command: Some(Profiles::Schema) }) => Ok(Profile::schema()),
             Some(Command::Profiles { command: None }) => Ok(String::new()),
         };
         result.map_err(|failure| failure.to_string())

@@ -353,3 +353,18 @@ fn faults() {
         assert_eq!((&*error.key, &*error.reason), (key, reason));
     }
 }
+
+/// What is shipped for editors is what the types say; `tenantcast profiles schema` prints it.
+#[test]
+fn the_schema_is_that_of_the_types() {
+    let shipped = include_str!("profile.schema.json");
+    assert!(
+        Profile::schema().trim() == shipped.trim(),
+        "cargo run -- profiles schema > src/profile/profile.schema.json"
+    );
+    let validator = jsonschema::validator_for(&serde_json::from_str(shipped).unwrap()).unwrap();
+    for (name, text) in BUILTIN {
+        let profile: serde_json::Value = toml::from_str(text).unwrap();
+        assert_eq!(validator.validate(&profile).map_err(|error| error.to_string()), Ok(()), "{name}");
+    }
+}

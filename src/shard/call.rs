@@ -82,6 +82,7 @@ impl Shard {
                 Box::new(Audience {
                     roles: event.to_roles.clone().into(),
                     permissions: event.to_permissions.clone().into(),
+                    within: None,
                 })
             });
             let draft = Draft {

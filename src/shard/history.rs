@@ -78,11 +78,14 @@ pub struct Event {
 pub struct Audience {
     pub roles: Box<[Box<str>]>,
     pub permissions: Box<[Box<str>]>,
+    /// Who has to admit a member, too: a publisher narrows what the catalogue says, and never widens it.
+    pub within: Option<Box<Audience>>,
 }
 
 impl Audience {
     pub fn admits(&self, rights: &Rights) -> bool {
-        (self.roles.is_empty() || self.roles.iter().any(|role| rights.has_role(role)))
+        self.within.as_ref().is_none_or(|within| within.admits(rights))
+            && (self.roles.is_empty() || self.roles.iter().any(|role| rights.has_role(role)))
             && (self.permissions.is_empty()
                 || self.permissions.iter().any(|permission| rights.has_permission(permission)))
     }

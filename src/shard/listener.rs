@@ -255,7 +255,7 @@ impl Shard {
                 }
                 let audience = entry.filter(|entry| entry.is_for_some()).map(|entry| {
                     let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
-                    Box::new(Audience { roles, permissions })
+                    Box::new(Audience { roles, permissions, within: None })
                 });
                 let draft = Draft {
                     event,

@@ -67,13 +67,14 @@ impl Shard {
     /// An event as the catalogue has it.
     pub(super) fn entered<'a>(&self, entry: &Entry, draft: &Draft<'a>) -> Result<Draft<'a>, Refusal> {
         self.check_data(entry, draft.data)?;
-        let audience = draft.audience.clone().or_else(|| {
-            let is_own = entry.receive_own && self.app.profile.rooms.is_user_room(draft.room);
-            (entry.is_for_some() && !is_own).then(|| {
+        let is_own = entry.receive_own && self.app.profile.rooms.is_user_room(draft.room);
+        let audience = match entry.is_for_some() && !is_own {
+            false => draft.audience.clone(),
+            true => {
                 let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
-                Box::new(Audience { roles, permissions })
-            })
-        });
+                Some(Box::new(Audience { roles, permissions, within: draft.audience.clone() }))
+            }
+        };
         Ok(Draft { ephemeral: draft.ephemeral || entry.ephemeral, audience, ..*draft })
     }
 
