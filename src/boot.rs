@@ -47,7 +47,7 @@ use crate::wire::{
     http::{Cors, cors::BadOrigin},
     json,
 };
-use control::{calls, check_webhooks, start_control};
+use control::{Calls, calls, check_webhooks, start_control};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use machine::{cpus, entropy, raise_open_files};
 use signal_hook::{
@@ -101,18 +101,17 @@ pub struct Server {
     app: Arc<dyn Fn() -> App + Send + Sync>,
     open: bool,
     demo: Option<Box<[u8]>>,
-    control: control_plane::Settings,
-    listeners: Box<[ListenerSettings]>,
+    calls: Calls,
 }
 
 impl Server {
     /// The server of the configured profile.
     pub fn new(config: Config) -> Server {
         let (names, profile) = (config.socket_io.namespaces.clone(), config.profile.clone());
-        let (control, listeners, missing) = calls(&profile, |name| std::env::var(name).ok());
-        missing.iter().for_each(|line| tracing::warn!("{line}"));
+        let calls = calls(&profile, |name| std::env::var(name).ok());
+        calls.missing.iter().for_each(|line| tracing::warn!("{line}"));
         let app = move || shard::profile_app(profile.clone(), names.iter().map(|name| &**name));
-        Server { config, app: Arc::new(app), open: false, demo: None, control, listeners: listeners.into() }
+        Server { config, app: Arc::new(app), open: false, demo: None, calls }
     }
 
     /// What the server does with events, in place of the profile. Called once on each shard's thread.
@@ -135,13 +134,13 @@ impl Server {
 
     /// The webhooks that listeners call, and the backend that decides who may join.
     pub fn control(mut self, settings: control_plane::Settings) -> Server {
-        self.control = settings;
+        self.calls.control = settings;
         self
     }
 
     /// What is done when an event is published.
     pub fn listeners(mut self, listeners: impl Into<Box<[ListenerSettings]>>) -> Server {
-        self.listeners = listeners.into();
+        self.calls.listeners = listeners.into();
         self
     }
 
@@ -152,7 +151,7 @@ impl Server {
         raise_open_files();
         abort_on_shard_panic();
         let config = self.config;
-        check_webhooks(&self.listeners, self.control.hooks.len())?;
+        check_webhooks(&self.calls.listeners, self.calls.control.hooks.len())?;
         let shards = config.server.shards;
         let mut public = listen(config.server.address, "server.host, server.port", shards)?;
         let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1)?;
@@ -169,8 +168,9 @@ impl Server {
         if self.open {
             shard_settings.auth = None;
         }
-        shard_settings.verdicts = self.control.backend.as_ref().map(control_plane::BackendSettings::verdicts);
-        shard_settings.listeners = self.listeners;
+        shard_settings.verdicts = self.calls.control.backend.as_ref().map(control_plane::BackendSettings::verdicts);
+        shard_settings.listeners = self.calls.listeners;
+        shard_settings.webhooks = self.calls.webhooks;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
         let hasher = Map::<(), ()>::default().hasher().clone();
@@ -178,10 +178,10 @@ impl Server {
             Addresses::new(limits.connections_per_address, limits.handshakes_per_second_per_address, hasher);
         let bridge = Bridge::new(shards, count::ROW, addresses);
         let clock: Arc<dyn Clock + Send + Sync> = Arc::new(SystemClock::new());
-        let (bridge, control) = match self.control.is_empty() {
+        let (bridge, control) = match self.calls.control.is_empty() {
             true => (Arc::new(bridge), None),
             false => {
-                let (bridge, control) = start_control(self.control, bridge, clock.clone())?;
+                let (bridge, control) = start_control(self.calls.control, bridge, clock.clone())?;
                 (bridge, Some(control))
             }
         };

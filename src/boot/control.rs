@@ -9,11 +9,19 @@ use crate::profile::Profile;
 use crate::shard::listener::{Action, ListenerSettings};
 use std::sync::Arc;
 
-/// Whom a profile's listeners and rooms call, and what is not called because the environment does not say where it is: one line each.
-pub fn calls(
-    profile: &Profile,
-    variable: impl Fn(&str) -> Option<String>,
-) -> (control_plane::Settings, Vec<ListenerSettings>, Vec<String>) {
+/// Whom a profile calls.
+#[derive(Default)]
+pub struct Calls {
+    pub control: control_plane::Settings,
+    pub listeners: Box<[ListenerSettings]>,
+    /// As [`shard::Settings::webhooks`](crate::shard::Settings::webhooks).
+    pub webhooks: Box<[Option<u16>]>,
+    /// What is not called because the environment does not say where it is, or with which secret: one line each.
+    pub missing: Vec<String>,
+}
+
+/// Whom a profile's listeners, events and rooms call.
+pub fn calls(profile: &Profile, variable: impl Fn(&str) -> Option<String>) -> Calls {
     let mut missing = Vec::new();
     let mut endpoint = |what: String, url: &str, secret_env: &str| -> Option<(String, Secret)> {
         let named = url.strip_prefix("{env:").and_then(|rest| rest.strip_suffix('}'));
@@ -72,7 +80,8 @@ pub fn calls(
             _ => true,
         });
     }
-    (control_plane::Settings { hooks, backend }, listeners, missing)
+    let control = control_plane::Settings { hooks, backend };
+    Calls { control, listeners: listeners.into(), webhooks: places.into(), missing }
 }
 
 /// Every webhook that a listener calls is there.

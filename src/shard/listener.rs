@@ -16,6 +16,7 @@
 //! looked up in the data. The names come first, so no publisher's data stands in for a tenant.
 
 use super::Shard;
+use super::app::Context;
 use super::count::Count;
 use super::history::Audience;
 use super::io::{Ask, Output};
@@ -298,5 +299,22 @@ impl Shard {
         let meta = self.meta(cause.draft, cause.receipt);
         let members = meta.strip_prefix('{').and_then(|meta| meta.strip_suffix('}')).unwrap_or_default();
         format!("{{\"tenant\":{},{members},\"data\":{}}}", quoted(cause.tenant.as_str()), cause.draft.data).into()
+    }
+}
+
+impl Context<'_> {
+    /// Tells a webhook, by its place in the profile, of this client's event; its id. None: nobody says whom to call.
+    pub(super) fn notify(&mut self, hook: usize, event: &str, data: &str) -> Option<Box<str>> {
+        let hook = self.shard.settings.webhooks.get(hook).copied().flatten()?;
+        let id: Box<str> = Ulid::from_parts(self.shard.now.unix.0, self.shard.chance.u128()).to_string().into();
+        let identity = self.identity();
+        let (tenant, user) = (quoted(identity.tenant.as_str()), quoted(&identity.user));
+        let time = self.shard.now.unix.rfc3339();
+        let body = format!(
+            "{{\"tenant\":{tenant},\"id\":\"{id}\",\"type\":{},\"user\":{user},\"time\":\"{time}\",\"data\":{data}}}",
+            quoted(event)
+        );
+        self.shard.out.push(Output::Ask(Ask::Notify { hook, id: id.clone(), body: body.into() }));
+        Some(id)
     }
 }

@@ -112,6 +112,8 @@ pub struct Settings {
     pub verdicts: Option<verdict::VerdictSettings>,
     /// What is done when an event is published.
     pub listeners: Box<[listener::ListenerSettings]>,
+    /// By their place in the profile: their place in the control plane's settings; none where nobody says whom to call.
+    pub webhooks: Box<[Option<u16>]>,
 }
 
 impl Settings {
@@ -137,6 +139,7 @@ impl Settings {
             spread: Box::default(),
             verdicts: None,
             listeners: Box::default(),
+            webhooks: Box::default(),
         }
     }
 

@@ -126,6 +126,22 @@ pub fn relay(
     Ok(ok())
 }
 
+/// Tells a webhook of the profile what the client said; answered at once, with the id that the webhook gets.
+pub fn webhook(
+    socket: &mut Context<'_>,
+    own: &str,
+    hook: usize,
+    data: Option<&Shape>,
+    args: Args<'_>,
+) -> Result<String, Refusal> {
+    let data = match data {
+        Some(_) => shaped(socket, data, args),
+        None => args.first().unwrap_or("null").to_owned(),
+    };
+    let id = socket.notify(hook, own, &data).ok_or(Refusal::Unavailable("webhook_unavailable"))?;
+    Ok(format!("{{\"ok\":true,\"id\":\"{id}\"}}"))
+}
+
 pub fn publish(
     socket: &mut Context<'_>,
     room: &str,

@@ -111,7 +111,7 @@ fn handle(
             Ok(ok())
         }
         Act::Enqueue { .. } => Err(Refusal::Unavailable("jobs_unavailable")),
-        Act::Webhook { .. } => Err(Refusal::Unavailable("webhooks_unavailable")),
+        Act::Webhook { hook, data } => act::webhook(socket, own, *hook, data.as_ref(), args),
     };
     answer.map(Some)
 }

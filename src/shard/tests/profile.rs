@@ -154,3 +154,75 @@ publish_roles = ["writer"]
     }
     assert_eq!(rig.take(a), [""; 0]);
 }
+
+const ASKING: &str = r#"
+name = "asking"
+about = "-"
+[backend]
+url = "https://app.example"
+secret_env = "SECRET"
+[webhooks.crm]
+url = "https://crm.example"
+secret_env = "SECRET"
+[webhooks.nowhere]
+url = "{env:NOWHERE}"
+secret_env = "SECRET"
+[rooms."project:*"]
+join = "backend"
+[client_events]
+subscribe = { do = "subscribe" }
+join = { do = "join", room = "project:{0}", reply = { event = "joined", data = { project = "{0}" } } }
+report = { do = "webhook", webhook = "crm", data = { text = "{0}" } }
+lost = { do = "webhook", webhook = "nowhere" }
+"#;
+
+#[test]
+fn the_backend_decides_and_a_webhook_is_told() {
+    let mut rig = Rig::with_profile(ASKING, |settings| {
+        settings.verdicts = Some(crate::shard::verdict::VerdictSettings::default());
+        settings.webhooks = Box::new([Some(0), None]);
+    });
+    let a = rig.client("acme", "ann");
+    rig.advance(TOLD);
+    rig.take(a);
+    let asked = |rig: &mut Rig| match std::mem::take(&mut rig.asks).pop() {
+        Some(io::Ask::Authorize { ticket, question }) => (ticket, question),
+        other => panic!("{other:?}"),
+    };
+    rig.say(a, "421[\"join\",7]");
+    assert_eq!(rig.take(a), [""; 0], "not before the backend has answered");
+    let (ticket, question) = asked(&mut rig);
+    assert!(question.contains("\"room\":\"project:7\"") && question.contains("\"user\":\"ann\""), "{question}");
+    rig.input(Input::Answered { ticket, answer: io::Answer::Allowed { ttl: None } });
+    assert_eq!(rig.take(a), ["42[\"joined\",{\"project\":7}]", "431[{\"ok\":true,\"room\":\"project:7\"}]"]);
+    // Of several rooms one after the other, and the answer when all is known.
+    rig.say(a, "422[\"subscribe\",{\"rooms\":[\"project:8\",\"lobby\",\"project:9\",\"project:7\"]}]");
+    for (room, answer) in
+        [("project:9", io::Answer::Denied { ttl: None }), ("project:8", io::Answer::Allowed { ttl: None })]
+    {
+        let (ticket, question) = asked(&mut rig);
+        assert!(question.contains(room), "{question}");
+        rig.input(Input::Answered { ticket, answer });
+    }
+    let answer = rig.take(a).remove(0);
+    let says = "\"rooms\":[\"project:8\",\"lobby\",\"project:7\"],\"denied\":[{\"room\":\"project:9\",\"code\":\"forbidden\"}]";
+    assert!(answer.contains(says), "{answer}");
+    rig.say(a, "423[\"join\",10]");
+    let (ticket, _) = asked(&mut rig);
+    rig.input(Input::Answered { ticket, answer: io::Answer::Unavailable });
+    assert!(rig.take(a)[0].contains("backend_unavailable"));
+    // Webhooks.
+    rig.say(a, "424[\"report\",\"hello\"]");
+    assert!(rig.take(a)[0].starts_with("434[{\"ok\":true,\"id\":\""));
+    match std::mem::take(&mut rig.asks).pop() {
+        Some(io::Ask::Notify { hook: 0, body, .. }) => {
+            assert!(
+                body.starts_with("{\"tenant\":\"acme\",\"id\":\"") && body.ends_with("\"data\":{\"text\":\"hello\"}}"),
+                "{body}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    rig.say(a, "425[\"lost\",1]");
+    assert!(rig.take(a)[0].contains("webhook_unavailable"));
+}
