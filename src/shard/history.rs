@@ -5,7 +5,7 @@
 
 use crate::base::limit::HISTORY_ROOM_BYTES_MAX;
 use crate::base::time::{Duration, Instant};
-use crate::wire::auth::Rights;
+use crate::wire::auth::{Pattern, Rights};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -105,6 +105,26 @@ pub struct Entry {
 pub struct Retention {
     pub events: u32,
     pub ttl: Duration,
+}
+
+/// How much rooms remember.
+#[derive(Clone, Debug)]
+pub struct HistorySettings {
+    pub default: Retention,
+    /// The first pattern that fits a room's name decides.
+    pub rooms: Vec<(Pattern, Retention)>,
+}
+
+impl Default for HistorySettings {
+    fn default() -> HistorySettings {
+        HistorySettings { default: Retention { events: 100, ttl: Duration::from_secs(300) }, rooms: Vec::new() }
+    }
+}
+
+impl HistorySettings {
+    pub(super) fn of(&self, room: &str) -> Retention {
+        self.rooms.iter().find(|(pattern, _)| pattern.matches(room)).map_or(self.default, |(_, keep)| *keep)
+    }
 }
 
 /// Why missed events cannot be given.

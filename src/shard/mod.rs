@@ -52,6 +52,7 @@ mod wording;
 
 pub use default::{app as profile_app, default_app};
 pub use document::DocumentSettings;
+pub use history::HistorySettings;
 pub use status::Status;
 pub use wording::{Availability, PresenceSettings, RoomPresence, Telling, TypingSettings, Wording};
 
@@ -71,7 +72,6 @@ use crate::wire::{
 use app::App;
 use count::{Count, Counts};
 use delivery::Deliveries;
-use history::Retention;
 use io::{Input, Message, Output, Parcel};
 use offline::OfflineSettings;
 use outbox::{Outbox, Pending};
@@ -158,26 +158,6 @@ impl Default for Settings {
 pub struct Auth {
     pub keys: Keys,
     pub policy: Policy,
-}
-
-/// How much rooms remember.
-#[derive(Clone, Debug)]
-pub struct HistorySettings {
-    pub default: Retention,
-    /// The first pattern that fits a room's name decides.
-    pub rooms: Vec<(crate::wire::auth::Pattern, Retention)>,
-}
-
-impl Default for HistorySettings {
-    fn default() -> HistorySettings {
-        HistorySettings { default: Retention { events: 100, ttl: Duration::from_secs(300) }, rooms: Vec::new() }
-    }
-}
-
-impl HistorySettings {
-    fn of(&self, room: &str) -> Retention {
-        self.rooms.iter().find(|(pattern, _)| pattern.matches(room)).map_or(self.default, |(_, keep)| *keep)
-    }
 }
 
 /// A connection as the shard sees it.
