@@ -132,9 +132,11 @@ impl Server {
         self
     }
 
-    /// The webhooks that listeners call, and the backend that decides who may join.
+    /// The webhooks that listeners call, and the backend that decides who may join, in place of the profile's; a client event of the profile
+    /// that tells a webhook has none to tell then.
     pub fn control(mut self, settings: control_plane::Settings) -> Server {
         self.calls.control = settings;
+        self.calls.webhooks = Box::default();
         self
     }
 

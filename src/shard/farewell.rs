@@ -82,6 +82,9 @@ impl Shard {
 
     /// The client has changed over: everything at once, and a close frame instead of the close packet.
     pub(super) fn parting_message(&mut self, sid: Sid, conn: ConnKey, message: Message<'_>) {
+        if message == Message::Pong {
+            return;
+        }
         let Some(Place::Farewell(farewell)) = self.sids.get_mut(&sid) else { return };
         let Some(Upgrading { number, text, .. }) = farewell.upgrading.take() else { return };
         if message != Message::Text("5") {

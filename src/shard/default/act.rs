@@ -55,6 +55,14 @@ pub fn shaped(socket: &Context<'_>, shape: Option<&Shape>, args: Args<'_>) -> St
     }
 }
 
+/// As [`shaped`], of what has one value: without a shape the first argument.
+fn one(socket: &Context<'_>, shape: Option<&Shape>, args: Args<'_>) -> String {
+    match shape {
+        Some(_) => shaped(socket, shape, args),
+        None => args.first().unwrap_or("null").to_owned(),
+    }
+}
+
 /// Sends an event of the profile's to the socket itself.
 pub fn send(socket: &mut Context<'_>, emit: &Emit, args: Args<'_>) {
     reply(socket, &emit.event, emit.data.as_ref(), args);
@@ -134,10 +142,7 @@ pub fn webhook(
     data: Option<&Shape>,
     args: Args<'_>,
 ) -> Result<String, Refusal> {
-    let data = match data {
-        Some(_) => shaped(socket, data, args),
-        None => args.first().unwrap_or("null").to_owned(),
-    };
+    let data = one(socket, data, args);
     let id = socket.notify(hook, own, &data).ok_or(Refusal::Unavailable("webhook_unavailable"))?;
     Ok(format!("{{\"ok\":true,\"id\":\"{id}\"}}"))
 }
@@ -154,10 +159,7 @@ pub fn publish(
         return Err(Refusal::Forbidden);
     }
     socket.check_room_name(room)?;
-    let data = match data {
-        Some(_) => shaped(socket, data, args),
-        None => args.first().unwrap_or("null").to_owned(),
-    };
+    let data = one(socket, data, args);
     let user = socket.identity().user.clone();
     let draft = Draft { event: kind, room, data: &data, user: Some(&user), ..Draft::default() };
     let receipt = socket.publish(&draft)?;
