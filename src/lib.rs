@@ -19,6 +19,7 @@
 //! Architecture invariants, kept by `tests/tidy.rs`: imports point down only; `base`, `wire`, `profile` and `shard` know no clock, no entropy, no
 //! socket, no lock and no other thread; a peer's bytes never panic a shard; every queue has a bound and a policy.
 
+pub mod backplane;
 pub mod base;
 pub mod boot;
 pub mod bridge;

@@ -127,6 +127,10 @@ pub const APPENDS_MAX: usize = 65_536;
 pub const FLEET_LINGER_MORE: Duration = Duration::from_secs(60);
 /// When a node looks again at a room that it has for a request, and nobody in it.
 pub const FLEET_LOOK_AFTER: Duration = Duration::from_secs(30);
+/// Events of one room that one reading holds; beyond, the oldest are left out.
+pub const READ_EVENTS_MAX: usize = 1000;
+/// Rooms of one tenant that the store remembers by name, and how many of the oldest it forgets beyond.
+pub const STORE_ROOMS_MAX: (usize, usize) = (100_000, 1_000);
 /// Sockets that are kept for another lease by one message.
 pub const REFRESH_BATCH_MAX: usize = 500;
 /// Users one `presence` may ask for by name; more are refused, `too_many_items`.

@@ -11,6 +11,7 @@ use io::{Hangup, Open, Wire};
 mod circle;
 mod delivery;
 mod document;
+mod fleet;
 mod listener;
 mod offline_queue;
 mod presence;
