@@ -114,7 +114,11 @@ impl Memory {
                 out.push((node, Report::Read { ticket, result: Ok(reading) }));
             }
             Relay::Save { tenant, pid, body, ttl } => {
-                self.tenant(&tenant).sockets.insert(pid, (body, now.at + ttl));
+                let sockets = &mut self.tenant(&tenant).sockets;
+                sockets.retain(|_, (_, until)| *until > now.at);
+                if sockets.get(&pid).is_none_or(|(kept, _)| kept.get(..4) <= body.get(..4)) {
+                    sockets.insert(pid, (body, now.at + ttl));
+                }
             }
             Relay::Refresh { tenant, pids, ttl } => {
                 let tenant = self.tenant(&tenant);
@@ -125,8 +129,11 @@ impl Memory {
                     }
                 }
             }
-            Relay::Forget { tenant, pid } => {
-                self.tenant(&tenant).sockets.remove(&pid);
+            Relay::Forget { tenant, pid, generation } => {
+                let sockets = &mut self.tenant(&tenant).sockets;
+                if sockets.get(&pid).is_some_and(|(kept, _)| kept.get(..4) <= Some(&generation.to_be_bytes())) {
+                    sockets.remove(&pid);
+                }
             }
             Relay::Claim { tenant, pid, ticket } => {
                 let taken = self.tenant(&tenant).sockets.remove(&pid);
@@ -194,14 +201,12 @@ impl Tenant {
         let known = self.rooms.entry(room).or_insert(Room { epoch, offset: 0, events: Vec::new(), until });
         known.offset += 1;
         known.until = until;
-        let place =
-            envelope::Place { epoch: self.epoch, sequence, room_epoch: known.epoch, offset: known.offset };
+        let place = envelope::Place { epoch: self.epoch, sequence, room_epoch: known.epoch, offset: known.offset };
         let frame = envelope::placed(place, &body);
         known.events.push(Event { sequence, offset: known.offset, at: now, body });
         let spare = known.events.len().saturating_sub(keep.max(1) as usize);
         known.events.drain(..spare);
-        let appended =
-            Appended { sequence, room_epoch: Epoch(known.epoch), offset: known.offset, known: false };
+        let appended = Appended { sequence, room_epoch: Epoch(known.epoch), offset: known.offset, known: false };
         if self.known.len() > STORE_ROOMS_MAX.0 {
             let mut oldest: Vec<(u64, Box<str>)> =
                 self.known.iter().map(|(room, sequence)| (*sequence, room.clone())).collect();

@@ -12,6 +12,7 @@ mod circle;
 mod delivery;
 mod document;
 mod fleet;
+mod fleet_swarm;
 mod listener;
 mod offline_queue;
 mod presence;

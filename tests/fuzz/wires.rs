@@ -216,6 +216,7 @@ fn envelopes_and_records() {
     let place = Place { epoch: 1, sequence: 2, room_epoch: 3, offset: 4 };
     let emit = Body::Emit { room: "r", event: "e", args: "1,2", ephemeral: true, except: Some(sid) }.encode(Origin(1));
     let kept = record::Record {
+        generation: 1,
         sid,
         user: "u",
         namespace: "/",

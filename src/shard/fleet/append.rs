@@ -81,7 +81,7 @@ impl Shard {
         let heard = (listens && self.listens(draft.event)).then(|| Box::new(Heard::of(draft)));
         let asks = asking.is_some();
         let stream = self.tenants[tenant].stream.get_or_insert_default();
-        stream.appends += 1;
+        stream.owed += 1;
         if let Some(Asking { ack, then }) = asking {
             stream.asking.insert(id.clone(), (ack, then));
         }
@@ -97,7 +97,7 @@ impl Shard {
         let Some(tenant) = self.tenants.get_mut(key) else { return };
         let live = tenant.stream.as_ref().is_some_and(|stream| stream.is_settled());
         if let Some(stream) = &mut tenant.stream {
-            stream.appends -= 1;
+            stream.owed -= 1;
         }
         match result {
             Ok(appended) => {

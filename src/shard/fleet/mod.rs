@@ -125,7 +125,7 @@ impl Shard {
                 }
             }
             Report::Read { ticket, result } => match self.job(ticket) {
-                Some(Job::Heads { tenant, rooms }) => self.heads(tenant, &rooms, result),
+                Some(Job::Heads { tenant, rooms }) => self.heads(tenant, ticket, &rooms, result),
                 Some(Job::Repair { tenant }) => self.repaired(tenant, result),
                 _ => {}
             },

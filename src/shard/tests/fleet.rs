@@ -334,9 +334,7 @@ fn since_and_history_are_answered_from_the_store() {
     let answer = answer.iter().find(|packet| packet.starts_with("431")).unwrap();
     assert_eq!(answer.matches("\"type\":\"e\"").count(), 6, "{answer}");
     assert!(answer.contains("\"complete\":true") && answer.contains("\"offset\":6"), "{answer}");
-    let since = format!(
-        "422[\"subscribe\",{{\"rooms\":[\"r\"],\"since\":{{\"epoch\":\"{epoch}\",\"offset\":3}}}}]"
-    );
+    let since = format!("422[\"subscribe\",{{\"rooms\":[\"r\"],\"since\":{{\"epoch\":\"{epoch}\",\"offset\":3}}}}]");
     let packets = nodes.say(1, b, &since);
     assert_eq!(events(&packets), [(4, 4), (5, 5), (6, 6)]);
     let answer = packets.last().unwrap();

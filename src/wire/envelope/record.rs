@@ -1,7 +1,8 @@
 //! A socket as the store keeps it, so that it may come back to any node: who it is, what it was in, and where it began to read.
 //!
 //! ```text
-//! record  version 1, then fields: sid (15 bytes), user, namespace, how many of its rooms are automatic, the tenant's epoch, the sequence at
+//! record  0..4  generation: how often it has come back           big endian
+//!         4     version, 1; then fields: sid (15 bytes), user, namespace, how many of its rooms are automatic, the tenant's epoch, the sequence at
 //!         which it connected, rooms: name, the sequence at which it joined, filter: event types, entities
 //! ```
 
@@ -11,6 +12,7 @@ use crate::base::id::Sid;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
+    pub generation: u32,
     pub sid: Sid,
     pub user: &'a str,
     pub namespace: &'a str,
@@ -32,6 +34,7 @@ pub struct Seat<'a> {
 impl<'a> Record<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer(Vec::with_capacity(96 + self.seats.len() * 32));
+        out.0.extend_from_slice(&self.generation.to_be_bytes());
         out.byte(VERSION);
         out.0.extend_from_slice(self.sid.as_bytes());
         out.text(self.user);
@@ -55,10 +58,12 @@ impl<'a> Record<'a> {
 
     pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, Broken> {
         let mut reader = Reader(bytes);
+        let generation = reader.take(4)?.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
         if reader.byte()? != VERSION {
             return Err(Broken::Version);
         }
         let record = Record {
+            generation,
             sid: super::read_sid(&mut reader)?,
             user: reader.text()?,
             namespace: reader.text()?,
@@ -92,6 +97,7 @@ mod tests {
     fn a_record_reads_back() {
         let sid = Sid::new(NodeId(7), ShardId(1), &mut Chance::new([3; 32]));
         let record = Record {
+            generation: 3,
             sid,
             user: "u",
             namespace: "/chat",
