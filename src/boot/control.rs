@@ -1,8 +1,11 @@
 //! The control plane's start: checked against who calls it, connected to the shards.
 
 use super::{Error, machine::entropy};
-use crate::base::time::{Clock, Duration};
-use crate::bridge::{Bridge, Errands, Sender};
+use crate::base::{
+    limit::{CONTROL_BYTES_MAX, CONTROL_LANE_MAX},
+    time::{Clock, Duration},
+};
+use crate::bridge::{Bounds, Bridge, Errands, Sender};
 use crate::control_plane::{self, BackendSettings, HookSettings, Secret};
 use crate::data_plane::MeshMessage;
 use crate::profile::Profile;
@@ -104,7 +107,8 @@ pub fn start_control(
     bridge: Bridge<MeshMessage>,
     clock: Arc<dyn Clock + Send + Sync>,
 ) -> Result<(Arc<Bridge<MeshMessage>>, control_plane::Handle), Error> {
-    let errands = Arc::new(Errands::new(control_plane::names()));
+    let bounds = Bounds { count: CONTROL_LANE_MAX, bytes: CONTROL_BYTES_MAX };
+    let errands = Arc::new(Errands::new(control_plane::names(), bounds));
     let bridge = Arc::new(bridge.with_control(errands.clone()));
     let answers = bridge.clone();
     let deliver = Box::new(move |shard, ticket, answer| {

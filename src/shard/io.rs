@@ -10,7 +10,10 @@
 
 pub use super::verdict::{Answer, TicketKey};
 
-use super::transit::Transit;
+use super::{
+    relay::{Relay, Report},
+    transit::Transit,
+};
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, Sid, TenantId},
     time::Duration,
@@ -42,6 +45,8 @@ pub enum Input<'a> {
     Parcel(Parcel),
     /// What became of [`Ask::Authorize`]. Its ticket may be gone by then.
     Answered { ticket: TicketKey, answer: Answer },
+    /// What the backplane says.
+    Report(Report),
     /// An ephemeral event for every session of every tenant on this shard.
     Announce(Announcement),
     /// Shut down: tell every session to come back within `spread`, then close it.
@@ -129,6 +134,9 @@ pub enum Output {
     /// Something slow, for the control plane. Where that cannot take it, [`Ask::Authorize`] is answered [`Answer::Unavailable`] at once, and
     /// [`Ask::Notify`] is dropped and counted.
     Ask(Ask),
+    /// For the backplane, where there is one. Where it cannot take it, an append, a read or a claim is answered
+    /// [`Unavailable`](super::relay::Unavailable) at once, what is told is dropped and counted, and everything else waits.
+    Relay(Relay),
     /// For the log: an action of a listener could not be done; said once for each listener and code.
     ListenerFailed { listener: Box<str>, code: &'static str },
     /// For the log: somebody was refused or closed, by code; never with a token or a text of theirs.

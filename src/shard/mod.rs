@@ -36,6 +36,7 @@ mod publish;
 pub mod receipt;
 mod recovery;
 pub mod refusal;
+pub mod relay;
 mod room;
 mod roster;
 mod schema;
@@ -314,6 +315,7 @@ impl Shard {
             Input::Arrive { transit, conns } => self.arrive(*transit, &conns),
             Input::Parcel(parcel) => self.parcel(parcel),
             Input::Answered { ticket, answer } => self.answered(ticket, answer),
+            Input::Report(report) => self.report(report),
             Input::Announce(announcement) => self.announce_all(&announcement),
             Input::Drain { spread } => self.drain(spread),
             Input::Tick => {}
@@ -566,6 +568,8 @@ impl Shard {
         }
         link.role = role;
     }
+
+    fn report(&mut self, _: relay::Report) {}
 
     fn message(&mut self, conn: ConnKey, message: Message<'_>) {
         let Some(link) = self.link(conn) else { return };

@@ -113,6 +113,7 @@ impl Rig {
                 }
                 Output::Ask(ask) => self.asks.push(ask),
                 Output::ListenerFailed { listener, code } => self.failed.push((listener, code)),
+                Output::Relay(_) => {}
                 Output::Upgrade { .. } | Output::Stream { .. } | Output::Release { .. } | Output::Refused { .. } => {}
                 Output::Handoff { .. } | Output::Send { .. } => panic!("one shard has nobody to send to"),
             }
