@@ -76,16 +76,6 @@ impl<T> Bridge<T> {
         Bridge { receivers, gauges: Gauges::new(shards, numbers), addresses, control: None, backplane: None }
     }
 
-    /// The same with a way to the control plane.
-    pub fn with_control(self, errands: Arc<Errands<Ask>>) -> Bridge<T> {
-        Bridge { control: Some(errands), ..self }
-    }
-
-    /// The same with a way to the backplane.
-    pub fn with_backplane(self, errands: Arc<Errands<Relay>>) -> Bridge<T> {
-        Bridge { backplane: Some(errands), ..self }
-    }
-
     pub fn shards(&self) -> u8 {
         self.receivers.len() as u8
     }

@@ -96,10 +96,6 @@ pub enum Step {
 }
 
 impl Tenants {
-    pub fn is_open(&self, tenant: &TenantId) -> bool {
-        self.tenants.contains_key(tenant)
-    }
-
     pub fn seen(&self, tenant: &TenantId) -> Option<Place> {
         self.tenants.get(tenant)?.seen
     }

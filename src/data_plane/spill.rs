@@ -98,7 +98,8 @@ mod tests {
     fn a_full_lane_refuses_what_is_answered_and_keeps_the_rest_in_order() {
         let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
         let lane = Arc::new(Errands::new(&[], Bounds { count: 2, bytes: 1 << 20 }));
-        let bridge: Bridge<()> = Bridge::new(1, 1, Addresses::new(0, 0, hasher)).with_backplane(lane.clone());
+        let mut bridge: Bridge<()> = Bridge::new(1, 1, Addresses::new(0, 0, hasher));
+        bridge.backplane = Some(lane.clone());
         let mut spill = Spill::default();
         let mut send = |spill: &mut Spill, relay| spill.send(ShardId(0), &bridge, relay);
         for n in 0..2 {
