@@ -14,7 +14,7 @@
 
 use super::{
     journal::{Job, Known},
-    key::{CLAIM_TTL_MS, Keys, TENANT_TTL_MS},
+    key::{BATCH_TTL_MS, CLAIM_TTL_MS, Keys, TENANT_TTL_MS},
 };
 use crate::base::{
     chance::Chance,
@@ -142,7 +142,7 @@ impl Encoder<'_> {
             }
             Job::Append { tenant, append, number, .. } => {
                 let mut names =
-                    vec![keys.hash(tenant), keys.rooms(tenant), keys.stream(tenant, &append.room)];
+                    vec![keys.hash(tenant), keys.rooms(tenant), keys.stream(tenant, &append.room), keys.batch(tenant)];
                 names.extend(append.id.as_ref().map(|id| keys.receipt(tenant, id)));
                 let mut cmd = script(&self.scripts.append, &mut carried[0], &names);
                 self.seen(tenant, &mut cmd);
@@ -153,7 +153,7 @@ impl Encoder<'_> {
                 };
                 cmd.arg(&*append.room).arg(&append.body[..]).arg(append.keep.max(1)).arg(ms(append.linger));
                 cmd.arg(append.id_ttl.as_millis() as u64).arg(TENANT_TTL_MS).arg(keys.channel(tenant));
-                cmd.arg(self.publish()).arg(STORE_ROOMS_MAX.0).arg(STORE_ROOMS_MAX.1);
+                cmd.arg(self.publish()).arg(BATCH_TTL_MS).arg(STORE_ROOMS_MAX.0).arg(STORE_ROOMS_MAX.1);
                 pipeline.add_command(cmd);
             }
             Job::Tell { tenant, body } => {

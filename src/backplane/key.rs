@@ -5,7 +5,8 @@
 //! tc:{acme}:m             hash: e epoch, s sequence, c birth mark of rooms that never had events, b sequence up to which rooms were lost,
 //!                         n:<origin> number and time of a process' newest append
 //! tc:{acme}:z             sorted set: rooms that ever had events, by the sequence of their newest
-//! tc:{acme}:h:<room>      stream: `<sequence>-<offset>`, e room's epoch, b body, t Unix ms, n <origin>:<number>
+//! tc:{acme}:h:<room>      stream: `<sequence>-<offset>`, e room's epoch, b body, t Unix ms
+//! tc:{acme}:r:<origin>    hash: number -> "sequence room-epoch offset" of the appends of a process' newest batch
 //! tc:{acme}:i:<id>        string: "sequence room-epoch offset origin:number" of an event whose publisher chose its id
 //! tc:{acme}:p:<pid>       string: a saved socket
 //! tc:{acme}:c:<origin>:<number>   string: a socket that was claimed, for as long as the claim may be repeated
@@ -20,6 +21,8 @@ use std::fmt::Write;
 
 /// How long a tenant that nobody publishes to is remembered: longer than any of its rooms.
 pub const TENANT_TTL_MS: u64 = 7 * 24 * 3600 * 1000;
+/// How long a batch may be repeated and still learn its places.
+pub const BATCH_TTL_MS: u64 = 3_600_000;
 /// How long a claim may be repeated.
 pub const CLAIM_TTL_MS: u64 = 60_000;
 
@@ -58,6 +61,12 @@ impl Keys {
 
     pub fn stream(&self, tenant: &TenantId, room: &str) -> String {
         self.channel(tenant) + ":h:" + room
+    }
+
+    pub fn batch(&self, tenant: &TenantId) -> String {
+        let mut name = self.channel(tenant);
+        let _ = write!(name, ":r:{}", self.origin());
+        name
     }
 
     pub fn receipt(&self, tenant: &TenantId, id: &str) -> String {

@@ -1,21 +1,12 @@
 //! The backplane's guarantees (`shard::relay`), asked of a store in memory, of a Redis and of a Cluster; then what only a real one can suffer.
 
-use crate::fleet::{
-    Fleet, InMemory, JOURNAL_BYTES, Node, OverRedis, append, at, body, room_epoch, said, settings, tenant,
-};
-use crate::redis::{Redis, free_port};
-use crate::server::{Server, until};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
-use tenantcast::backplane::{Error, Servers};
+use crate::fleet::{Fleet, InMemory, OverRedis, append, at, body, room_epoch, said, tenant};
+use crate::redis::Redis;
+use tenantcast::backplane::Servers;
 use tenantcast::base::chance::Chance;
 use tenantcast::base::id::{NodeId, ShardId, Sid};
 use tenantcast::base::time::Duration;
-use tenantcast::shard::relay::{Append, Place, Relay, Report, Ticket, Unavailable};
+use tenantcast::shard::relay::{Append, Place, Relay, Report};
 
 type Case = (&'static str, fn(&mut dyn Fleet));
 
@@ -32,10 +23,11 @@ const CASES: &[Case] = &[
     ("loss", loss),
 ];
 
-fn check(fleet: &mut dyn Fleet) {
+/// Nodes that start anew over one store, for each case.
+fn check<'a>(mut fleet: impl FnMut() -> Box<dyn Fleet + 'a>) {
     for (name, case) in CASES {
         println!("{name}");
-        case(fleet);
+        case(&mut *fleet());
     }
 }
 
@@ -282,11 +274,11 @@ impl dyn Fleet + '_ {
 
 #[test]
 fn a_store_in_memory_keeps_the_guarantees() {
-    check(&mut InMemory::new(2));
+    check(|| Box::new(InMemory::new(2)));
 }
 
 #[test]
 fn a_redis_keeps_the_guarantees() {
     let redis = Redis::start(&[]);
-    check(&mut OverRedis::new(Servers::One(at(redis.port)), 2, vec![&redis]));
+    check(|| Box::new(OverRedis::new(Servers::One(at(redis.port)), 2, vec![&redis])));
 }

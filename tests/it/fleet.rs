@@ -177,7 +177,6 @@ pub struct Node {
     reports: mpsc::Receiver<Report>,
     handle: Option<Handle>,
     clock: Arc<SystemClock>,
-    pub origin: u64,
 }
 
 pub const JOURNAL_BYTES: usize = 100_000;
@@ -218,7 +217,7 @@ impl Node {
             seed: [origin as u8; 32],
         };
         let handle = Some(backplane::start(settings, start)?);
-        Ok(Node { errands, reports, handle, clock, origin })
+        Ok(Node { errands, reports, handle, clock })
     }
 
     pub fn ask(&self, relay: Relay) {

@@ -8,6 +8,7 @@ mod churn;
 mod command;
 mod fleet;
 mod hostile;
+mod outage;
 mod peer;
 mod redis;
 mod secrets;

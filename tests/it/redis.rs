@@ -2,7 +2,7 @@
 
 use crate::server::until;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -55,7 +55,7 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn();
         self.child = Some(child.expect("redis-server is installed: tests/run does it"));
-        until("Redis answers", || self.try_ask(&["PING"]).is_some_and(|answer| answer.contains("PONG")));
+        until("Redis answers", || self.try_ask(&["PING"]).is_some_and(|answer| answer.contains("PONG") || answer.contains("NOAUTH")));
     }
 
     pub fn kill(&mut self) {

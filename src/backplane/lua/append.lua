@@ -1,14 +1,15 @@
 -- Gives an event its place, keeps it, and publishes it: all of it or nothing.
 --
--- KEYS  1 the tenant's hash  2 the tenant's rooms  3 the room's stream  4 the receipt, where the publisher chose an id
+-- KEYS  1 the tenant's hash  2 the tenant's rooms  3 the room's stream  4 places of this process' newest batch
+--       5 the receipt, where the publisher chose an id
 -- ARGV  1 epoch to take if there is none   2, 3 epoch and sequence that this process has seen, or "" and 0
 --       4 origin   5 number of this append   6 number of the append that has to be done before this one, or ""
 --       7 room   8 body   9 events the room keeps   10 ms the room is kept   11 ms the receipt is kept   12 ms the tenant is kept
---       13 channel   14 PUBLISH or SPUBLISH   15, 16 rooms that are known at most, and how many are forgotten beyond
+--       13 channel   14 PUBLISH or SPUBLISH   15 ms the places are kept   16, 17 rooms that are known at most, and how many are forgotten beyond
 --
 -- Answers { sequence, room's epoch, offset, "1" if it is the event of an earlier publish }, or {} where the one before is not done.
 -- Numbers stay below 2^53, where doubles are exact.
-local hash, rooms, stream, receipt = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local hash, rooms, stream, batch, receipt = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local tag = ARGV[4] .. ':' .. ARGV[5]
 local field = 'n:' .. ARGV[4]
 local number = tonumber(ARGV[5])
@@ -39,15 +40,11 @@ if kept then
   end
 end
 if done >= number then
-  -- The connection broke after this was done. Whoever has published to the room since has not pushed it out of sight, or the newest stands for it.
-  local entries = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1000)
-  local entry = entries[1]
-  for i = 1, #entries do
-    if value(entries[i], 'n') == tag then entry = entries[i] end
-  end
-  if not entry then return { text(last), text(epoch + last), '0', '0' } end
-  local s, o = place(entry)
-  return { text(s), value(entry, 'e'), text(o), '0' }
+  -- The connection broke after this was done.
+  local s, re, o = string.match(redis.call('HGET', batch, ARGV[5]) or '', '^(%d+) (%d+) (%d+)$')
+  if s then return { s, re, o, '0' } end
+  -- Asked again after a very long time: it is done, but nobody knows its place any more.
+  return { text(last), text(epoch + last), '0', '0' }
 end
 if ARGV[6] ~= '' and done < tonumber(ARGV[6]) then return {} end
 
@@ -71,10 +68,10 @@ if not offset then
   room_epoch, offset = is_new and epoch + birth or epoch + sequence, 1
 end
 redis.call('XADD', stream, 'MAXLEN', ARGV[9], text(sequence) .. '-' .. text(offset),
-  'e', text(room_epoch), 'b', ARGV[8], 't', text(now), 'n', tag)
+  'e', text(room_epoch), 'b', ARGV[8], 't', text(now))
 redis.call('PEXPIRE', stream, ARGV[10])
-if redis.call('ZCARD', rooms) > tonumber(ARGV[15]) then
-  redis.call('ZREMRANGEBYRANK', rooms, 0, tonumber(ARGV[16]) - 1)
+if redis.call('ZCARD', rooms) > tonumber(ARGV[16]) then
+  redis.call('ZREMRANGEBYRANK', rooms, 0, tonumber(ARGV[17]) - 1)
   birth = sequence
 end
 if not was[5] and redis.call('HLEN', hash) > 100 then
@@ -89,8 +86,14 @@ redis.call('HSET', hash, 'e', text(epoch), 's', text(sequence), 'c', text(birth)
   field, ARGV[5] .. ' ' .. text(now))
 redis.call('PEXPIRE', hash, ARGV[12])
 redis.call('PEXPIRE', rooms, ARGV[12])
+local where = text(sequence) .. ' ' .. text(room_epoch) .. ' ' .. text(offset)
 if receipt and tonumber(ARGV[11]) > 0 then
-  redis.call('SET', receipt, text(sequence) .. ' ' .. text(room_epoch) .. ' ' .. text(offset) .. ' ' .. tag, 'PX', ARGV[11])
+  redis.call('SET', receipt, where .. ' ' .. tag, 'PX', ARGV[11])
+else
+  -- The first of a batch: all before it were answered.
+  if ARGV[6] == '' then redis.call('DEL', batch) end
+  redis.call('HSET', batch, ARGV[5], where)
+  redis.call('PEXPIRE', batch, ARGV[15])
 end
 redis.call(ARGV[14], ARGV[13], struct.pack('>BBI8I8I8I8', 1, 1, epoch, sequence, room_epoch, offset) .. ARGV[8])
 return { text(sequence), text(room_epoch), text(offset), '0' }
