@@ -64,7 +64,10 @@ pub enum Refusal {
 
 impl From<RedisError> for Refusal {
     fn from(error: RedisError) -> Refusal {
+        let text = error.to_string();
         match error.kind() {
+            // In answer to HELLO, without a password or with a wrong one.
+            _ if text.contains("NOAUTH") || text.contains("WRONGPASS") => Refusal::Denied(text.into()),
             ErrorKind::AuthenticationFailed => Refusal::Denied(error.to_string().into()),
             ErrorKind::RESP3NotSupported => Refusal::Old("before 6".into()),
             _ => Refusal::Away(error.to_string().into()),

@@ -24,7 +24,7 @@ const CASES: &[Case] = &[
 ];
 
 /// Nodes that start anew over one store, for each case.
-fn check<'a>(mut fleet: impl FnMut() -> Box<dyn Fleet + 'a>) {
+pub fn check<'a>(mut fleet: impl FnMut() -> Box<dyn Fleet + 'a>) {
     for (name, case) in CASES {
         println!("{name}");
         case(&mut *fleet());

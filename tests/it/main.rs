@@ -5,6 +5,7 @@
 
 mod backplane;
 mod churn;
+mod cluster;
 mod command;
 mod fleet;
 mod hostile;

@@ -81,7 +81,11 @@ impl Redis {
     }
 
     fn try_ask(&self, command: &[&str]) -> Option<String> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()?;
+        Redis::ask_at(self.port, command)
+    }
+
+    pub fn ask_at(port: u16, command: &[&str]) -> Option<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
         let mut text = format!("*{}\r\n", command.len());
         for part in command {
