@@ -468,7 +468,8 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
             text.push('\n');
         };
         let base = format!("http://{}", server.addr());
-        let lives = if config.redis.is_some() { "what is published lives in Redis" } else { "everything lives in memory" };
+        let lives =
+            if config.redis.is_some() { "what is published lives in Redis" } else { "everything lives in memory" };
         line(format!("development mode: {lives}, the key is this machine's own"));
         line(format!("address  {base}"));
         line(format!("admin    http://{}", server.admin_addr()));

@@ -285,10 +285,7 @@ pub fn decode(job: &Job, values: Vec<Value>) -> Fate {
                 Some(Value::Nil) => Some(None),
                 _ => None,
             };
-            body.map(|body| Done::Answer {
-                from: *from,
-                report: Report::Claimed { ticket: *ticket, result: Ok(body) },
-            })
+            body.map(|body| Done::Answer { from: *from, report: Report::Claimed { ticket: *ticket, result: Ok(body) } })
         }
     };
     done.map_or_else(|| Fate::Failed("an answer that cannot be read".into()), Fate::Done)

@@ -31,16 +31,56 @@ pub enum Job {
     /// It was answered meanwhile, or something newer took its place.
     Void,
     /// Where a tenant's stream stands; it has an epoch then.
-    Place { tenant: TenantId, stamp: u64 },
+    Place {
+        tenant: TenantId,
+        stamp: u64,
+    },
     /// The same, if the store knows.
-    Check { tenant: TenantId, stamp: u64 },
-    Append { tenant: TenantId, from: ShardId, ticket: Ticket, append: Box<Append>, number: u64 },
-    Tell { tenant: TenantId, body: Box<[u8]> },
-    Read { tenant: TenantId, from: ShardId, ticket: Ticket, rooms: Vec<Wanted>, due: Instant },
-    Save { tenant: TenantId, pid: Sid, body: Box<[u8]>, until: Instant },
-    Refresh { tenant: TenantId, pids: Vec<Sid>, until: Instant },
-    Forget { tenant: TenantId, pid: Sid },
-    Claim { tenant: TenantId, from: ShardId, ticket: Ticket, pid: Sid, number: u64, due: Instant },
+    Check {
+        tenant: TenantId,
+        stamp: u64,
+    },
+    Append {
+        tenant: TenantId,
+        from: ShardId,
+        ticket: Ticket,
+        append: Box<Append>,
+        number: u64,
+    },
+    Tell {
+        tenant: TenantId,
+        body: Box<[u8]>,
+    },
+    Read {
+        tenant: TenantId,
+        from: ShardId,
+        ticket: Ticket,
+        rooms: Vec<Wanted>,
+        due: Instant,
+    },
+    Save {
+        tenant: TenantId,
+        pid: Sid,
+        body: Box<[u8]>,
+        until: Instant,
+    },
+    Refresh {
+        tenant: TenantId,
+        pids: Vec<Sid>,
+        until: Instant,
+    },
+    Forget {
+        tenant: TenantId,
+        pid: Sid,
+    },
+    Claim {
+        tenant: TenantId,
+        from: ShardId,
+        ticket: Ticket,
+        pid: Sid,
+        number: u64,
+        due: Instant,
+    },
 }
 
 impl Job {

@@ -42,7 +42,10 @@ pub enum Servers {
     One(Server),
     /// Any of them tells the others.
     Cluster(Vec<Server>),
-    Sentinel { sentinels: Vec<Server>, master: Box<str> },
+    Sentinel {
+        sentinels: Vec<Server>,
+        master: Box<str>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,10 +105,8 @@ async fn try_connect(settings: &Settings, inlet: Arc<Inlet>, generation: u64) ->
         Servers::Cluster(nodes) => return cluster(settings, nodes, inlet, generation).await,
         Servers::One(server) => Client::open(address(settings, server, redis_settings(settings))?)?,
         Servers::Sentinel { sentinels, master } => {
-            let asked: Result<Vec<ConnectionInfo>, RedisError> = sentinels
-                .iter()
-                .map(|server| address(settings, server, RedisConnectionInfo::default()))
-                .collect();
+            let asked: Result<Vec<ConnectionInfo>, RedisError> =
+                sentinels.iter().map(|server| address(settings, server, RedisConnectionInfo::default())).collect();
             let mut node = SentinelNodeConnectionInfo::default().set_redis_connection_info(redis_settings(settings));
             if settings.is_secure {
                 node = node.set_tls_mode(TlsMode::Secure);
@@ -134,12 +135,7 @@ async fn try_connect(settings: &Settings, inlet: Arc<Inlet>, generation: u64) ->
     })
 }
 
-async fn cluster(
-    settings: &Settings,
-    nodes: &[Server],
-    inlet: Arc<Inlet>,
-    generation: u64,
-) -> Result<Link, Refusal> {
+async fn cluster(settings: &Settings, nodes: &[Server], inlet: Arc<Inlet>, generation: u64) -> Result<Link, Refusal> {
     let builder = || -> Result<ClusterClientBuilder, RedisError> {
         // A Cluster has one database.
         let info = redis_settings(settings).set_db(0);
@@ -368,7 +364,15 @@ mod tests {
             ("", None),
         ] {
             let about = About::of(Value::BulkString(info.into()));
-            assert_eq!(about.ok().map(|about| (about.major, about.version.into_string())).as_ref().map(|(major, version)| (*major, &**version)), expected, "{info}");
+            assert_eq!(
+                about
+                    .ok()
+                    .map(|about| (about.major, about.version.into_string()))
+                    .as_ref()
+                    .map(|(major, version)| (*major, &**version)),
+                expected,
+                "{info}"
+            );
         }
     }
 }

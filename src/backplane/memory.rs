@@ -195,14 +195,12 @@ impl Tenant {
         let known = self.rooms.entry(room).or_insert(Room { epoch, offset: 0, events: Vec::new(), until });
         known.offset += 1;
         known.until = until;
-        let place =
-            envelope::Place { epoch: self.epoch, sequence, room_epoch: known.epoch, offset: known.offset };
+        let place = envelope::Place { epoch: self.epoch, sequence, room_epoch: known.epoch, offset: known.offset };
         let frame = envelope::placed(place, &body);
         known.events.push(Event { sequence, offset: known.offset, at: now, body });
         let spare = known.events.len().saturating_sub(keep.max(1) as usize);
         known.events.drain(..spare);
-        let appended =
-            Appended { sequence, room_epoch: Epoch(known.epoch), offset: known.offset, known: false };
+        let appended = Appended { sequence, room_epoch: Epoch(known.epoch), offset: known.offset, known: false };
         if self.known.len() > STORE_ROOMS_MAX.0 {
             let mut oldest: Vec<(u64, Box<str>)> =
                 self.known.iter().map(|(room, sequence)| (*sequence, room.clone())).collect();

@@ -351,14 +351,7 @@ impl Tenants {
     }
 
     /// What a look at a stream has found.
-    pub fn stands(
-        &mut self,
-        tenant: &TenantId,
-        stamp: u64,
-        place: Option<Place>,
-        now: Instant,
-        steps: &mut Vec<Step>,
-    ) {
+    pub fn stands(&mut self, tenant: &TenantId, stamp: u64, place: Option<Place>, now: Instant, steps: &mut Vec<Step>) {
         let Some(known) = self.tenants.get_mut(tenant).filter(|known| known.stamp == stamp) else { return };
         if known.state != State::Heard {
             return;

@@ -136,7 +136,9 @@ fn parse(raw: &Raw, url: &str) -> Result<Parsed, Error> {
     let (host, port, is_secure) = match info.addr() {
         ConnectionAddr::Tcp(host, port) => (host.clone(), *port, false),
         ConnectionAddr::TcpTls { insecure: true, .. } => {
-            return Err(raw.error(path, "`#insecure` is not served: a certificate that is not checked protects nothing"));
+            return Err(
+                raw.error(path, "`#insecure` is not served: a certificate that is not checked protects nothing")
+            );
         }
         ConnectionAddr::TcpTls { host, port, .. } => (host.clone(), *port, true),
         _ => return Err(wrong()),

@@ -35,9 +35,7 @@ impl Spill {
         };
         let Some(refused) = refused else { return Ok(()) };
         match refused {
-            Relay::Append { ticket, .. } => {
-                Err(Full::Answer(Report::Appended { ticket, result: Err(Unavailable) }))
-            }
+            Relay::Append { ticket, .. } => Err(Full::Answer(Report::Appended { ticket, result: Err(Unavailable) })),
             Relay::Read { ticket, .. } => Err(Full::Answer(Report::Read { ticket, result: Err(Unavailable) })),
             Relay::Claim { ticket, .. } => Err(Full::Answer(Report::Claimed { ticket, result: Err(Unavailable) })),
             Relay::Tell { .. } => Err(Full::Dropped),
@@ -70,10 +68,7 @@ impl Spill {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{
-        id::TenantId,
-        time::Duration,
-    };
+    use crate::base::{id::TenantId, time::Duration};
     use crate::bridge::{Addresses, Bounds, Errands};
     use crate::shard::relay::{Append, Ticket};
     use std::sync::Arc;
@@ -101,7 +96,7 @@ mod tests {
         let mut bridge: Bridge<()> = Bridge::new(1, 1, Addresses::new(0, 0, hasher));
         bridge.backplane = Some(lane.clone());
         let mut spill = Spill::default();
-        let mut send = |spill: &mut Spill, relay| spill.send(ShardId(0), &bridge, relay);
+        let send = |spill: &mut Spill, relay| spill.send(ShardId(0), &bridge, relay);
         for n in 0..2 {
             assert!(send(&mut spill, append(n)).is_ok());
         }

@@ -106,8 +106,7 @@ impl<'a> Frame<'a> {
                 let number = |nth: usize| {
                     place[nth * 8..nth * 8 + 8].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte))
                 };
-                let place =
-                    Place { epoch: number(0), sequence: number(1), room_epoch: number(2), offset: number(3) };
+                let place = Place { epoch: number(0), sequence: number(1), room_epoch: number(2), offset: number(3) };
                 Ok(Frame { place: Some(place), body })
             }
             [VERSION, ..] | [] => Err(Broken::Length),

@@ -116,7 +116,8 @@ fn reading(fleet: &mut dyn Fleet) {
         fleet.append(0, "reading", n, Append { keep: 2, ..append(room, &n.to_string()) });
         fleet.appended(0);
     }
-    let rooms = [("odd", Some(0)), ("even", Some(4)), ("even", Some(6)), ("even", None), ("never", Some(0)), ("nor", None)];
+    let rooms =
+        [("odd", Some(0)), ("even", Some(4)), ("even", Some(6)), ("even", None), ("never", Some(0)), ("nor", None)];
     let reading = fleet.read(0, "reading", &rooms).unwrap();
     assert_eq!(reading.place, Place { sequence: 6, ..place });
     let shown: Vec<_> = reading
@@ -159,7 +160,9 @@ fn expiry(fleet: &mut dyn Fleet) {
     fleet.appended(0);
     fleet.append(0, "expiry", 2, Append { linger: Duration::from_millis(30), ..append("short", "2") });
     fleet.appended(0);
-    fleet.until("the room expires", &mut |fleet| fleet.read(0, "expiry", &[("short", None)]).unwrap().rooms[0].offset == 0);
+    fleet.until("the room expires", &mut |fleet| {
+        fleet.read(0, "expiry", &[("short", None)]).unwrap().rooms[0].offset == 0
+    });
     let gone = fleet.read(0, "expiry", &[("short", Some(0)), ("never", None)]).unwrap();
     assert_eq!((gone.rooms[0].epoch, gone.rooms[0].entries.len()), (room_epoch(place, 2), 0), "another life");
     assert_eq!(gone.rooms[1].epoch, room_epoch(place, 0));
@@ -196,12 +199,10 @@ fn sockets(fleet: &mut dyn Fleet) {
         taken = fleet.claim(1, "sockets", b);
         if let Some(body) = &taken {
             // Taken too early: kept for a shorter time.
-            fleet.ask(1, Relay::Save {
-                tenant: tenant("sockets"),
-                pid: b,
-                body: body.clone(),
-                ttl: Duration::from_millis(1),
-            });
+            fleet.ask(
+                1,
+                Relay::Save { tenant: tenant("sockets"), pid: b, body: body.clone(), ttl: Duration::from_millis(1) },
+            );
         }
         taken.is_none()
     });

@@ -10,7 +10,16 @@ use tenantcast::shard::relay::{Place, Relay, Report, Ticket, Unavailable};
 /// Three masters without replicas, each with a third of the slots.
 fn cluster() -> Vec<Redis> {
     let masters: Vec<Redis> = (0..3)
-        .map(|_| Redis::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-require-full-coverage", "no"]))
+        .map(|_| {
+            Redis::start(&[
+                "--cluster-enabled",
+                "yes",
+                "--cluster-node-timeout",
+                "2000",
+                "--cluster-require-full-coverage",
+                "no",
+            ])
+        })
         .collect();
     let thirds = [(0, 5460), (5461, 10_922), (10_923, 16_383)];
     for (master, (first, last)) in masters.iter().zip(thirds) {
@@ -25,7 +34,8 @@ fn cluster() -> Vec<Redis> {
     until("the Cluster is one", || {
         masters.iter().all(|master| {
             let info = master.ask(&["CLUSTER", "INFO"]);
-            info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+            info.contains("cluster_state:ok")
+                && info.contains("cluster_known_nodes:3")
                 && info.contains("cluster_slots_ok:16384")
         })
     });

@@ -47,9 +47,9 @@ impl Proxy {
                 thread::spawn(move || {
                     pump(up, server, |bytes| {
                         let mut marker = armed.lock().expect("no panic");
-                        let found = marker.as_ref().is_some_and(|marker| {
-                            bytes.windows(marker.len()).any(|window| window == &marker[..])
-                        });
+                        let found = marker
+                            .as_ref()
+                            .is_some_and(|marker| bytes.windows(marker.len()).any(|window| window == &marker[..]));
                         if found {
                             *marker = None;
                             seen.store(true, Ordering::SeqCst);
@@ -227,7 +227,12 @@ fn redis_stops_and_returns_with_its_data() {
     }
     assert_eq!(log.answers[3..], [(1, Ok(2)), (2, Ok(3)), (3, Ok(4)), (4, Ok(5))]);
     assert!(log.texts[1..].iter().all(|text| *text == big), "each came once");
-    assert_eq!(log.opened[3..].iter().filter(|opened| **opened == Ok(place_at(place, 1))).count(), 1, "{:?}", log.opened);
+    assert_eq!(
+        log.opened[3..].iter().filter(|opened| **opened == Ok(place_at(place, 1))).count(),
+        1,
+        "{:?}",
+        log.opened
+    );
     until("it is up", || node.errands.is_up());
 }
 
@@ -281,7 +286,11 @@ fn redis_loses_its_newest() {
     let again = fleet.open(0, "t");
     assert_ne!(Some(again.epoch.0), heard.place.map(|place| place.0));
     let reading = fleet.read(0, "t", &[("a", Some(0)), ("b", None)]).expect("it is there");
-    assert_eq!((reading.rooms[0].offset, reading.rooms[0].entries.len()), (1, 1), "what is left is from before the loss");
+    assert_eq!(
+        (reading.rooms[0].offset, reading.rooms[0].entries.len()),
+        (1, 1),
+        "what is left is from before the loss"
+    );
 }
 
 #[test]

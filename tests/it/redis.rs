@@ -55,7 +55,9 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn();
         self.child = Some(child.expect("redis-server is installed: tests/run does it"));
-        until("Redis answers", || self.try_ask(&["PING"]).is_some_and(|answer| answer.contains("PONG") || answer.contains("NOAUTH")));
+        until("Redis answers", || {
+            self.try_ask(&["PING"]).is_some_and(|answer| answer.contains("PONG") || answer.contains("NOAUTH"))
+        });
     }
 
     pub fn kill(&mut self) {
