@@ -41,7 +41,9 @@ use crate::config::{self, Config};
 use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement, listener::ListenerSettings};
+use crate::shard::{
+    self, Shard, app::App, fleet::FleetSettings, history::Retention, io::Announcement, listener::ListenerSettings,
+};
 use crate::wire::{
     api::{Access, Bounds},
     auth::{Keys, Mint, Policy, mint},
@@ -176,6 +178,9 @@ impl Server {
         }
         shard_settings.verdicts = self.calls.control.backend.as_ref().map(control_plane::BackendSettings::verdicts);
         shard_settings.listeners = self.calls.listeners;
+        // Drawn at start: a process is told from its own earlier lives too.
+        let origin = Origin(u64::from_be_bytes(entropy()?));
+        shard_settings.fleet = config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl });
         shard_settings.webhooks = self.calls.webhooks;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
@@ -193,8 +198,7 @@ impl Server {
         };
         let backplane = match (bridge.backplane.clone(), &config.redis) {
             (Some(errands), Some(redis)) => {
-                let settings = backplane::settings(redis, Origin(u64::from_be_bytes(entropy()?)));
-                Some(backplane::start(settings, errands, &bridge, clock.clone())?)
+                Some(backplane::start(backplane::settings(redis, origin), errands, &bridge, clock.clone())?)
             }
             _ => None,
         };

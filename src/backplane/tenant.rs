@@ -15,7 +15,7 @@
 use crate::base::{
     chance::{Chance, Map},
     id::{ShardId, TenantId},
-    limit::HELD_BYTES_MAX,
+    limit::OPENING_BYTES_MAX,
     time::{Duration, Instant},
 };
 use crate::shard::{
@@ -254,7 +254,7 @@ impl Tenants {
             State::Waiting | State::Placing => {
                 known.held_bytes += frame.len();
                 known.held.push(frame);
-                if known.held_bytes > HELD_BYTES_MAX {
+                if known.held_bytes > OPENING_BYTES_MAX {
                     known.drop_held();
                     known.overflowed = true;
                     return false;

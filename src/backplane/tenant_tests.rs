@@ -121,7 +121,7 @@ fn too_much_before_the_place_is_known_is_asked_again() {
     let mut rig = Rig::new();
     rig.open(true);
     rig.subscribed(true);
-    let heavy = vec![1; HELD_BYTES_MAX].into_boxed_slice();
+    let heavy = vec![1; OPENING_BYTES_MAX].into_boxed_slice();
     rig.event(7, 1);
     assert!(rig.run(|rig, steps| assert!(!rig.tenants.envelope(CHANNEL, heavy, steps))).is_empty());
     assert_eq!(rig.placed(7, 0, false), ["place? 3"]);

@@ -8,12 +8,10 @@
 //!           end_writes(&mut outputs)                    what was not written waits; what is too much closes its session
 //! ```
 
+pub use super::relay::{Relay, Report};
 pub use super::verdict::{Answer, TicketKey};
 
-use super::{
-    relay::{Relay, Report},
-    transit::Transit,
-};
+use super::transit::Transit;
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, Sid, TenantId},
     time::Duration,
@@ -45,7 +43,7 @@ pub enum Input<'a> {
     Parcel(Parcel),
     /// What became of [`Ask::Authorize`]. Its ticket may be gone by then.
     Answered { ticket: TicketKey, answer: Answer },
-    /// What the backplane says.
+    /// What the backplane says. Only where the node is in a fleet.
     Report(Report),
     /// An ephemeral event for every session of every tenant on this shard.
     Announce(Announcement),
@@ -134,8 +132,8 @@ pub enum Output {
     /// Something slow, for the control plane. Where that cannot take it, [`Ask::Authorize`] is answered [`Answer::Unavailable`] at once, and
     /// [`Ask::Notify`] is dropped and counted.
     Ask(Ask),
-    /// For the backplane, where there is one. Where it cannot take it, an append, a read or a claim is answered
-    /// [`Unavailable`](super::relay::Unavailable) at once, what is told is dropped and counted, and everything else waits.
+    /// Something for the backplane. Where it cannot take it, what is answered is answered [`Unavailable`](super::relay::Unavailable) at once, a
+    /// [`Relay::Tell`] is dropped and counted, and everything else waits for room. Only where the node is in a fleet.
     Relay(Relay),
     /// For the log: an action of a listener could not be done; said once for each listener and code.
     ListenerFailed { listener: Box<str>, code: &'static str },
