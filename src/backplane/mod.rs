@@ -23,6 +23,7 @@ mod link;
 pub mod memory;
 mod outlet;
 mod run;
+mod settle;
 mod tenant;
 
 pub use count::names;

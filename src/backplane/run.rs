@@ -9,7 +9,7 @@
 
 use super::{
     Settings, Start,
-    command::{self, BEHIND, Done, Encoder, Fate, NOSCRIPT, Scripts},
+    command::{self, Encoder, Scripts},
     count::Count,
     inlet::{Heard, Inlet},
     journal::{Job, Journal, Known, LaneKey},
@@ -45,8 +45,6 @@ const PING_EVERY: Duration = Duration::from_secs(2);
 const RETRY_EVERY: Duration = Duration::from_millis(5);
 /// Asks that are taken before anything else is looked at.
 const ASKS_MAX: usize = 1024;
-/// Batches of one lane of a Cluster that fail before the whole link is made anew.
-const LANE_FAILURES_MAX: u32 = 5;
 
 /// What a task beside this one has to say, and of which link.
 enum Event {
@@ -56,22 +54,22 @@ enum Event {
     Pinged(u64, bool),
 }
 
-struct Core {
+pub struct Core {
     settings: Arc<Settings>,
-    start: Start,
+    pub(super) start: Start,
     keys: Keys,
     scripts: Scripts,
-    chance: Chance,
-    journal: Journal,
+    pub(super) chance: Chance,
+    pub(super) journal: Journal,
     /// Of each batch under way: commands of each job, and the scripts that are known after it.
-    flights: BTreeMap<LaneKey, (Vec<usize>, Known)>,
-    tenants: Tenants,
+    pub(super) flights: BTreeMap<LaneKey, (Vec<usize>, Known)>,
+    pub(super) tenants: Tenants,
     outlets: Vec<Outlet>,
     inlet: Arc<Inlet>,
-    link: Option<Link>,
+    pub(super) link: Option<Link>,
     generation: u64,
     is_connecting: bool,
-    connect_at: Instant,
+    pub(super) connect_at: Instant,
     failures: u32,
     is_subscribing: bool,
     /// Subscriptions to make before anything else is done with a new link.
@@ -83,6 +81,8 @@ struct Core {
     number: u64,
     /// Codes that the log has heard of, since all was well.
     said: BTreeSet<Box<str>>,
+    /// Since when some slot of the Cluster fails without a break.
+    pub(super) failing_since: Option<Instant>,
     /// Links in a row that broke before anything was done with them.
     fruitless: u32,
     first: Option<mpsc::Sender<Result<(), Refusal>>>,
@@ -118,6 +118,7 @@ pub async fn run(
         tasks: JoinSet::new(),
         number: 0,
         said: BTreeSet::new(),
+        failing_since: None,
         fruitless: 0,
         first: Some(first),
         end: None,
@@ -146,11 +147,11 @@ pub async fn run(
 }
 
 impl Core {
-    fn now(&self) -> Instant {
+    pub(super) fn now(&self) -> Instant {
         self.start.clock.now().at
     }
 
-    fn count(&self, count: Count) {
+    pub(super) fn count(&self, count: Count) {
         self.start.errands.count(count as usize);
     }
 
@@ -255,7 +256,7 @@ impl Core {
     }
 
     /// Something is not done, and will not be.
-    fn refuse(&mut self, job: &Job) {
+    pub(super) fn refuse(&mut self, job: &Job) {
         if let Some((shard, report)) = command::unavailable(job) {
             self.count(Count::Unavailable);
             self.tell(shard, report);
@@ -267,7 +268,7 @@ impl Core {
         }
     }
 
-    fn tell(&mut self, shard: ShardId, report: Report) {
+    pub(super) fn tell(&mut self, shard: ShardId, report: Report) {
         let Some(outlet) = self.outlets.get_mut(shard.index()) else { return };
         let tenant = match &report {
             Report::Envelope { tenant, .. } => Some(tenant.clone()),
@@ -283,7 +284,7 @@ impl Core {
         }
     }
 
-    fn take(&mut self, steps: Vec<Step>) {
+    pub(super) fn take(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
                 Step::Tell(shard, report) => self.tell(shard, report),
@@ -454,7 +455,7 @@ impl Core {
     }
 
     /// The link is gone, or not to be trusted any more.
-    fn broke(&mut self, why: &str) {
+    pub(super) fn broke(&mut self, why: &str) {
         if self.link.take().is_none() {
             return;
         }
@@ -462,6 +463,7 @@ impl Core {
             tracing::warn!("Redis is away: {why}");
         }
         self.fruitless += 1;
+        self.failing_since = None;
         self.start.errands.set_up(false);
         self.generation += 1;
         self.inlet.begin(self.generation);
@@ -482,7 +484,7 @@ impl Core {
     }
 
     /// Nobody knows what became of a batch: it is sent again, but for what would be heard twice.
-    fn repeat(&mut self, key: &LaneKey, rests_until: Option<Instant>) -> u32 {
+    pub(super) fn repeat(&mut self, key: &LaneKey, rests_until: Option<Instant>) -> u32 {
         self.count(Count::Repeated);
         let (told, again): (Vec<Job>, Vec<Job>) =
             self.journal.landed(key).into_iter().partition(|job| matches!(job, Job::Tell { .. }));
@@ -511,111 +513,20 @@ impl Core {
         self.resubscribing = self.resubscribing.saturating_sub(changes.len());
     }
 
-    fn answered(&mut self, key: &LaneKey, result: Result<Vec<Value>, RedisError>) {
-        let now = self.now();
-        let is_cluster = self.link.as_ref().is_some_and(|link| link.is_cluster);
-        let values = match result {
-            Ok(values) => values,
-            Err(error) if !is_cluster => return self.broke(&error.to_string()),
-            Err(error) => {
-                self.flights.remove(key);
-                self.say("CLUSTER", &error.to_string());
-                let rests = backoff(self.journal.failures(key) + 1, &mut self.chance);
-                if self.repeat(key, Some(now + rests)) >= LANE_FAILURES_MAX {
-                    self.broke("a slot of the Cluster does not answer");
-                }
-                return self.show_health();
-            }
-        };
-        let (counts, mut knows) = self.flights.remove(key).unwrap_or_default();
-        let mut values = values.into_iter();
-        let mut again = Vec::new();
-        // Tenants with an append that was not done: what they read would be without it.
-        let mut behind: BTreeSet<TenantId> = BTreeSet::new();
-        let mut passing: Option<Box<str>> = None;
-        for (job, count) in self.journal.landed(key).into_iter().zip(counts) {
-            let answers: Vec<Value> = values.by_ref().take(count).collect();
-            let is_behind = matches!(&job, Job::Read { tenant, .. } if behind.contains(tenant));
-            let fate = if is_behind { Fate::Again(BEHIND.into()) } else { command::decode(&job, answers) };
-            match fate {
-                Fate::Done(done) => {
-                    self.journal.forget(&job);
-                    self.done(&job, done);
-                }
-                Fate::Again(code) => {
-                    if let Job::Append { tenant, .. } = &job {
-                        behind.insert(tenant.clone());
-                    }
-                    match &*code {
-                        BEHIND => {}
-                        NOSCRIPT => knows = [false; 3],
-                        _ => {
-                            self.count(Count::Refused);
-                            passing = Some(code);
-                        }
-                    }
-                    again.push(job);
-                }
-                Fate::Failed(why) => {
-                    self.say(why.split(' ').next().unwrap_or_default(), &why);
-                    self.journal.forget(&job);
-                    self.refuse(&job);
-                    if let Job::Place { tenant, stamp } = &job {
-                        let mut steps = Vec::new();
-                        self.tenants.unplaced(tenant, *stamp, now, &mut steps);
-                        self.take(steps);
-                    }
-                }
-            }
-        }
-        let rests_until = passing.as_ref().map(|_| now + backoff(self.journal.failures(key) + 1, &mut self.chance));
-        self.journal.put_back(key, again, rests_until, knows);
-        if let Some(code) = passing {
-            self.say(&code, command::advice(&code));
-            // Behind the same address there may be a master by now, or Sentinel names another.
-            if !is_cluster && matches!(&*code, "READONLY" | "NOAUTH") {
-                self.broke(&code);
-                self.connect_at = now + backoff(4, &mut self.chance);
-                return;
-            }
-        }
-        self.show_health();
-    }
-
-    fn done(&mut self, job: &Job, done: Done) {
-        match job {
-            Job::Append { .. } => self.count(Count::Appended),
-            Job::Tell { .. } => self.count(Count::Told),
-            Job::Read { .. } => self.count(Count::Read),
-            Job::Claim { .. } => self.count(Count::Claimed),
-            _ => {}
-        }
-        let now = self.now();
-        let mut steps = Vec::new();
-        match done {
-            Done::Nothing => {}
-            Done::Placed { tenant, stamp, place } => {
-                self.tenants.placed(&tenant, stamp, place, now, &mut self.chance, &mut steps);
-            }
-            Done::Stands { tenant, stamp, place } => self.tenants.stands(&tenant, stamp, place, now, &mut steps),
-            Done::Answer { from, report } => self.tell(from, report),
-        }
-        self.take(steps);
-    }
-
     /// Says a code once, until all is well.
-    fn say(&mut self, code: &str, what: &str) {
+    pub(super) fn say(&mut self, code: &str, what: &str) {
         if self.said.insert(code.into()) {
             tracing::warn!(code, "Redis refuses: {what}");
         }
     }
 
-    fn show_health(&mut self) {
+    pub(super) fn show_health(&mut self) {
         let is_well = !self.journal.is_failing();
         self.start.errands.set_up(is_well && self.link.is_some());
         if is_well && self.link.is_some() {
             self.said.clear();
             self.fruitless = 0;
+            self.failing_since = None;
         }
     }
 
@@ -633,7 +544,7 @@ fn is_own_word(frame: &[u8], origin: Origin) -> bool {
 }
 
 /// By chance between nothing and the whole of it, so that nodes that lost Redis together do not come back together.
-fn backoff(failures: u32, chance: &mut Chance) -> Duration {
+pub fn backoff(failures: u32, chance: &mut Chance) -> Duration {
     let most = BACKOFF.0.saturating_mul(1 << failures.min(6)).min(BACKOFF.1);
     Duration::from_micros(chance.below(most.as_micros() as u64 + 1))
 }

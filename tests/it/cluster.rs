@@ -1,8 +1,9 @@
 //! Redis as a Cluster, and behind Sentinel: the same guarantees, and what happens when a server of several fails.
 
-use crate::fleet::{Fleet, Node, OverRedis, append, at, settings, tenant};
+use crate::fleet::{Fleet, Node, OverRedis, append, at, said, settings, tenant};
 use crate::redis::{Redis, free_port};
 use crate::server::until;
+use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
 use tenantcast::backplane::Servers;
 use tenantcast::shard::relay::{Place, Relay, Report, Ticket, Unavailable};
@@ -82,13 +83,15 @@ fn a_master_that_fails_holds_up_its_own_tenants_only() {
         opened += usize::from(matches!(node.hear(), Report::Opened { place: Ok(_), .. }));
     }
     masters[2].kill();
-    // The others go on, with a short pause.
-    let (mut answers, mut envelopes, mut is_told) = (Vec::new(), 0, false);
+    // The others go on, with a short pause. What they missed in it is said by where their streams stand.
+    let (mut answers, mut heard, mut is_told) = (Vec::new(), BTreeSet::new(), false);
     (0..3).for_each(|nth| publish(nth, nth as u64));
-    while answers.len() < 2 || envelopes < 2 || !is_told {
+    while answers.len() < 2 || heard.len() < 2 || !is_told {
         match node.hear() {
             Report::Appended { ticket, result } => answers.push((ticket.0, result.map(|appended| appended.sequence))),
-            Report::Envelope { .. } => envelopes += 1,
+            Report::Envelope { tenant, .. } | Report::Opened { tenant, place: Ok(Place { sequence: 1, .. }) } => {
+                heard.insert(tenant);
+            }
             Report::Opened { tenant, place: Err(Unavailable) } => is_told |= tenant.as_str() == names[2],
             Report::Opened { .. } => {}
             other => panic!("{other:?}"),
@@ -103,6 +106,8 @@ fn a_master_that_fails_holds_up_its_own_tenants_only() {
         }
     }
     assert_eq!(answers[2], (2, Ok(1)), "what waited has its place");
+    let connected = node.count("backplane_connected_total");
+    assert!(connected <= 4, "{connected} links were made: the failing slot must not disturb the others");
 }
 
 /// Ended when dropped.
@@ -155,4 +160,54 @@ fn sentinel_names_the_next_master() {
     }
     assert_eq!((answer, opened), (Some(Ok(2)), vec![Err(Unavailable), Ok(Place { sequence: 1, ..place })]));
     let _ = std::fs::remove_dir_all(directory);
+}
+
+/// A replica of one master: it takes over, and does not know the scripts.
+#[test]
+fn a_replica_takes_over() {
+    let mut masters = cluster();
+    let names = tenants_of(&masters);
+    let port = masters[0].port.to_string();
+    let replica = Redis::start(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
+    assert_eq!(replica.ask(&["CLUSTER", "MEET", "127.0.0.1", &port]), "OK");
+    until("it is one of them", || replica.ask(&["CLUSTER", "INFO"]).contains("cluster_known_nodes:4"));
+    let id = masters[2].ask(&["CLUSTER", "MYID"]);
+    until("it may follow", || replica.ask(&["CLUSTER", "REPLICATE", &id]) == "OK");
+    until("it follows", || replica.ask(&["INFO", "replication"]).contains("master_link_status:up"));
+    let seeds = Servers::Cluster(masters.iter().map(|master| at(master.port)).collect());
+    let mut fleet = OverRedis::new(seeds, 2, Vec::new());
+    let fleet: &mut dyn Fleet = &mut fleet;
+    let name = names[2].as_str();
+    let place = fleet.open(0, name);
+    fleet.open(1, name);
+    for n in 1..=5 {
+        fleet.append(0, name, n, append("a", "before"));
+        fleet.appended(0);
+        fleet.envelope(1);
+    }
+    until("the replica has it", || replica.ask(&["INFO", "replication"]).contains("master_link_status:up"));
+    masters[2].kill();
+    (6..=9).for_each(|n| fleet.append(0, name, n, append("a", "after")));
+    let mut answers = Vec::new();
+    while answers.len() < 4 {
+        match fleet.hear(0) {
+            Report::Appended { ticket, result } => answers.push((ticket.0, result.map(|appended| appended.offset))),
+            Report::Envelope { .. } | Report::Opened { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(answers, [(6, Ok(6)), (7, Ok(7)), (8, Ok(8)), (9, Ok(9))]);
+    // The other node has all of it: by its channel, or by where the stream stands.
+    let mut last = 5;
+    while last < 9 {
+        match fleet.hear(1) {
+            Report::Envelope { frame, .. } => last = last.max(said(&frame).place.expect("placed").1),
+            Report::Opened { place: Ok(opened), .. } => {
+                assert_eq!(opened.epoch, place.epoch);
+                last = last.max(opened.sequence);
+            }
+            Report::Opened { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
