@@ -185,7 +185,12 @@ fn a_replica_takes_over() {
         fleet.appended(0);
         fleet.envelope(1);
     }
-    until("the replica has it", || replica.ask(&["INFO", "replication"]).contains("master_link_status:up"));
+    // What it does not have would be a loss: a new epoch. Both say how far they are.
+    let stands = |redis: &Redis| {
+        let info = redis.ask(&["INFO", "replication"]);
+        info.lines().find_map(|line| line.strip_prefix("master_repl_offset:").map(str::to_owned))
+    };
+    until("the replica has it all", || stands(&masters[2]) == stands(&replica));
     masters[2].kill();
     (6..=9).for_each(|n| fleet.append(0, name, n, append("a", "after")));
     let mut answers = Vec::new();
