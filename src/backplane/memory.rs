@@ -16,7 +16,7 @@ use crate::shard::{
     history::Epoch,
     relay::{Append, Appended, Place, Reading, Relay, Report, RoomRead, Stored, Unavailable, Wanted},
 };
-use crate::wire::envelope;
+use crate::wire::envelope::{self, record};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One node of a fleet, as the caller numbers them.
@@ -116,7 +116,7 @@ impl Memory {
             Relay::Save { tenant, pid, body, ttl } => {
                 let sockets = &mut self.tenant(&tenant).sockets;
                 sockets.retain(|_, (_, until)| *until > now.at);
-                if sockets.get(&pid).is_none_or(|(kept, _)| kept.get(..4) <= body.get(..4)) {
+                if sockets.get(&pid).is_none_or(|(kept, _)| record::generation(kept) <= record::generation(&body)) {
                     sockets.insert(pid, (body, now.at + ttl));
                 }
             }
@@ -131,7 +131,7 @@ impl Memory {
             }
             Relay::Forget { tenant, pid, generation } => {
                 let sockets = &mut self.tenant(&tenant).sockets;
-                if sockets.get(&pid).is_some_and(|(kept, _)| kept.get(..4) <= Some(&generation.to_be_bytes())) {
+                if sockets.get(&pid).is_some_and(|(kept, _)| record::generation(kept) <= generation) {
                     sockets.remove(&pid);
                 }
             }

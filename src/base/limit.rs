@@ -127,10 +127,6 @@ pub const APPENDS_MAX: usize = 65_536;
 pub const FLEET_LINGER_MORE: Duration = Duration::from_secs(60);
 /// When a node looks again at a room that it has for a request, and nobody in it.
 pub const FLEET_LOOK_AFTER: Duration = Duration::from_secs(30);
-/// Events of one room that one reading holds; beyond, the oldest are left out.
-pub const READ_EVENTS_MAX: usize = 1000;
-/// Rooms of one tenant that the store remembers by name, and how many of the oldest it forgets beyond.
-pub const STORE_ROOMS_MAX: (usize, usize) = (100_000, 1_000);
 /// Sockets that are kept for another lease by one message.
 pub const REFRESH_BATCH_MAX: usize = 500;
 /// Users one `presence` may ask for by name; more are refused, `too_many_items`.
@@ -205,6 +201,32 @@ pub const LISTENER_TYPES_MAX: usize = 1024;
 pub const CONTROL_LANE_MAX: usize = 4096;
 /// Bytes of asks the control plane holds, from the lane to the last attempt. Beyond: as when the lane is full.
 pub const CONTROL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Asks of one node in the lane to the backplane. Full, an append, a read or a claim is answered `backplane_unavailable`, what is told is dropped,
+/// and the rest waits on its shard.
+pub const RELAY_LANE_MAX: usize = 16_384;
+/// Bytes of asks in that lane. Beyond: as when it is full.
+pub const RELAY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Durable events that wait for the store, besides their bytes (`redis.journal_bytes`). Beyond: answered `backplane_unavailable`.
+pub const JOURNAL_EVENTS_MAX: usize = 1_000_000;
+/// Bytes of all else that waits for the store: reads, claims, saved sockets, what is told. Beyond, reads and claims are answered
+/// `backplane_unavailable`, the rest is dropped and counted: an ephemeral event, or a socket's return to another node.
+pub const JOURNAL_REST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Commands of one pipeline to the store, and their bytes, but for one ask that has more by itself.
+pub const BATCH_COMMANDS_MAX: usize = 256;
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// How long a read or a claim waits for the store. Then: `backplane_unavailable`.
+pub const RELAY_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes from the store's channels that the backplane has not looked at. Beyond: dropped, and what was missed is read back.
+pub const HEARD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes under way from the backplane to one shard. Beyond, envelopes are dropped, and what was missed is read back.
+pub const REPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a tenant's envelopes that come before it is known where its stream stands. Beyond: dropped, and it is asked again.
+pub const OPENING_BYTES_MAX: usize = 1024 * 1024;
+/// Events of one room that are read back at once: the newest. Those before are lost to who asked.
+pub const READ_EVENTS_MAX: usize = 10_000;
+/// Rooms of a tenant of which the store knows that they ever had events. Beyond, those whose events are oldest are forgotten, as many at once,
+/// and are new when they have events again.
+pub const STORE_ROOMS_MAX: (usize, usize) = (100_000, 1_000);
 /// Bytes of an answer of a backend that are read. A longer one is no answer.
 pub const BACKEND_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How long a webhook's `Retry-After` is waited for at most; one that asks for more is asked again then.
@@ -237,5 +259,6 @@ const _: () = {
     assert!(HEAD_BYTES_MAX >= 2 * TOKEN_BYTES_MAX, "a head has room for a token and its own lines");
     assert!(ROOM_LINGER.as_secs() >= 120, "a room outlives the sessions that may come back to it");
     assert!(MESH_SPILL_MAX >= MESH_LANE_MAX);
+    assert!(STORE_ROOMS_MAX.1 < STORE_ROOMS_MAX.0 && BATCH_BYTES_MAX < RELAY_BYTES_MAX);
     assert!(USERS_REMEMBERED_MAX > LINGERING_MAX, "nobody is forgotten before others were told that it is gone");
 };

@@ -180,7 +180,7 @@ pub struct RoomRead {
 }
 
 /// An event as it is stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stored {
     pub sequence: u64,
     pub offset: u64,

@@ -31,6 +31,11 @@ pub struct Seat<'a> {
     pub filter: Option<(Vec<&'a str>, Vec<(&'a str, &'a str)>)>,
 }
 
+/// How often the socket has come back that a record is of; 0 of what is none.
+pub fn generation(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
+}
+
 impl<'a> Record<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer(Vec::with_capacity(96 + self.seats.len() * 32));
@@ -58,7 +63,7 @@ impl<'a> Record<'a> {
 
     pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, Broken> {
         let mut reader = Reader(bytes);
-        let generation = reader.take(4)?.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+        let generation = generation(reader.take(4)?);
         if reader.byte()? != VERSION {
             return Err(Broken::Version);
         }
