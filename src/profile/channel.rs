@@ -102,9 +102,11 @@ mod tests {
 
     fn hear(profile: &Profile, channel: &str, message: &str) -> Option<Result<(String, To, String, String), Unheard>> {
         let heard = profile.hear(channel, message.as_bytes(), &mut json::Scratch::new())?;
-        Some(heard.map(|heard| {
-            (heard.tenant.as_str().to_owned(), heard.to, heard.kind.to_owned(), heard.data.into_owned())
-        }))
+        Some(
+            heard.map(|heard| {
+                (heard.tenant.as_str().to_owned(), heard.to, heard.kind.to_owned(), heard.data.into_owned())
+            }),
+        )
     }
 
     #[test]

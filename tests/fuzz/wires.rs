@@ -8,7 +8,9 @@ use tenantcast::base::time::UnixMs;
 use tenantcast::config::{Config, Sources};
 use tenantcast::profile::{Profile, builtin};
 use tenantcast::wire::adapter::channel::Classic;
-use tenantcast::wire::adapter::{Broken, Message, Names, Packet, Payload, What, address, classic, cluster, socket, streams};
+use tenantcast::wire::adapter::{
+    Broken, Message, Names, Packet, Payload, What, address, classic, cluster, socket, streams,
+};
 use tenantcast::wire::auth::{ApiKeys, Keys, Mint, Pattern, Policy, mint, verify};
 use tenantcast::wire::http::{Reader, decode};
 use tenantcast::wire::socket_io::Assembler;

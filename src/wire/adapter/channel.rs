@@ -45,9 +45,14 @@ pub enum Classic<'a> {
 /// What the name of a sharded or streams adapter's channel says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cluster<'a> {
-    All { nsp: &'a str },
+    All {
+        nsp: &'a str,
+    },
     /// A node's uid or a room: who asks knows its own uid.
-    One { nsp: &'a str, name: &'a str },
+    One {
+        nsp: &'a str,
+        name: &'a str,
+    },
 }
 
 /// The sharded adapter's `subscriptionMode`; all nodes have the same.

@@ -40,24 +40,12 @@ pub fn decode<'a>(on: Classic<'a>, message: &'a [u8], scratch: &mut json::Scratc
 }
 
 fn request<'a>(value: Value<'a>, nsp: &str) -> Result<(Option<Cow<'a, str>>, What<'a>), Broken> {
-    let [kind, uid, request, opts, rooms, close, data, said, sid, room] = value.fields([
-        "type",
-        "uid",
-        "requestId",
-        "opts",
-        "rooms",
-        "close",
-        "data",
-        "packet",
-        "sid",
-        "room",
-    ])?;
+    let [kind, uid, request, opts, rooms, close, data, said, sid, room] =
+        value.fields(["type", "uid", "requestId", "opts", "rooms", "close", "data", "packet", "sid", "room"])?;
     let request = id(request);
     // Before version 8 a socket was named by its id, and who had it answered. Its id is a room too, of which it is the only member.
     let whom = || match (opts, sid) {
-        (None, Some(sid)) => {
-            Ok(Audience { rooms: vec![sid.text().ok_or(Broken::Field)?], ..Audience::default() })
-        }
+        (None, Some(sid)) => Ok(Audience { rooms: vec![sid.text().ok_or(Broken::Field)?], ..Audience::default() }),
         _ => audience(opts),
     };
     let which = || match (opts, room) {

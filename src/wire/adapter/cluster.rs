@@ -14,7 +14,9 @@
 
 use super::value::Value;
 use super::writer::Writer;
-use super::{Broken, Message, Payload, What, audience, event, id, names, namespace, packet, payload, required, sockets};
+use super::{
+    Broken, Message, Payload, What, audience, event, id, names, namespace, packet, payload, required, sockets,
+};
 use crate::wire::json;
 use std::borrow::Cow;
 
@@ -111,7 +113,11 @@ pub(super) fn number(what: &What<'_>) -> Option<u64> {
         What::ClientCount { .. } => 11,
         What::Ack { .. } => 12,
         What::Close => 13,
-        What::Done { .. } | What::Sids { .. } | What::SidsFound { .. } | What::Rooms { .. } | What::RoomsFound { .. } => {
+        What::Done { .. }
+        | What::Sids { .. }
+        | What::SidsFound { .. }
+        | What::Rooms { .. }
+        | What::RoomsFound { .. } => {
             return None;
         }
     })

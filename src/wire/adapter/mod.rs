@@ -96,28 +96,75 @@ pub type Request<'a> = Cow<'a, str>;
 #[derive(Clone, Debug, PartialEq)]
 pub enum What<'a> {
     /// An event for clients. With a request, each node answers how many sockets got it, and then what each of them acknowledged.
-    Broadcast { packet: Packet<'a>, to: Audience<'a>, request: Option<Request<'a>> },
-    ClientCount { request: Request<'a>, count: u64 },
+    Broadcast {
+        packet: Packet<'a>,
+        to: Audience<'a>,
+        request: Option<Request<'a>>,
+    },
+    ClientCount {
+        request: Request<'a>,
+        count: u64,
+    },
     /// One client's acknowledgement: its first argument.
-    Ack { request: Request<'a>, answer: Payload<'a> },
+    Ack {
+        request: Request<'a>,
+        answer: Payload<'a>,
+    },
     /// The sockets join rooms. With a request (of classic adapters before 8), the node that has the socket answers `Done`.
-    Join { to: Audience<'a>, rooms: Vec<Cow<'a, str>>, request: Option<Request<'a>> },
-    Leave { to: Audience<'a>, rooms: Vec<Cow<'a, str>>, request: Option<Request<'a>> },
+    Join {
+        to: Audience<'a>,
+        rooms: Vec<Cow<'a, str>>,
+        request: Option<Request<'a>>,
+    },
+    Leave {
+        to: Audience<'a>,
+        rooms: Vec<Cow<'a, str>>,
+        request: Option<Request<'a>>,
+    },
     /// The sockets leave the namespace; with `close`, their connections end.
-    Disconnect { to: Audience<'a>, close: bool, request: Option<Request<'a>> },
-    Done { request: Request<'a> },
-    Fetch { request: Request<'a>, to: Audience<'a> },
+    Disconnect {
+        to: Audience<'a>,
+        close: bool,
+        request: Option<Request<'a>>,
+    },
+    Done {
+        request: Request<'a>,
+    },
+    Fetch {
+        request: Request<'a>,
+        to: Audience<'a>,
+    },
     /// The answer to `Fetch`; also to `Sids`, where there are none: then the wire does not tell the two apart.
-    Fetched { request: Request<'a>, sockets: Vec<Socket<'a>> },
+    Fetched {
+        request: Request<'a>,
+        sockets: Vec<Socket<'a>>,
+    },
     /// An event for the servers' own code. With a request, each answers.
-    ServerSideEmit { packet: Packet<'a>, request: Option<Request<'a>> },
-    ServerSideEmitted { request: Request<'a>, answer: Payload<'a> },
+    ServerSideEmit {
+        packet: Packet<'a>,
+        request: Option<Request<'a>>,
+    },
+    ServerSideEmitted {
+        request: Request<'a>,
+        answer: Payload<'a>,
+    },
     /// Classic alone: the ids of the sockets in any of these rooms, or of all.
-    Sids { request: Request<'a>, rooms: Vec<Cow<'a, str>> },
-    SidsFound { request: Request<'a>, sids: Vec<Cow<'a, str>> },
+    Sids {
+        request: Request<'a>,
+        rooms: Vec<Cow<'a, str>>,
+    },
+    SidsFound {
+        request: Request<'a>,
+        sids: Vec<Cow<'a, str>>,
+    },
     /// Classic alone: every room there is.
-    Rooms { request: Request<'a> },
-    RoomsFound { request: Request<'a>, rooms: Vec<Cow<'a, str>> },
+    Rooms {
+        request: Request<'a>,
+    },
+    RoomsFound {
+        request: Request<'a>,
+        rooms: Vec<Cow<'a, str>>,
+    },
     /// Streams 0.2 alone: a node that has come; each other answers with a heartbeat.
     Greeting,
     Heartbeat,

@@ -508,7 +508,7 @@ mod tests {
             // Dates: fixext 8 of type 0 (notepack 2), timestamps of 32, 64, 96 bits.
             (b"\xd7\0\0\0\x01\x8b\xcf\xe5\x68\x7b", "\"2023-11-14T22:13:20.123Z\""),
             (b"\xd6\xff\0\0\0\0", "\"1970-01-01T00:00:00.000Z\""),
-            (b"\xd7\xff\x1d\x53\x4d\x00\x65\x53\xf1\x00", "\"2023-11-14T22:13:20.123Z\""),
+            (b"\xd7\xff\x1d\x53\x53\x00\x65\x53\xf1\x00", "\"2023-11-14T22:13:20.123Z\""),
             (b"\xc7\x0c\xff\0\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff", "\"1969-12-31T23:59:59.000Z\""),
             (b"\xd7\0\x00\x1e\xb2\x08\xc2\xdc\x00\x00", "\"+275760-09-13T00:00:00.000Z\""),
             (b"\xd7\0\x00\x1e\xb2\x08\xc2\xdc\x00\x01", "null"),

@@ -68,11 +68,7 @@ impl<'a> Row<'a> {
 }
 
 /// Reads a row; `buffer` holds its bytes where they were in base64.
-pub fn decode<'a>(
-    row: &Row<'a>,
-    buffer: &'a mut Vec<u8>,
-    scratch: &mut json::Scratch,
-) -> Result<Message<'a>, Broken> {
+pub fn decode<'a>(row: &Row<'a>, buffer: &'a mut Vec<u8>, scratch: &mut json::Scratch) -> Result<Message<'a>, Broken> {
     let nsp = namespace(Some(Cow::Borrowed(row.nsp)))?;
     if row.uid.len() > FLEET_ID_BYTES_MAX {
         return Err(Broken::Field);

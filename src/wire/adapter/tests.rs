@@ -158,12 +158,26 @@ fn classic_json() {
             What::ClientCount { request: request(), count: 3 }
         }),
         // A fleet whose packer is JSON.
-        (BROADCAST, r#"["u",{"type":2,"data":["e",1,"\u00e9"],"nsp":"/"},{"rooms":["a"],"except":[],"flags":{"volatile":true,"compress":false,"timeout":5}}]"#, Some("u"), {
-            let flags = Flags { volatile: true, compress: Some(false), timeout_ms: Some(5) };
-            What::Broadcast { packet: said("e", "1,\"\\u00e9\""), to: Audience { flags, ..to(&["a"], &[]) }, request: None }
-        }),
+        (
+            BROADCAST,
+            r#"["u",{"type":2,"data":["e",1,"\u00e9"],"nsp":"/"},{"rooms":["a"],"except":[],"flags":{"volatile":true,"compress":false,"timeout":5}}]"#,
+            Some("u"),
+            {
+                let flags = Flags { volatile: true, compress: Some(false), timeout_ms: Some(5) };
+                What::Broadcast {
+                    packet: said("e", "1,\"\\u00e9\""),
+                    to: Audience { flags, ..to(&["a"], &[]) },
+                    request: None,
+                }
+            },
+        ),
         // Fields that are null are not there; of equal ones the last counts; what is not known is nothing.
-        (REQUEST, r#"{"type":1,"x":[{}],"requestId":"r0","requestId":"r1","uid":null}"#, None, What::Rooms { request: request() }),
+        (
+            REQUEST,
+            r#"{"type":1,"x":[{}],"requestId":"r0","requestId":"r1","uid":null}"#,
+            None,
+            What::Rooms { request: request() },
+        ),
     ];
     let mut scratch = Scratch::new();
     for (on, text, from, what) in table {
@@ -361,7 +375,8 @@ fn what_strangers_write_is_refused() {
 fn placeholders_of_strangers_are_no_attachments() {
     // {"_placeholder":true,"num":N} as a map beside one true binary part.
     let forged = |number: u8| {
-        let mut bytes = b"\x93\xa1u\x82\xa4type\x02\xa4data\x93\xa1e\xc4\x01\x05\x82\xac_placeholder\xc3\xa3num".to_vec();
+        let mut bytes =
+            b"\x93\xa1u\x82\xa4type\x02\xa4data\x93\xa1e\xc4\x01\x05\x82\xac_placeholder\xc3\xa3num".to_vec();
         bytes.push(number);
         bytes.extend_from_slice(b"\x81\xa5rooms\x90");
         bytes
@@ -392,7 +407,14 @@ fn offsets_and_streams() {
     }
 }
 
-const HASHES: &[(u32, &str, &str)] = &[(1, "/", "socket.io"), (3, "/", "socket.io-2")];
+const HASHES: &[(u32, &str, &str)] = &[
+    (1, "/", "socket.io"),
+    (3, "/", "socket.io-2"),
+    (3, "/chat", "socket.io-1"),
+    (4, "/a-longer-namespace", "socket.io-2"),
+    (5, "/é😀", "socket.io-4"),
+    (7, "/notifications", "socket.io--1"),
+];
 
 #[test]
 fn sessions_are_read_and_written() {
@@ -412,7 +434,8 @@ fn sessions_are_read_and_written() {
 /// Any message.
 fn any(chance: &mut Chance) -> (Message<'static>, Classic<'static>) {
     fn text(chance: &mut Chance) -> Cow<'static, str> {
-        let choices = ["", "a", "acme/r", "é😀", "\"\\\n", "00", "a longer text than thirty-one bytes, for a head of its own"];
+        let choices =
+            ["", "a", "acme/r", "é😀", "\"\\\n", "00", "a longer text than thirty-one bytes, for a head of its own"];
         Cow::Borrowed(choices[chance.below(choices.len() as u64) as usize])
     }
     fn list(chance: &mut Chance) -> Vec<Cow<'static, str>> {
@@ -507,8 +530,7 @@ fn what_is_written_is_read_on_every_wire() {
 fn messages_go_where_they_are_heard() {
     let names = Names::default();
     let broadcast = |rooms: &[&str], request: Option<&'static str>| {
-        let what =
-            What::Broadcast { packet: said("e", ""), to: to(rooms, &[]), request: request.map(Cow::Borrowed) };
+        let what = What::Broadcast { packet: said("e", ""), to: to(rooms, &[]), request: request.map(Cow::Borrowed) };
         message("/", Some("me"), what)
     };
     let emitted = What::ServerSideEmitted { request: "r".into(), answer: Payload::default() };
@@ -533,7 +555,6 @@ fn messages_go_where_they_are_heard() {
         let read = names.read_cluster(&channel, &["/", "/a"]);
         assert_eq!(matches!(read, Some(Cluster::One { .. })), channel.matches('#').count() == 3);
     }
-    let (_, fetched) = (0, &table[6].0);
-    assert_eq!(names.classic_channel(fetched, Some("asker")), "socket.io-response#/#asker#");
+    assert_eq!(names.classic_channel(&table[6].0, Some("asker")), "socket.io-response#/#asker#");
     assert_eq!(names.classic_channel(&table[7].0, Some("asker")), "socket.io-response#/#", "whatever the option");
 }

@@ -176,7 +176,10 @@ impl Writer {
                     out.key("rooms");
                     out.names(&socket.rooms);
                     out.key("data");
-                    out.raw(if socket.data.json.is_empty() { "{}" } else { &socket.data.json }, &socket.data.attachments);
+                    out.raw(
+                        if socket.data.json.is_empty() { "{}" } else { &socket.data.json },
+                        &socket.data.attachments,
+                    );
                 });
             }
         });
