@@ -8,9 +8,7 @@ use tenantcast::base::time::UnixMs;
 use tenantcast::config::{Config, Sources};
 use tenantcast::profile::{Profile, builtin};
 use tenantcast::wire::adapter::channel::Classic;
-use tenantcast::wire::adapter::{
-    Broken, Message, Names, Packet, Payload, What, address, classic, cluster, socket, streams,
-};
+use tenantcast::wire::adapter::{Broken, Message, Names, Packet, Payload, Reach, What, classic, cluster, streams};
 use tenantcast::wire::auth::{ApiKeys, Keys, Mint, Pattern, Policy, mint, verify};
 use tenantcast::wire::http::{Reader, decode};
 use tenantcast::wire::socket_io::Assembler;
@@ -205,14 +203,14 @@ fn fits(payload: &Payload<'_>, bytes: &[u8], scratch: &mut json::Scratch) {
     assert!(payload.attachments.len() <= 10 && held <= bytes.len());
 }
 
-fn fleet_message(got: Result<Message<'_>, Broken>, bytes: &[u8], scratch: &mut json::Scratch) {
-    let Ok(message) = got else { return };
+/// Whether there was a message.
+fn fleet_message(got: Result<Message<'_>, Broken>, bytes: &[u8], scratch: &mut json::Scratch) -> bool {
+    let Ok(message) = got else { return false };
     match &message.what {
         What::Broadcast { packet: Packet { args, .. }, to, .. } => {
             fits(args, bytes, scratch);
-            for room in to.rooms.iter().chain(&to.except) {
-                let _ = (address(room, None).map(|(tenant, room)| tenant.as_str().len() + room.len()), socket(room));
-            }
+            let reach = Reach::of(to, None);
+            assert!(reach.tenants.values().all(|part| !part.all) && reach.unknown <= to.rooms.len());
         }
         What::ServerSideEmit { packet, .. } => fits(&packet.args, bytes, scratch),
         What::Ack { answer, .. } | What::ServerSideEmitted { answer, .. } => fits(answer, bytes, scratch),
@@ -230,12 +228,13 @@ fn fleet_message(got: Result<Message<'_>, Broken>, bytes: &[u8], scratch: &mut j
     let _ = (classic::encode(&message), streams::encode(&message));
     let names = Names::default();
     assert!(names.read_classic(&names.classic_channel(&message, None), &[&message.nsp]).is_some());
+    true
 }
 
 #[test]
 fn messages_of_a_fleet() {
     let mut chance = Chance::new([17; 32]);
-    let (mut scratch, mut buffer) = (json::Scratch::new(), Vec::new());
+    let (mut scratch, mut again, mut buffer, mut read) = (json::Scratch::new(), json::Scratch::new(), Vec::new(), 0);
     let on = [
         Classic::Broadcast { nsp: "/", room: None },
         Classic::Request { nsp: "/" },
@@ -247,15 +246,15 @@ fn messages_of_a_fleet() {
         let bytes = mutate(&mut chance, FLEET);
         for on in on {
             let got = classic::decode(on, &bytes, &mut scratch);
-            fleet_message(got, &bytes, &mut json::Scratch::new());
+            read += u64::from(fleet_message(got, &bytes, &mut again));
         }
         let got = cluster::decode(&bytes, &mut scratch);
-        fleet_message(got, &bytes, &mut json::Scratch::new());
+        read += u64::from(fleet_message(got, &bytes, &mut again));
         let kind = (n % 14).to_string();
         let fields = [(&b"uid"[..], &b"u"[..]), (b"nsp", b"/"), (b"type", kind.as_bytes()), (b"data", &bytes)];
         if let Some(Ok(row)) = streams::Row::of(fields) {
             let got = streams::decode(&row, &mut buffer, &mut scratch);
-            fleet_message(got, &bytes, &mut json::Scratch::new());
+            read += u64::from(fleet_message(got, &bytes, &mut again));
         }
         if let Ok(session) = streams::decode_session(&bytes, &mut buffer) {
             let (again, mut buffer) = (streams::encode_session(&session), Vec::new());
@@ -270,6 +269,7 @@ fn messages_of_a_fleet() {
             }
         }
     }
+    assert!(read > rounds(60_000) / 10, "enough is read: {read}");
 }
 
 #[test]

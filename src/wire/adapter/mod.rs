@@ -35,6 +35,7 @@ pub mod channel;
 pub mod classic;
 pub mod cluster;
 mod msgpack;
+pub mod reach;
 pub mod streams;
 #[cfg(test)]
 mod tests;
@@ -42,10 +43,13 @@ mod value;
 mod writer;
 
 pub use channel::{Mode, Names};
+pub use reach::{Part, Reach};
 
+use super::json;
 use super::socket_io::{self, NAMESPACE_BYTES_MAX};
 use crate::base::id::{Sid, TenantId};
 use crate::base::limit::{FLEET_ID_BYTES_MAX, FLEET_ROOMS_MAX, FLEET_SOCKETS_MAX};
+use crate::base::time::UnixMs;
 use std::borrow::Cow;
 use value::Value;
 
@@ -261,6 +265,20 @@ impl Audience<'_> {
         let is_in = |list: &[Cow<'_, str>]| list.iter().any(|room| rooms.iter().any(|mine| mine.as_ref() == room));
         (self.rooms.is_empty() || is_in(&self.rooms)) && !is_in(&self.except)
     }
+}
+
+/// What `fetchSockets` tells of how one of our sockets came. Headers, query and auth stay here: tokens are in them.
+pub fn handshake(address: &str, issued: UnixMs, secure: bool) -> String {
+    let mut out = b"{\"headers\":{},\"time\":".to_vec();
+    json::write_string(&mut out, &issued.rfc3339().to_string());
+    out.extend_from_slice(b",\"address\":");
+    json::write_string(&mut out, address);
+    out.extend_from_slice(b",\"xdomain\":false,\"secure\":");
+    out.extend_from_slice(if secure { b"true" } else { b"false" });
+    out.extend_from_slice(b",\"issued\":");
+    json::write_number(&mut out, issued.0);
+    out.extend_from_slice(b",\"url\":\"/socket.io/\",\"query\":{},\"auth\":{}}");
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// Reads `opts {rooms, except, flags}`; the classic adapter's requests have no flags, and old emitters no `except`.

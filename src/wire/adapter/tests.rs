@@ -33,7 +33,8 @@ const BROADCAST: Classic<'static> = Classic::Broadcast { nsp: "/", room: None };
 #[test]
 fn rooms_name_their_tenant() {
     let single = TenantId::parse("main");
-    let table: [(&str, Option<&TenantId>, Option<(&str, &str)>); 16] = [
+    type Row<'a> = (&'a str, Option<&'a TenantId>, Option<(&'a str, &'a str)>);
+    let table: [Row<'_>; 16] = [
         ("acme/project:7", None, Some(("acme", "project:7"))),
         ("acme/a/b", None, Some(("acme", "a/b"))),
         ("acme/", None, None),
@@ -78,6 +79,14 @@ fn a_socket_is_a_room() {
     ] {
         assert_eq!(socket(&room), want, "{room}");
     }
+}
+
+#[test]
+fn a_handshake_has_what_nodes_has_and_no_token() {
+    let text = handshake("::1", crate::base::time::UnixMs(1_700_000_000_123), true);
+    let keys: Vec<&str> = json::members(&text).map(|(key, _)| key.trim_matches('"')).collect();
+    assert_eq!(keys, ["headers", "time", "address", "xdomain", "secure", "issued", "url", "query", "auth"]);
+    assert!(json::validate(&text, &mut Scratch::new()));
 }
 
 #[test]
