@@ -37,6 +37,7 @@ const CRATES: &[(u8, &[&str])] = &[
             "serde",
             "serde_json",
             "percent_encoding",
+            "rmp",
             "sha2",
             "memchr",
             "ulid",

@@ -357,6 +357,8 @@ fn bytes(value: &Value) -> Option<&[u8]> {
 fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
+        // A score: exact below 2^53, as sequences are.
+        Value::Double(number) => (*number >= 0.0 && *number < 9e15).then_some(*number as u64),
         value => std::str::from_utf8(bytes(value)?).ok()?.parse().ok(),
     }
 }

@@ -68,8 +68,8 @@ fn encode(jobs: &[Job], knows: Known) -> (Vec<String>, Batch) {
 
 #[test]
 fn a_scripts_first_use_carries_its_text_and_an_append_names_the_one_before() {
-    let (commands, batch) = encode(&[append(3, None), append(4, Some("x")), Job::Void, claim()], [false; 3]);
-    assert_eq!((batch.commands, batch.knows, &*batch.key), (vec![1, 1, 0, 1], [true, false, true], "tc:{t}"));
+    let (commands, batch) = encode(&[append(3, None), append(4, Some("x")), Job::Void, claim()], [false; 4]);
+    assert_eq!((batch.commands, batch.knows, &*batch.key), (vec![1, 1, 0, 1], [true, false, true, false], "tc:{t}"));
     assert!(commands[0].starts_with("EVAL .. 4 tc:{t}:m tc:{t}:z tc:{t}:h:r tc:{t}:r:ff "), "{}", commands[0]);
     assert!(commands[0].contains(" 7 5 ff 3  r body 1 1 1000 "), "{}", commands[0]);
     assert!(
@@ -79,9 +79,9 @@ fn a_scripts_first_use_carries_its_text_and_an_append_names_the_one_before() {
     );
     assert!(commands[1].contains(" ff 4 3 r body ") && commands[1].contains(" SPUBLISH "), "{}", commands[1]);
     assert!(commands[2].starts_with("EVAL .. 2 tc:{t}:p:"), "{}", commands[2]);
-    let (commands, _) = encode(&[append(5, None)], [true; 3]);
+    let (commands, _) = encode(&[append(5, None)], [true; 4]);
     assert!(commands[0].starts_with("EVALSHA "));
-    let (commands, batch) = encode(&[read(&[None, Some(9)])], [true; 3]);
+    let (commands, batch) = encode(&[read(&[None, Some(9)])], [true; 4]);
     assert_eq!(batch.commands, [6]);
     assert_eq!(commands[5], format!("XREVRANGE tc:{{t}}:h:r + (9-{} COUNT {READ_EVENTS_MAX}", u64::MAX));
 }
@@ -149,7 +149,7 @@ fn answers_are_read() {
             (room.epoch.0, room.offset, room.sequence, room.entries.iter().map(|entry| entry.sequence).collect())
         })
         .collect();
-    assert_eq!(rooms, [(9, 3, 4, vec![3, 4]), (13, 0, 0, vec![]), (9, 0, 0, vec![])]);
+    assert_eq!(rooms, [(9, 3, 4, vec![3, 4]), (11, 0, 2, vec![]), (9, 0, 0, vec![])]);
     assert_eq!((&*reading.rooms[0].entries[0].body, reading.rooms[0].entries[0].at), (&b"b"[..], UnixMs(77)));
     assert!(matches!(decode(&append(1, None), vec![Value::Array(Vec::new())]), Fate::Again(code) if &*code == BEHIND));
     assert!(matches!(

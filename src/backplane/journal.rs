@@ -191,7 +191,7 @@ impl Default for Lane {
             is_flying: false,
             rests_until: Instant::default(),
             failures: 0,
-            knows: [false; 3],
+            knows: [false; 4],
         }
     }
 }
@@ -208,7 +208,7 @@ impl Journal {
     /// Lanes by tenant, or shares of the tenants. Nothing is under way then.
     pub fn group(&mut self, by_tenant: bool) {
         for lane in self.lanes.values_mut() {
-            lane.knows = [false; 3];
+            lane.knows = [false; 4];
             lane.failures = 0;
             lane.rests_until = Instant::default();
         }
@@ -283,7 +283,7 @@ impl Journal {
 
     /// Takes a lane's next batch: the caller sees it, the lane keeps it until it has [`landed`](Self::landed). Empty where all of it was void.
     pub fn take(&mut self, key: &LaneKey) -> (&[Job], Known) {
-        let Some(lane) = self.lanes.get_mut(key) else { return (&[], [false; 3]) };
+        let Some(lane) = self.lanes.get_mut(key) else { return (&[], [false; 4]) };
         debug_assert!(!lane.is_flying, "one batch is under way in a lane");
         let (mut commands, mut bytes) = (0, 0);
         while let Some(job) = lane.queue.front() {

@@ -52,7 +52,7 @@ fn next(journal: &mut Journal) -> Vec<String> {
     for job in journal.landed(&key) {
         journal.forget(&job);
     }
-    journal.put_back(&key, Vec::new(), None, [true; 3]);
+    journal.put_back(&key, Vec::new(), None, [true; 4]);
     batch
 }
 
@@ -67,7 +67,7 @@ fn one_batch_is_under_way_and_what_is_put_back_goes_first() {
     assert_eq!((journal.flying(), journal.events()), (vec![key.clone()], 4));
     let mut jobs = journal.landed(&key);
     journal.forget(&jobs.remove(0));
-    assert_eq!(journal.put_back(&key, jobs, Some(Instant(50)), [false; 3]), 1);
+    assert_eq!(journal.put_back(&key, jobs, Some(Instant(50)), [false; 4]), 1);
     assert!(journal.is_failing());
     assert_eq!((journal.ready(Instant(49)), journal.next_ready()), (None, Some(Instant(50))));
     journal.add_first(Job::Place { tenant: tenant("t"), stamp: 0 });
@@ -76,7 +76,7 @@ fn one_batch_is_under_way_and_what_is_put_back_goes_first() {
     for job in journal.landed(&key) {
         journal.forget(&job);
     }
-    journal.put_back(&key, Vec::new(), None, [true; 3]);
+    journal.put_back(&key, Vec::new(), None, [true; 4]);
     assert!(journal.is_empty() && !journal.is_failing() && journal.events() == 0);
     assert_eq!((journal.event_bytes, journal.rest_bytes), (0, 0));
 }
@@ -135,7 +135,7 @@ fn of_a_socket_only_the_newest_waits() {
         number: 1,
         due: Instant(9),
     };
-    let forget = || Job::Forget { tenant: tenant("t"), pid: pid(1) };
+    let forget = || Job::Forget { tenant: tenant("t"), pid: pid(1), generation: 0 };
     for (jobs, expected) in [
         (vec![save(1, "a"), save(2, "b"), save(1, "c")], vec!["save c", "save b"]),
         (vec![save(1, "a"), forget()], vec!["forget"]),
@@ -155,7 +155,7 @@ fn of_a_socket_only_the_newest_waits() {
     journal.take(&key);
     journal.add(save(1, "b")).unwrap();
     let jobs = journal.landed(&key);
-    journal.put_back(&key, jobs, None, [false; 3]);
+    journal.put_back(&key, jobs, None, [false; 4]);
     assert_eq!(next(&mut journal), ["save a", "save b"]);
 }
 
@@ -172,7 +172,7 @@ fn what_is_answered_in_time_waits_no_longer() {
     assert_eq!(journal.next_due(), Some(Instant(20)), "also while it is under way");
     journal.add(read("t", 30)).unwrap();
     let jobs = journal.landed(&key);
-    journal.put_back(&key, jobs, None, [false; 3]);
+    journal.put_back(&key, jobs, None, [false; 4]);
     assert_eq!(journal.next_due(), Some(Instant(20)), "and when it is put back");
     journal.take(&key);
     assert_eq!(shown(&journal.expire(Instant(25))), ["read"]);

@@ -492,7 +492,7 @@ impl Core {
             self.journal.forget(&job);
             self.refuse(&job);
         }
-        self.journal.put_back(key, again, rests_until, [false; 3])
+        self.journal.put_back(key, again, rests_until, [false; 4])
     }
 
     fn subscribed(&mut self, changes: &[Change], result: Result<Vec<bool>, RedisError>) {

@@ -54,7 +54,7 @@ impl Core {
                     }
                     match &*code {
                         BEHIND => {}
-                        NOSCRIPT => knows = [false; 3],
+                        NOSCRIPT => knows = [false; 4],
                         _ => {
                             self.count(Count::Refused);
                             passing = Some(code);

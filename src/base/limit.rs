@@ -253,6 +253,14 @@ pub const DELIVERIES_MAX: usize = 10_000;
 pub const DELIVERY_TIMEOUT_MS: (u32, u32, u32) = (5000, 100, 20_000);
 /// How often it is sent again: by default, at most.
 pub const DELIVERY_RETRIES: (u32, u32) = (2, 5);
+/// Bytes of one message of a Socket.IO fleet, on a channel or in a stream. A longer one is not read, and reaches nobody.
+pub const FLEET_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Rooms one message of a fleet names in one place. With more it is refused.
+pub const FLEET_ROOMS_MAX: usize = 10_000;
+/// Sockets one node of a fleet lists. A longer list is refused, and a shard lists no more of its own.
+pub const FLEET_SOCKETS_MAX: usize = 100_000;
+/// Bytes of the id of a fleet's node or request; a message with a longer one is refused.
+pub const FLEET_ID_BYTES_MAX: usize = 256;
 
 const _: () = {
     assert!(OFFLINE_USER_BYTES_MAX <= OFFLINE_TENANT_BYTES_MAX);

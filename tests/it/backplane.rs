@@ -164,13 +164,14 @@ fn expiry(fleet: &mut dyn Fleet) {
         fleet.read(0, "expiry", &[("short", None)]).unwrap().rooms[0].offset == 0
     });
     let gone = fleet.read(0, "expiry", &[("short", Some(0)), ("never", None)]).unwrap();
-    assert_eq!((gone.rooms[0].epoch, gone.rooms[0].entries.len()), (room_epoch(place, 2), 0), "another life");
+    let life = (gone.rooms[0].epoch, gone.rooms[0].sequence, gone.rooms[0].entries.len());
+    assert_eq!(life, (room_epoch(place, 2), 2, 0), "another life, and what may be lost of the one before");
     assert_eq!(gone.rooms[1].epoch, room_epoch(place, 0));
     fleet.append(0, "expiry", 3, append("short", "3"));
     let (appended, _) = fleet.appended(0);
-    assert_eq!((appended.sequence, appended.offset, appended.room_epoch), (3, 1, room_epoch(place, 3)));
+    assert_eq!((appended.sequence, appended.offset, appended.room_epoch), (3, 1, room_epoch(place, 2)), "the one that was said");
     let head = fleet.read(0, "expiry", &[("short", Some(0))]).unwrap();
-    assert_eq!((head.rooms[0].epoch, head.rooms[0].offset), (room_epoch(place, 3), 1));
+    assert_eq!((head.rooms[0].epoch, head.rooms[0].offset), (room_epoch(place, 2), 1));
 }
 
 fn sockets(fleet: &mut dyn Fleet) {
@@ -178,13 +179,14 @@ fn sockets(fleet: &mut dyn Fleet) {
     let mut pid = || Sid::new(NodeId(1), ShardId(2), &mut chance);
     let (a, b, c) = (pid(), pid(), pid());
     let long = Duration::from_secs(60);
-    let save = |pid, text: &str, ttl| Relay::Save { tenant: tenant("sockets"), pid, body: text.as_bytes().into(), ttl };
+    let kept = |generation: u32, text: &str| [&generation.to_be_bytes()[..], text.as_bytes()].concat();
+    let save = |pid, text: &str, ttl| Relay::Save { tenant: tenant("sockets"), pid, body: kept(0, text).into(), ttl };
     fleet.ask(0, save(a, "one", long));
     fleet.ask(0, save(a, "two", long));
     fleet.ask(0, save(b, "three", long));
-    fleet.ask(0, Relay::Forget { tenant: tenant("sockets"), pid: b });
+    fleet.ask(0, Relay::Forget { tenant: tenant("sockets"), pid: b, generation: 0 });
     assert_eq!(fleet.claim(0, "sockets", b), None, "it was forgotten");
-    assert_eq!(fleet.claim(1, "sockets", a).as_deref(), Some(&b"two"[..]));
+    assert_eq!(fleet.claim(1, "sockets", a).as_deref(), Some(&kept(0, "two")[..]));
     for node in [0, 1] {
         assert_eq!(fleet.claim(node, "sockets", a), None, "it was taken");
     }
@@ -206,7 +208,22 @@ fn sockets(fleet: &mut dyn Fleet) {
         }
         taken.is_none()
     });
-    assert_eq!(fleet.claim(1, "sockets", c).as_deref(), Some(&b"kept"[..]));
+    assert_eq!(fleet.claim(1, "sockets", c).as_deref(), Some(&kept(0, "kept")[..]));
+    // A node that knows it as it was before it came back to another changes nothing.
+    let back = |generation, text: &str| Relay::Save {
+        tenant: tenant("sockets"),
+        pid: a,
+        body: kept(generation, text).into(),
+        ttl: long,
+    };
+    fleet.ask(0, back(300, "back"));
+    fleet.ask(1, back(299, "before"));
+    fleet.ask(1, Relay::Forget { tenant: tenant("sockets"), pid: a, generation: 299 });
+    fleet.ask(0, back(300, "back, and in a room"));
+    assert_eq!(fleet.claim(1, "sockets", a), Some(kept(300, "back, and in a room").into()));
+    fleet.ask(0, back(300, "back"));
+    fleet.ask(1, Relay::Forget { tenant: tenant("sockets"), pid: a, generation: 300 });
+    assert_eq!(fleet.claim(1, "sockets", a), None);
 }
 
 fn tenants_apart(fleet: &mut dyn Fleet) {
