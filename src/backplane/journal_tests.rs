@@ -125,7 +125,8 @@ fn what_waits_is_bounded() {
     assert!((5..10).contains(&added), "{added}");
     assert!(journal.add(save(1, "x")).is_ok(), "another bound");
     while !next(&mut journal).is_empty() {}
-    assert!(journal.add(append("t", 0, 9000)).is_ok(), "there is room again");
+    assert!(journal.add(append("t", 0, 90_000)).is_ok(), "there is room again, and alone it may be too heavy");
+    assert!(journal.add(append("t", 0, 1)).is_err());
     let heavy = |n| Job::Tell { tenant: tenant("t"), body: vec![n; JOURNAL_REST_BYTES_MAX / 3].into() };
     let added = (0..9).take_while(|n| journal.add(heavy(*n)).is_ok()).count();
     assert_eq!(added, 2);

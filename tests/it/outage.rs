@@ -445,3 +445,24 @@ fn health_says_whether_redis_is_there() {
     assert_eq!(server.exit_code(), Some(0), "{}", server.said());
     assert!(server.said().contains("Redis is away"), "{}", server.said());
 }
+
+/// With the certificates that the environment says, and with the cryptography that is chosen at the start: without a choice it would panic.
+#[test]
+fn redis_is_reached_over_tls() {
+    let keys = |name: &str| format!("{}/tests/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (ca, cert, private) = (keys("redis.ca.pem"), keys("redis.cert.pem"), keys("redis.private.pem"));
+    let port = crate::redis::free_port().to_string();
+    let tls = ["--tls-port", &port, "--tls-auth-clients", "no", "--tls-ca-cert-file", &ca];
+    let _redis = Redis::start(&[&tls[..], &["--tls-cert-file", &cert, "--tls-key-file", &private]].concat());
+    let url = format!("rediss://localhost:{port}");
+    let answer = |server: &Server| {
+        let mut peer = server.connect();
+        peer.send("GET /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        peer.read_to_end()
+    };
+    let server = Server::start(&[("REDIS_URL", &url), ("SSL_CERT_FILE", &ca)]);
+    until("it is there", || answer(&server).contains("\"redis\":{\"status\":\"up\"}"));
+    // Nobody vouches for it: it is as good as away.
+    let server = Server::start(&[("REDIS_URL", &url), ("SSL_CERT_FILE", &keys("rsa.public.pem"))]);
+    assert!(answer(&server).contains("\"redis\":{\"status\":\"away\"}"));
+}
