@@ -375,7 +375,7 @@ impl Handle {
         // Without a drain nothing is waited for.
         let until = self.drain_until.get().copied().unwrap_or_default();
         if let Some(backplane) = self.backplane {
-            backplane.finish(until);
+            backplane.finish(backplane::end_at(self.drain_until.get(), self.clock.now().at));
         }
         if let Some(control) = self.control {
             control.finish(until);

@@ -61,6 +61,7 @@ const CRATES: &[(u8, &[&str])] = &[
             "socket2",
             "tracing",
             "redis",
+            "rustls",
             "hyper",
             "hyper_util",
             "hyper_rustls",

@@ -24,7 +24,7 @@ use crate::base::{
 };
 use crate::shard::{
     history::Epoch,
-    relay::{Appended, Place, Reading, Report, RoomRead, Stored, Unavailable},
+    relay::{Append, Appended, Place, Reading, Report, RoomRead, Stored, Unavailable},
 };
 use crate::wire::envelope::{self, record};
 use redis::{Cmd, Pipeline, Script, ServerError, Value};
@@ -114,13 +114,14 @@ impl Encoder<'_> {
         let mut batch = Batch::default();
         let mut carried = self.knows;
         // The newest append of each tenant in this batch: the next one must not pass it.
-        let mut before: BTreeMap<&TenantId, u64> = BTreeMap::new();
+        let mut before: BTreeMap<&TenantId, Before> = BTreeMap::new();
         for job in jobs {
             let commands = batch.pipeline.len();
-            let last = job.tenant().and_then(|tenant| before.get(tenant).copied());
+            let last = job.tenant().and_then(|tenant| before.get(tenant).copied()).unwrap_or_default();
             self.job(job, last, &mut batch.pipeline, &mut carried);
-            if let Job::Append { tenant, number, .. } = job {
-                before.insert(tenant, *number);
+            if let Job::Append { tenant, number, append, .. } = job {
+                let keeps = last.keeps || !has_receipt(append);
+                before.insert(tenant, Before { number: Some(*number), keeps });
             }
             batch.commands.push(batch.pipeline.len() - commands);
         }
@@ -131,7 +132,7 @@ impl Encoder<'_> {
         batch
     }
 
-    fn job(&mut self, job: &Job, before: Option<u64>, pipeline: &mut Pipeline, carried: &mut Known) {
+    fn job(&mut self, job: &Job, before: Before, pipeline: &mut Pipeline, carried: &mut Known) {
         let keys = self.keys;
         match job {
             Job::Void => {}
@@ -149,13 +150,18 @@ impl Encoder<'_> {
                 let mut cmd = script(&self.scripts.append, &mut carried[0], &names);
                 self.seen(tenant, &mut cmd);
                 cmd.arg(keys.origin()).arg(*number);
-                match before {
+                match before.number {
                     Some(before) => cmd.arg(before),
                     None => cmd.arg(""),
                 };
                 cmd.arg(&*append.room).arg(&append.body[..]).arg(append.keep.max(1)).arg(ms(append.linger));
                 cmd.arg(append.id_ttl.as_millis() as u64).arg(TENANT_TTL_MS).arg(keys.channel(tenant));
-                cmd.arg(self.publish()).arg(BATCH_TTL_MS).arg(STORE_ROOMS_MAX.0).arg(STORE_ROOMS_MAX.1);
+                cmd.arg(self.publish());
+                match before.keeps || has_receipt(append) {
+                    false => cmd.arg(BATCH_TTL_MS),
+                    true => cmd.arg(""),
+                };
+                cmd.arg(STORE_ROOMS_MAX.0).arg(STORE_ROOMS_MAX.1);
                 pipeline.add_command(cmd);
             }
             Job::Tell { tenant, body } => {
@@ -218,6 +224,19 @@ impl Encoder<'_> {
     fn publish(&self) -> &'static str {
         if self.sharded { "SPUBLISH" } else { "PUBLISH" }
     }
+}
+
+/// The appends of a tenant that are in the batch already.
+#[derive(Clone, Copy, Default)]
+struct Before {
+    number: Option<u64>,
+    /// The place of one of them is kept with the batch's.
+    keeps: bool,
+}
+
+/// Whether an event's place is kept under the id that its publisher chose.
+fn has_receipt(append: &Append) -> bool {
+    append.id.is_some() && append.id_ttl.as_millis() > 0
 }
 
 fn script((script, text): &(Script, &'static str), carried: &mut bool, keys: &[String]) -> Cmd {

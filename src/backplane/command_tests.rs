@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::id::{NodeId, Sid};
-use crate::shard::relay::{Append, Ticket, Wanted};
+use crate::shard::relay::{Ticket, Wanted};
 use crate::wire::envelope::Origin;
 
 fn tenant() -> TenantId {
@@ -79,8 +79,12 @@ fn a_scripts_first_use_carries_its_text_and_an_append_names_the_one_before() {
     );
     assert!(commands[1].contains(" ff 4 3 r body ") && commands[1].contains(" SPUBLISH "), "{}", commands[1]);
     assert!(commands[2].starts_with("EVAL .. 2 tc:{t}:p:"), "{}", commands[2]);
-    let (commands, _) = encode(&[append(5, None)], [true; 4]);
-    assert!(commands[0].starts_with("EVALSHA "));
+    // The places of a batch are kept from its first on that has no receipt of its own.
+    let jobs = [append(5, Some("x")), append(6, None), append(7, None)];
+    let (commands, _) = encode(&jobs, [true; 4]);
+    assert!(commands.iter().all(|command| command.starts_with("EVALSHA ")));
+    let keeps = |command: &String| command.contains(" SPUBLISH 3600000 ");
+    assert_eq!(commands.iter().map(keeps).collect::<Vec<_>>(), [false, true, false]);
     let (commands, batch) = encode(&[read(&[None, Some(9)])], [true; 4]);
     assert_eq!(batch.commands, [6]);
     assert_eq!(commands[5], format!("XREVRANGE tc:{{t}}:h:r + (9-{} COUNT {READ_EVENTS_MAX}", u64::MAX));

@@ -20,7 +20,7 @@ use crate::base::{
     time::Instant,
 };
 use crate::shard::relay::{Append, Ticket, Wanted};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Lanes where there is no Cluster: one could be held up by one tenant's long answer.
 const LANES: u8 = 4;
@@ -154,6 +154,14 @@ pub enum LaneKey {
 
 pub struct Journal {
     lanes: BTreeMap<LaneKey, Lane>,
+    /// Lanes that may send: a Cluster has as many as there are tenants, and nobody looks through all of them.
+    awake: BTreeSet<LaneKey>,
+    /// Lanes that have something to send, and may not yet.
+    resting: BTreeSet<(Instant, LaneKey)>,
+    /// Lanes whose last batch the store would not take.
+    failing: BTreeSet<LaneKey>,
+    /// By when something in a lane is to be answered; it may have been.
+    dues: VecDeque<(Instant, LaneKey)>,
     by_tenant: bool,
     /// Bytes of events that may wait.
     bytes_max: usize,
@@ -198,7 +206,18 @@ impl Default for Lane {
 
 impl Journal {
     pub fn new(bytes_max: usize) -> Journal {
-        Journal { lanes: BTreeMap::new(), by_tenant: false, bytes_max, events: 0, event_bytes: 0, rest_bytes: 0 }
+        Journal {
+            lanes: BTreeMap::new(),
+            awake: BTreeSet::new(),
+            resting: BTreeSet::new(),
+            failing: BTreeSet::new(),
+            dues: VecDeque::new(),
+            by_tenant: false,
+            bytes_max,
+            events: 0,
+            event_bytes: 0,
+            rest_bytes: 0,
+        }
     }
 
     fn key(&self, tenant: &TenantId) -> LaneKey {
@@ -207,6 +226,10 @@ impl Journal {
 
     /// Lanes by tenant, or shares of the tenants. Nothing is under way then.
     pub fn group(&mut self, by_tenant: bool) {
+        self.failing.clear();
+        for (_, key) in std::mem::take(&mut self.resting) {
+            self.awake.insert(key);
+        }
         for lane in self.lanes.values_mut() {
             lane.knows = [false; 4];
             lane.failures = 0;
@@ -216,6 +239,8 @@ impl Journal {
             return;
         }
         self.by_tenant = by_tenant;
+        self.awake.clear();
+        self.dues.clear();
         for lane in std::mem::take(&mut self.lanes).into_values() {
             for job in lane.flying.into_iter().chain(lane.queue) {
                 self.push(job);
@@ -230,7 +255,9 @@ impl Journal {
             Job::Void => return Ok(()),
             Job::Place { .. } | Job::Check { .. } => {}
             Job::Append { .. } => {
-                if self.event_bytes + bytes > self.bytes_max || self.events >= JOURNAL_EVENTS_MAX {
+                // One that is too heavy by itself may go when nothing else waits: all go this way, also when nothing is wrong.
+                let is_full = self.event_bytes + bytes > self.bytes_max || self.events >= JOURNAL_EVENTS_MAX;
+                if is_full && self.events > 0 {
                     return Err(job);
                 }
                 self.events += 1;
@@ -251,15 +278,33 @@ impl Journal {
     pub fn add_first(&mut self, job: Job) {
         debug_assert!(matches!(job, Job::Place { .. }), "nothing else may pass");
         let Some(tenant) = job.tenant() else { return };
-        let lane = self.lanes.entry(self.key(tenant)).or_default();
-        lane.push_front(job);
+        let key = self.key(tenant);
+        self.lanes.entry(key.clone()).or_default().push_front(job);
+        self.rouse(&key);
     }
 
     fn push(&mut self, job: Job) {
         let Some(tenant) = job.tenant() else { return };
-        let lane = self.lanes.entry(self.key(tenant)).or_default();
-        if let Some(replaced) = lane.push(job) {
+        let key = self.key(tenant);
+        if let Some(due) = job.due() {
+            self.dues.push_back((due, key.clone()));
+        }
+        if let Some(replaced) = self.lanes.entry(key.clone()).or_default().push(job) {
             self.forget(&replaced);
+        }
+        self.rouse(&key);
+    }
+
+    /// A lane that has something to send is among those that may, or that rest.
+    fn rouse(&mut self, key: &LaneKey) {
+        let Some(lane) = self.lanes.get(key) else { return };
+        if lane.is_flying || lane.queue.is_empty() {
+            return;
+        }
+        if lane.rests_until == Instant::default() {
+            self.awake.insert(key.clone());
+        } else {
+            self.resting.insert((lane.rests_until, key.clone()));
         }
     }
 
@@ -276,13 +321,23 @@ impl Journal {
     }
 
     /// A lane that may send its next batch, if one is ready.
-    pub fn ready(&self, now: Instant) -> Option<LaneKey> {
-        let ready = |lane: &Lane| !lane.is_flying && !lane.queue.is_empty() && lane.rests_until <= now;
-        self.lanes.iter().find(|(_, lane)| ready(lane)).map(|(key, _)| key.clone())
+    pub fn ready(&mut self, now: Instant) -> Option<LaneKey> {
+        while let Some((until, key)) = self.resting.pop_first() {
+            if until > now {
+                self.resting.insert((until, key));
+                break;
+            }
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.rests_until = Instant::default();
+            }
+            self.awake.insert(key);
+        }
+        self.awake.first().cloned()
     }
 
     /// Takes a lane's next batch: the caller sees it, the lane keeps it until it has [`landed`](Self::landed). Empty where all of it was void.
     pub fn take(&mut self, key: &LaneKey) -> (&[Job], Known) {
+        self.awake.remove(key);
         let Some(lane) = self.lanes.get_mut(key) else { return (&[], [false; 4]) };
         debug_assert!(!lane.is_flying, "one batch is under way in a lane");
         let (mut commands, mut bytes) = (0, 0);
@@ -330,10 +385,17 @@ impl Journal {
                 lane.rests_until = Instant::default();
             }
         }
-        let failures = lane.failures;
-        if lane.queue.is_empty() && matches!(key, LaneKey::Of(_)) {
+        let (failures, is_empty) = (lane.failures, lane.queue.is_empty());
+        if is_empty && matches!(key, LaneKey::Of(_)) {
             self.lanes.remove(key);
         }
+        // With nothing left to try there is nothing that would show that all is well again.
+        if failed.is_some() && !is_empty {
+            self.failing.insert(key.clone());
+        } else {
+            self.failing.remove(key);
+        }
+        self.rouse(key);
         failures
     }
 
@@ -343,7 +405,7 @@ impl Journal {
 
     /// Whether the store would not take what some lane has for it.
     pub fn is_failing(&self) -> bool {
-        self.lanes.values().any(|lane| lane.failures > 0)
+        !self.failing.is_empty()
     }
 
     /// Lanes with a batch under way.
@@ -365,7 +427,12 @@ impl Journal {
     /// Takes out what was to be answered by now.
     pub fn expire(&mut self, now: Instant) -> Vec<Job> {
         let mut late = Vec::new();
-        for lane in self.lanes.values_mut() {
+        while let Some((due, key)) = self.dues.pop_front() {
+            if due > now {
+                self.dues.push_front((due, key));
+                break;
+            }
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
             while let Some(&(due, place)) = lane.waits.front()
                 && due <= now
             {
@@ -384,22 +451,15 @@ impl Journal {
         late
     }
 
-    /// When something is to be answered at the latest.
+    /// When something may have to be answered.
     pub fn next_due(&self) -> Option<Instant> {
-        let lanes = self.lanes.values();
-        lanes
-            .flat_map(|lane| {
-                let waits = lane.waits.front().map(|&(due, _)| due);
-                [waits, lane.flying.iter().filter_map(Job::due).min()]
-            })
-            .flatten()
-            .min()
+        self.dues.front().map(|(due, _)| *due)
     }
 
-    /// When a lane has rested.
+    /// When a lane may send.
     pub fn next_ready(&self) -> Option<Instant> {
-        let rests = |lane: &&Lane| !lane.is_flying && !lane.queue.is_empty();
-        self.lanes.values().filter(rests).map(|lane| lane.rests_until).min()
+        let rested = self.resting.first().map(|(until, _)| *until);
+        if self.awake.is_empty() { rested } else { Some(Instant::default()) }
     }
 
     /// Events that wait, or are under way.

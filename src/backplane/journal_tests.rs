@@ -78,6 +78,11 @@ fn one_batch_is_under_way_and_what_is_put_back_goes_first() {
     }
     journal.put_back(&key, Vec::new(), None, [true; 4]);
     assert!(journal.is_empty() && !journal.is_failing() && journal.events() == 0);
+    journal.add(Job::Tell { tenant: tenant("t"), body: Box::default() }).unwrap();
+    journal.take(&key);
+    journal.landed(&key).iter().for_each(|job| journal.forget(job));
+    journal.put_back(&key, Vec::new(), Some(Instant(90)), [false; 4]);
+    assert!(!journal.is_failing(), "what was dropped does not fail any more");
     assert_eq!((journal.event_bytes, journal.rest_bytes), (0, 0));
 }
 
@@ -110,6 +115,7 @@ fn lanes_are_shares_of_the_tenants_or_tenants() {
     numbers.sort();
     assert_eq!(numbers[0], ["append 0", "append 10", "append 20", "append 30"], "a tenant's order is kept");
     assert!(journal.lanes.is_empty() && journal.is_empty(), "a tenant's lane goes with its last");
+    assert!(journal.awake.is_empty() && journal.resting.is_empty() && journal.next_ready().is_none());
 }
 
 #[test]
@@ -119,7 +125,8 @@ fn what_waits_is_bounded() {
     assert!((5..10).contains(&added), "{added}");
     assert!(journal.add(save(1, "x")).is_ok(), "another bound");
     while !next(&mut journal).is_empty() {}
-    assert!(journal.add(append("t", 0, 9000)).is_ok(), "there is room again");
+    assert!(journal.add(append("t", 0, 90_000)).is_ok(), "there is room again, and alone it may be too heavy");
+    assert!(journal.add(append("t", 0, 1)).is_err());
     let heavy = |n| Job::Tell { tenant: tenant("t"), body: vec![n; JOURNAL_REST_BYTES_MAX / 3].into() };
     let added = (0..9).take_while(|n| journal.add(heavy(*n)).is_ok()).count();
     assert_eq!(added, 2);

@@ -3,7 +3,7 @@
 //! ```text
 //! tc:{acme}               channel
 //! tc:{acme}:m             hash: e epoch, s sequence, c birth mark of rooms that never had events, b sequence up to which rooms were lost,
-//!                         n:<origin> number and time of a process' newest append
+//!                         n:<origin> number and time of a process' newest append, p when it was last said how long all this is kept
 //! tc:{acme}:z             sorted set: rooms that ever had events, by the sequence of their newest
 //! tc:{acme}:h:<room>      stream: `<sequence>-<offset>`, e room's epoch, b body, t Unix ms
 //! tc:{acme}:r:<origin>    hash: number -> "sequence room-epoch offset" of the appends of a process' newest batch

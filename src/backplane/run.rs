@@ -43,6 +43,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 const PING_EVERY: Duration = Duration::from_secs(2);
 /// How soon a shard's full lane is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(5);
+/// How often a link is made anew at most because a channel has fallen silent.
+const DEAF_EVERY: Duration = Duration::from_secs(30);
 /// Asks that are taken before anything else is looked at.
 const ASKS_MAX: usize = 1024;
 
@@ -81,6 +83,9 @@ pub struct Core {
     number: u64,
     /// Codes that the log has heard of, since all was well.
     said: BTreeSet<Box<str>>,
+    /// In a Cluster a node that hangs is replaced by another one, and goes on holding our subscriptions: then envelopes do not come.
+    is_deaf: bool,
+    deaf_until: Instant,
     /// Since when some slot of the Cluster fails without a break.
     pub(super) failing_since: Option<Instant>,
     /// Links in a row that broke before anything was done with them.
@@ -118,6 +123,8 @@ pub async fn run(
         tasks: JoinSet::new(),
         number: 0,
         said: BTreeSet::new(),
+        is_deaf: false,
+        deaf_until: Instant::default(),
         failing_since: None,
         fruitless: 0,
         first: Some(first),
@@ -166,6 +173,10 @@ impl Core {
         }
         self.hear();
         let now = self.now();
+        if std::mem::take(&mut self.is_deaf) && self.deaf_until <= now {
+            self.deaf_until = now + DEAF_EVERY;
+            self.broke("a channel has fallen silent");
+        }
         let mut steps = Vec::new();
         if self.link.is_some() {
             self.tenants.due(now, &mut steps);
@@ -302,6 +313,7 @@ impl Core {
                 }
                 Step::Gap => {
                     self.count(Count::Gaps);
+                    self.is_deaf |= self.link.as_ref().is_some_and(|link| link.is_cluster);
                     tracing::debug!("an envelope had not come, and was noticed by a look at the stream");
                 }
             }

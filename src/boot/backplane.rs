@@ -4,7 +4,7 @@ use super::{Error, machine::entropy};
 use crate::backplane::{self, Server, Servers, Settings};
 use crate::base::{
     limit::{RELAY_BYTES_MAX, RELAY_LANE_MAX},
-    time::Clock,
+    time::{Clock, Duration, Instant},
 };
 use crate::bridge::{Bounds, Bridge, Errands, Sender};
 use crate::config::{Host, Redis};
@@ -12,6 +12,9 @@ use crate::data_plane::MeshMessage;
 use crate::shard::relay::Relay;
 use crate::wire::envelope::Origin;
 use std::sync::Arc;
+
+/// What a drain that took all its time leaves the backplane.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What a single process without Redis cannot do.
 pub const NEED_REDIS: &[&str] = &[
@@ -42,6 +45,12 @@ pub fn settings(redis: &Redis, origin: Origin) -> Settings {
         journal_bytes: usize::try_from(redis.journal_bytes).unwrap_or(usize::MAX),
         origin,
     }
+}
+
+/// When the backplane ends at the latest, once the shards have: sockets that a drain's last moment saved get a moment more, because their clients
+/// are on their way to other nodes.
+pub fn end_at(drain_until: Option<&Instant>, now: Instant) -> Instant {
+    drain_until.map_or(Instant::default(), |until| (*until).max(now + GRACE))
 }
 
 /// The way to it, to be put into the bridge.

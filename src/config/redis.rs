@@ -88,7 +88,7 @@ pub fn load(raw: &Raw) -> Result<Option<Redis>, Error> {
     if prefix.len() > 64 || prefix.contains(|c: char| c == '{' || c == '}' || c.is_whitespace() || c.is_control()) {
         return Err(raw.error("redis.prefix", "must be 1 to 64 bytes without braces and spaces"));
     }
-    let journal_bytes = raw.number("redis.journal_bytes", JOURNAL_BYTES, 0..=1 << 40)?;
+    let journal_bytes = raw.number("redis.journal_bytes", JOURNAL_BYTES, 1 << 20..=1 << 40)?;
     if url.is_none() && host.is_none() && nodes.is_empty() && sentinels.is_empty() {
         return Ok(None);
     }

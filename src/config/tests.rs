@@ -151,7 +151,7 @@ fn every_short_name() {
         ),
         ("TENANTCAST_REDIS__USER", "app", |c| redis(c).user.clone().unwrap(), "app"),
         ("TENANTCAST_REDIS__PREFIX", "app:rt", |c| redis(c).prefix.clone(), "app:rt"),
-        ("TENANTCAST_REDIS__JOURNAL_BYTES", "0", |c| redis(c).journal_bytes.to_string(), "0"),
+        ("TENANTCAST_REDIS__JOURNAL_BYTES", "2000000", |c| redis(c).journal_bytes.to_string(), "2000000"),
         ("TENANTCAST_REDIS__NODES", "a,b:7", |c| redis(c).nodes.iter().map(|h| h.port.to_string()).collect(), "63797"),
         ("CACHE_TTL", "60", |c| c.cache.ttl.as_secs().to_string(), "60"),
         ("CACHE_MAX_ITEMS", "7", |c| c.cache.items_max.to_string(), "7"),

@@ -445,3 +445,102 @@ fn health_says_whether_redis_is_there() {
     assert_eq!(server.exit_code(), Some(0), "{}", server.said());
     assert!(server.said().contains("Redis is away"), "{}", server.said());
 }
+
+/// Three nodes publish while their connections are cut at any moment, before and behind Redis.
+#[test]
+fn whatever_breaks_each_event_is_there_once_in_its_order() {
+    const EVENTS: usize = 400;
+    let redis = Redis::start(&[]);
+    let proxies: Vec<Proxy> = (0..3).map(|_| Proxy::start(redis.port)).collect();
+    let nodes: Vec<Node> = proxies
+        .iter()
+        .enumerate()
+        .map(|(nth, proxy)| Node::start(settings(Servers::One(at(proxy.port)), nth as u64 + 1)).expect("it starts"))
+        .collect();
+    let mut chance = Chance::new([9; 32]);
+    let mut logs: Vec<Log> = nodes.iter().map(|_| Log::default()).collect();
+    for (node, log) in nodes.iter().zip(&mut logs) {
+        node.ask(Relay::Open { tenant: tenant("t") });
+        log.hear(node);
+    }
+    for n in 0..EVENTS {
+        for (nth, node) in nodes.iter().enumerate() {
+            let text = format!("{nth}.{n}");
+            let room = ["a", "b", "c"][chance.below(3) as usize];
+            let id = (chance.below(2) == 0).then(|| text.as_str().into());
+            publish(node, "t", n as u64, Append { id, keep: 10_000, ..append(room, &text) });
+            match chance.below(40) {
+                0 => proxies[nth].cut_after(&text),
+                1 => drop(redis.ask(&["CLIENT", "KILL", "TYPE", "pubsub"])),
+                2 => drop(redis.ask(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])),
+                // Time for a batch.
+                3..10 => {
+                    let wanted = logs[nth].answers.len() + 1;
+                    while logs[nth].answers.len() < wanted && logs[nth].answers.len() <= n {
+                        logs[nth].hear(node);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    for (node, log) in nodes.iter().zip(&mut logs) {
+        while log.answers.len() < EVENTS {
+            log.hear(node);
+        }
+        let tickets: Vec<u64> = log.answers.iter().map(|(ticket, _)| *ticket).collect();
+        assert_eq!(tickets, (0..EVENTS as u64).collect::<Vec<_>>(), "each is answered once, in order");
+    }
+    let mut fleet = over(&redis, 1);
+    let fleet: &mut dyn Fleet = &mut fleet;
+    let reading = fleet.read(0, "t", &[("a", Some(0)), ("b", Some(0)), ("c", Some(0))]).expect("the store is there");
+    let mut stored = Vec::new();
+    for room in &reading.rooms {
+        for (nth, entry) in room.entries.iter().enumerate() {
+            assert_eq!(entry.offset, nth as u64 + 1, "offsets rise by one");
+            stored.push((entry.sequence, String::from_utf8_lossy(&entry.body[17..]).into_owned()));
+        }
+    }
+    stored.sort();
+    let sequences: Vec<u64> = stored.iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!(
+        sequences,
+        (1..=3 * EVENTS as u64).collect::<Vec<_>>(),
+        "sequences rise by one, and nothing is there twice"
+    );
+    for (nth, log) in logs.iter().enumerate() {
+        let prefix = format!("{nth}.");
+        let mine: Vec<(u64, usize)> = stored
+            .iter()
+            .filter_map(|(sequence, text)| Some((*sequence, text.strip_prefix(&prefix)?.parse().ok()?)))
+            .collect();
+        assert_eq!(mine.iter().map(|(_, n)| *n).collect::<Vec<_>>(), (0..EVENTS).collect::<Vec<_>>(), "in its order");
+        let places: Vec<_> = mine.iter().map(|(sequence, n)| (*n as u64, Ok(*sequence))).collect();
+        assert_eq!(log.answers, places, "each answer says the place it has");
+    }
+    let sum = |name: &str| nodes.iter().map(|node| node.count(name)).sum::<u64>();
+    let (links, repeated) = (sum("backplane_connected_total"), sum("backplane_batches_repeated_total"));
+    println!("{} events, {links} links, {repeated} batches sent again", 3 * EVENTS);
+    assert!(links > 10 && repeated > 0, "something broke");
+}
+
+/// With the certificates that the environment says, and with the cryptography that is chosen at the start: without a choice it would panic.
+#[test]
+fn redis_is_reached_over_tls() {
+    let keys = |name: &str| format!("{}/tests/keys/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (ca, cert, private) = (keys("redis.ca.pem"), keys("redis.cert.pem"), keys("redis.private.pem"));
+    let port = crate::redis::free_port().to_string();
+    let tls = ["--tls-port", &port, "--tls-auth-clients", "no", "--tls-ca-cert-file", &ca];
+    let _redis = Redis::start(&[&tls[..], &["--tls-cert-file", &cert, "--tls-key-file", &private]].concat());
+    let url = format!("rediss://localhost:{port}");
+    let answer = |server: &Server| {
+        let mut peer = server.connect();
+        peer.send("GET /health HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+        peer.read_to_end()
+    };
+    let server = Server::start(&[("REDIS_URL", &url), ("SSL_CERT_FILE", &ca)]);
+    until("it is there", || answer(&server).contains("\"redis\":{\"status\":\"up\"}"));
+    // Nobody vouches for it: it is as good as away.
+    let server = Server::start(&[("REDIS_URL", &url), ("SSL_CERT_FILE", &keys("rsa.public.pem"))]);
+    assert!(answer(&server).contains("\"redis\":{\"status\":\"away\"}"));
+}

@@ -5,7 +5,8 @@
 -- ARGV  1 epoch to take if there is none   2, 3 epoch and sequence that this process has seen, or "" and 0
 --       4 origin   5 number of this append   6 number of the append that has to be done before this one, or ""
 --       7 room   8 body   9 events the room keeps   10 ms the room is kept   11 ms the receipt is kept   12 ms the tenant is kept
---       13 channel   14 PUBLISH or SPUBLISH   15 ms the places are kept   16, 17 rooms that are known at most, and how many are forgotten beyond
+--       13 channel   14 PUBLISH or SPUBLISH   15 ms the places are kept: with the first of a batch that is kept there, else ""
+--       16, 17 rooms that are known at most, and how many are forgotten beyond
 --
 -- Answers { sequence, room's epoch, offset, "1" if it is the event of an earlier publish }, or {} where the one before is not done.
 -- Numbers stay below 2^53, where doubles are exact.
@@ -27,7 +28,7 @@ end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local was = redis.call('HMGET', hash, 'e', 's', 'c', 'b', field)
+local was = redis.call('HMGET', hash, 'e', 's', 'c', 'b', field, 'p')
 local epoch, last = tonumber(was[1] or ARGV[1]), tonumber(was[2] or '0')
 local birth, broken = tonumber(was[3] or '0'), tonumber(was[4] or '0')
 local done = tonumber(string.match(was[5] or '0', '^%d+'))
@@ -67,13 +68,14 @@ if not offset then
   -- What a reader of the room without events was told, see the reading of rooms.
   room_epoch, offset = epoch + tonumber(redis.call('ZSCORE', rooms, ARGV[7]) or birth), 1
 end
-redis.call('ZADD', rooms, sequence, ARGV[7])
+local is_new = redis.call('ZADD', rooms, sequence, ARGV[7]) == 1
 redis.call('XADD', stream, 'MAXLEN', ARGV[9], text(sequence) .. '-' .. text(offset),
   'e', text(room_epoch), 'b', ARGV[8], 't', text(now))
 redis.call('PEXPIRE', stream, ARGV[10])
-if redis.call('ZCARD', rooms) > tonumber(ARGV[16]) then
+local marks = not was[1] or epoch ~= tonumber(was[1])
+if is_new and redis.call('ZCARD', rooms) > tonumber(ARGV[16]) then
   redis.call('ZREMRANGEBYRANK', rooms, 0, tonumber(ARGV[17]) - 1)
-  birth = sequence
+  birth, marks = sequence, true
 end
 if not was[5] and redis.call('HLEN', hash) > 100 then
   -- Processes come and go: those that have not appended for a day are no more.
@@ -83,18 +85,22 @@ if not was[5] and redis.call('HLEN', hash) > 100 then
     if at and at < now - 86400000 then redis.call('HDEL', hash, all[i]) end
   end
 end
-redis.call('HSET', hash, 'e', text(epoch), 's', text(sequence), 'c', text(birth), 'b', text(broken),
-  field, ARGV[5] .. ' ' .. text(now))
-redis.call('PEXPIRE', hash, ARGV[12])
-redis.call('PEXPIRE', rooms, ARGV[12])
+redis.call('HSET', hash, 's', text(sequence), field, ARGV[5] .. ' ' .. text(now))
+if marks then redis.call('HSET', hash, 'e', text(epoch), 'c', text(birth), 'b', text(broken)) end
+if marks or is_new or now > tonumber(was[6] or '0') + 60000 then
+  -- Not at each append: what is kept for days may end a minute sooner.
+  redis.call('HSET', hash, 'p', text(now))
+  redis.call('PEXPIRE', hash, ARGV[12])
+  redis.call('PEXPIRE', rooms, ARGV[12])
+end
 local where = text(sequence) .. ' ' .. text(room_epoch) .. ' ' .. text(offset)
 if receipt and tonumber(ARGV[11]) > 0 then
   redis.call('SET', receipt, where .. ' ' .. tag, 'PX', ARGV[11])
 else
   -- The first of a batch: all before it were answered.
-  if ARGV[6] == '' then redis.call('DEL', batch) end
+  if ARGV[15] ~= '' then redis.call('DEL', batch) end
   redis.call('HSET', batch, ARGV[5], where)
-  redis.call('PEXPIRE', batch, ARGV[15])
+  if ARGV[15] ~= '' then redis.call('PEXPIRE', batch, ARGV[15]) end
 end
 redis.call(ARGV[14], ARGV[13], struct.pack('>BBI8I8I8I8', 1, 1, epoch, sequence, room_epoch, offset) .. ARGV[8])
 return { text(sequence), text(room_epoch), text(offset), '0' }
