@@ -139,3 +139,6 @@ impl Handle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

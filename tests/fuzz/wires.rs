@@ -317,7 +317,11 @@ fn envelopes_and_records() {
         automatic: 2,
         epoch: 9,
         connected_at: 1 << 40,
-        seats: vec![record::Seat { room: "r", joined_at: 3, filter: Some((vec!["a.*"], vec![("t", "1")])) }],
+        seats: vec![record::Seat {
+            room: "r",
+            joined_at: 3,
+            filter: Some(record::Wants { types: vec!["a.*"], entities: vec![("t", "1")] }),
+        }],
     }
     .encode();
     let corpus = [&placed(place, &body)[..], &told(&emit), &kept];

@@ -169,7 +169,11 @@ fn expiry(fleet: &mut dyn Fleet) {
     assert_eq!(gone.rooms[1].epoch, room_epoch(place, 0));
     fleet.append(0, "expiry", 3, append("short", "3"));
     let (appended, _) = fleet.appended(0);
-    assert_eq!((appended.sequence, appended.offset, appended.room_epoch), (3, 1, room_epoch(place, 2)), "the one that was said");
+    assert_eq!(
+        (appended.sequence, appended.offset, appended.room_epoch),
+        (3, 1, room_epoch(place, 2)),
+        "the one that was said"
+    );
     let head = fleet.read(0, "expiry", &[("short", Some(0))]).unwrap();
     assert_eq!((head.rooms[0].epoch, head.rooms[0].offset), (room_epoch(place, 2), 1));
 }

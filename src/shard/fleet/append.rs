@@ -130,7 +130,7 @@ impl Shard {
     fn nobody_asked(&mut self, key: TenantKey, id: &Rc<str>, receipt: &Receipt, new: bool) {
         let asking = self.tenants[key].stream.as_mut().and_then(|stream| stream.asking.remove(id));
         if let Some((_, then)) = asking {
-            let ended = new.then(|| delivery::Ended { acked: &[], missing: &[] });
+            let ended = new.then_some(delivery::Ended { acked: &[], missing: &[] });
             self.answer_then(then, Ok(delivery::answer(receipt, ended)));
         }
     }
@@ -163,7 +163,7 @@ impl Shard {
             let epoch = self.rooms[room].epoch;
             let receipt = Receipt { id: id.into(), place: Some((epoch, place.offset)) };
             let asked = delivery::About { tenant: key, room, event: event.clone(), sequence: place.sequence, receipt };
-            self.await_receivers(asked, ack, then, number);
+            self.ask_receivers(asked, ack, then, number);
         }
     }
 

@@ -34,7 +34,7 @@ use crate::wire::{
     close::Close,
     envelope::{
         Body,
-        record::{Record, Seat},
+        record::{Record, Seat, Wants},
     },
     json,
 };
@@ -267,13 +267,13 @@ impl Shard {
 fn kept_seat(seat: &SavedSeat) -> Seat<'_> {
     let filter = seat.filter.as_ref().map(|filter| {
         let types = filter.types.iter().map(Pattern::as_str).collect();
-        (types, filter.entities.iter().map(|(kind, id)| (&**kind, &**id)).collect())
+        Wants { types, entities: filter.entities.iter().map(|(kind, id)| (&**kind, &**id)).collect() }
     });
     Seat { room: &seat.room, joined_at: seat.joined_at, filter }
 }
 
 fn saved_of(record: &Record<'_>, namespace: u8, until: Instant) -> Saved {
-    let filter = |(types, entities): &(Vec<&str>, Vec<(&str, &str)>)| {
+    let filter = |Wants { types, entities }: &Wants<'_>| {
         Rc::new(Filter {
             // Patterns once, they are patterns now.
             types: types.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),

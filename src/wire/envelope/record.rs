@@ -27,8 +27,14 @@ pub struct Record<'a> {
 pub struct Seat<'a> {
     pub room: &'a str,
     pub joined_at: u64,
-    /// Event types, and entities by type and id.
-    pub filter: Option<(Vec<&'a str>, Vec<(&'a str, &'a str)>)>,
+    pub filter: Option<Wants<'a>>,
+}
+
+/// What a socket wants of a room: event types with `*` and `?`, and entities by type and id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants<'a> {
+    pub types: Vec<&'a str>,
+    pub entities: Vec<(&'a str, &'a str)>,
 }
 
 /// How often the socket has come back that a record is of; 0 of what is none.
@@ -50,9 +56,9 @@ impl<'a> Record<'a> {
         out.list(self.seats.iter(), |out, seat| {
             out.text(seat.room);
             out.number(seat.joined_at);
-            out.maybe(seat.filter.as_ref(), |out, (types, entities)| {
-                out.list(types.iter(), |out, kind| out.text(kind));
-                out.list(entities.iter(), |out, (kind, id)| {
+            out.maybe(seat.filter.as_ref(), |out, wants| {
+                out.list(wants.types.iter(), |out, kind| out.text(kind));
+                out.list(wants.entities.iter(), |out, (kind, id)| {
                     out.text(kind);
                     out.text(id);
                 });
@@ -80,7 +86,8 @@ impl<'a> Record<'a> {
                     room: reader.text()?,
                     joined_at: reader.number()?,
                     filter: reader.maybe(|reader| {
-                        Ok((reader.list(Reader::text)?, reader.list(|reader| Ok((reader.text()?, reader.text()?)))?))
+                        let types = reader.list(Reader::text)?;
+                        Ok(Wants { types, entities: reader.list(|reader| Ok((reader.text()?, reader.text()?)))? })
                     })?,
                 })
             })?,
@@ -111,7 +118,11 @@ mod tests {
             connected_at: 300,
             seats: vec![
                 Seat { room: "tenant:t", joined_at: 300, filter: None },
-                Seat { room: "r", joined_at: 301, filter: Some((vec!["a.*"], vec![("project", "7")])) },
+                Seat {
+                    room: "r",
+                    joined_at: 301,
+                    filter: Some(Wants { types: vec!["a.*"], entities: vec![("project", "7")] }),
+                },
             ],
         };
         let bytes = record.encode();

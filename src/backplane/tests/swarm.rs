@@ -4,12 +4,19 @@
 //! Checked: a client gets each event of its rooms once and in order; what it did not get was announced, by `gap` or by `recovered: false`; once
 //! nothing goes wrong any more everybody has everything; what a publisher was told is in its place.
 
-use super::*;
 use crate::backplane::memory::Memory;
-use crate::base::chance::Chance;
-use crate::shard::fleet::FleetSettings;
-use crate::shard::relay::{Relay, Report};
-use crate::wire::envelope::Origin;
+use crate::base::{
+    chance::Chance,
+    id::{ConnKey, NodeId, TenantId},
+    time::{Duration, Now},
+};
+use crate::shard::{
+    fleet::FleetSettings,
+    io::{Hangup, Input, Wire},
+    relay::{self, Relay, Report},
+    tests::{Rig, field},
+};
+use crate::wire::envelope::{Frame, Origin, record::Record};
 use std::collections::{BTreeMap, VecDeque};
 
 const NODES: usize = 3;
@@ -115,7 +122,7 @@ impl Swarm {
         if std::env::var_os("SWARM_TRACE").is_some() {
             match &relay {
                 Relay::Save { pid, body, .. } => {
-                    let record = crate::wire::envelope::record::Record::decode(body).unwrap();
+                    let record = Record::decode(body).unwrap();
                     let rooms: Vec<_> = record.seats.iter().map(|seat| seat.room).collect();
                     eprintln!("{node} saves {pid} {} {rooms:?}", record.generation);
                 }
@@ -153,7 +160,7 @@ impl Swarm {
                     eprintln!("{node} reads {ticket:?} {:?} {rooms:?}", reading.place);
                 }
                 Report::Envelope { frame, .. } => {
-                    let place = crate::wire::envelope::Frame::decode(frame).unwrap().place;
+                    let place = Frame::decode(frame).unwrap().place;
                     eprintln!("{node} hears {place:?}");
                 }
                 Report::Opened { place, .. } => eprintln!("{node} opened {place:?}"),
@@ -373,13 +380,7 @@ impl Swarm {
 
     fn describe(&self, client: &Client) -> String {
         let Some((node, _)) = client.at else { return "nowhere".into() };
-        let shard = &self.rigs[node].shard;
-        let of = |key: &TenantKey| {
-            let tenant = &shard.tenants[*key];
-            let stream = tenant.stream.as_ref().map(|stream| stream.describe());
-            format!("{:?} {} {stream:?}", tenant.epoch, tenant.sequence)
-        };
-        format!("node {node}: {:?}", shard.tenant_keys.values().map(of).collect::<Vec<_>>())
+        format!("node {node}: {:?}", self.rigs[node].shard.describe_streams())
     }
 
     fn come_back(&mut self) {
@@ -453,7 +454,7 @@ fn whatever_goes_wrong_nothing_is_lost_without_a_word() {
             let sum = |of: fn(&Client) -> u64| swarm.clients.iter().map(of).sum::<u64>();
             (sum(|client| client.received), sum(|client| client.gaps), swarm.recovered)
         });
-        let Ok(ended) = ended else { panic!("SWARM_SEED={seed} cargo test --lib fleet_swarm") };
+        let Ok(ended) = ended else { panic!("SWARM_SEED={seed} cargo test --lib backplane::tests::swarm") };
         (received, gaps, recovered) = (received + ended.0, gaps + ended.1, recovered + ended.2);
     }
     println!("{received} events received, {gaps} gaps announced, {recovered} sockets recovered");

@@ -1,10 +1,23 @@
 //! Nodes on one store: what one publishes reaches all, in one order; a client that lost one comes back to another.
 
-use super::*;
 use crate::backplane::memory::Memory;
-use crate::shard::fleet::FleetSettings;
-use crate::shard::relay::{Relay, Report};
-use crate::wire::envelope::Origin;
+use crate::base::{
+    id::{ConnKey, NodeId, ReplyTo, ShardId, TenantId},
+    slab::Key,
+    time::Duration,
+};
+use crate::shard::{
+    count::Count,
+    fleet::FleetSettings,
+    io::{Hangup, Input, Wire},
+    relay::{self, Relay, Report},
+    tests::{Rig, field},
+};
+use crate::wire::{
+    api::{Call, Publish},
+    close::Close,
+    envelope::Origin,
+};
 use std::collections::VecDeque;
 
 /// Some nodes of a shard each, and what is on its way between them and the store.
@@ -316,8 +329,6 @@ fn a_client_that_had_received_nothing_comes_back_and_an_old_connection_is_closed
     let (_, packets) = nodes.connect(0, "eve", &format!(",\"pid\":\"{pid}\""));
     assert!(packets.iter().any(|packet| packet.contains("\"recovered\":false")), "{packets:?}");
 }
-
-use crate::wire::close::Close;
 
 #[test]
 fn since_and_history_are_answered_from_the_store() {
