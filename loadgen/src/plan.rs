@@ -106,6 +106,12 @@ impl Plan {
         }
     }
 
+    /// Which of so many nodes a connection goes to: every room is spread over them in equal parts, those who publish at the first.
+    pub fn node(&self, connection: u32, nodes: usize) -> usize {
+        let members = self.members(self.room(connection)) as usize;
+        self.place(connection) as usize * nodes / members
+    }
+
     /// The connections of a process, ascending.
     pub fn share(&self, process: u32) -> Vec<u32> {
         (0..self.scenario.connections).filter(|&connection| self.process(connection) == process).collect()
@@ -170,6 +176,17 @@ mod tests {
                 assert!((0..plan.publishers).all(|place| plan.process(plan.connection(room, place)) == process));
             }
         }
+    }
+
+    #[test]
+    fn rooms_are_spread_over_nodes() {
+        let plan = plan(&["connections=1000", "tenants=5", "rooms_per_tenant=2"], 2);
+        for room in 0..plan.rooms() {
+            let of = |node| (0..plan.members(room)).filter(move |&place| plan.node(plan.connection(room, place), 2) == node);
+            assert_eq!((of(0).count(), of(1).count()), (50, 50));
+            assert!(of(0).take(plan.publishers as usize).eq(0..plan.publishers));
+        }
+        assert!((0..1000).all(|connection| plan.node(connection, 1) == 0));
     }
 
     #[test]
