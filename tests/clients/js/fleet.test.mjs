@@ -207,7 +207,7 @@ test("two tenants with the same rooms and users never meet", async (t) => {
   const clients = {};
   for (const tenant of tenants) {
     clients[tenant] = await everywhere(t, tenant, "ana");
-    for (const client of clients[tenant]) await client.ask("subscribe", { rooms: ["project:7", "tenant:acme"] });
+    for (const client of clients[tenant]) await client.ask("subscribe", { rooms: ["project:7"] });
   }
   const receipts = {};
   for (const [at, node] of fleet.nodes.entries()) {
@@ -219,7 +219,7 @@ test("two tenants with the same rooms and users never meet", async (t) => {
         { type: "n", room: "project:7", ephemeral: true },
       ].map((event) => ({ ...event, data: tenant }));
       receipts[tenant] = await node.publish(tenant, events);
-      await clients[tenant][at].ask("publish", { type: "n", room: "tenant:acme", data: tenant });
+      await clients[tenant][at].ask("publish", { type: "n", room: `tenant:${tenant}`, data: tenant });
       clients[tenant][at].socket.emit("typing:start", { room: "project:7" });
     }
   }
@@ -300,6 +300,8 @@ test("Socket.IO's recovery on another node of a socket that had received nothing
   const balancer = await Balancer.over(t, own);
   const ana = await Client.join(t, own, tenant, "ana", { url: balancer.url });
   await ana.ask("subscribe", { rooms: ["r"] });
+  // What is asked for one tenant is done in order: with this, Redis has the socket as it is.
+  await ana.ask("publish", { room: "elsewhere", type: "n", data: 0 });
   const { id } = ana.socket;
   const at = balancer.last;
   await own.kill(at);
