@@ -115,7 +115,9 @@ fn per_side<'a>(flag: &str, text: Option<&'a str>) -> Result<[Option<&'a str>; 2
 }
 
 fn pids(text: &str) -> Result<Vec<u32>> {
-    text.split('+').map(|pid| pid.parse().with_context(|| format!("{pid:?} is no process: write PID or PID+PID"))).collect()
+    text.split('+')
+        .map(|pid| pid.parse().with_context(|| format!("{pid:?} is no process: write PID or PID+PID")))
+        .collect()
 }
 
 /// `0,2-3`

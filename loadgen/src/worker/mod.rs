@@ -268,7 +268,8 @@ impl Worker {
             State::Opening if self.opening == 0 => {
                 if self.outcome.ready == 0 {
                     let reason = self.outcome.failures.keys().next().map_or("", String::as_str);
-                    bail!("no connection to {} could be opened: {reason}", self.target.address);
+                    let nodes: Vec<&str> = self.targets.iter().map(|target| target.authority.as_str()).collect();
+                    bail!("no connection to {} could be opened: {reason}", nodes.join(", "));
                 }
                 self.state = State::Waiting;
                 tell(&News::Opened)?;
