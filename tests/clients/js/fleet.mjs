@@ -187,8 +187,9 @@ export class Ledger {
   /** One request to a running node; another one the next time. */
   async post(event) {
     const nodes = this.fleet.running;
-    this.next = ((this.next ?? 0) + 1) % nodes.length;
-    const response = await fetch(`${nodes[this.next].url}/api/v1/tenants/${this.tenant}/events`, {
+    if (nodes.length === 0) throw new Error("no node is running");
+    this.turn = (this.turn ?? 0) + 1;
+    const response = await fetch(`${nodes[this.turn % nodes.length].url}/api/v1/tenants/${this.tenant}/events`, {
       method: "POST",
       headers: { "content-type": "application/json", authorization: `Bearer ${API_KEY}` },
       body: JSON.stringify(event),
@@ -332,8 +333,8 @@ class Publisher {
   }
 }
 
-/** A member of rooms, who knows the place it reached in each. */
-class Receiver {
+/** A member of rooms that knows the place it reached in each. */
+export class Receiver {
   constructor(ledger, user, rooms, url, options) {
     Object.assign(this, { ledger, user, life: 0, count: 0, again: 0, recovered: 0, resumed: 0, seen: new Set(), gaps: [] });
     /** The place reached; `isOpen` where a gap was told and its end is not known; `start`: the first event that is to come. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Balancer, Fleet, Ledger } from "./fleet.mjs";
+import { Balancer, Fleet, Ledger, Receiver } from "./fleet.mjs";
 import { Client, Plain, SOON, within } from "./harness.mjs";
 import { Redis, poll } from "./redis.mjs";
 
@@ -21,6 +21,44 @@ after(async () => {
 /** `user` on each node: `name-0`, `name-1`, `name-2`. */
 const everywhere = (t, tenant, name, options) => Promise.all(fleet.nodes.map((node, at) => Client.join(t, node, tenant, `${name}-${at}`, options)));
 const numbers = (client, name = "n") => client.all(name).map(([data]) => data);
+
+test("the ledger notices what is wrong", async (t) => {
+  const at = (offset, epoch = "a") => ({ epoch, offset });
+  const event = (n, offset = n, epoch) => (receiver) => receiver.take({ tenant: "x", id: `e-${n}` }, { room: "r", id: `e-${n}`, ...at(offset, epoch) });
+  const gap = (receiver) => receiver.hearGap({ reason: "epoch_changed" });
+  const back = (recovered, offset, epoch) => (receiver) => receiver.arrive("r", true, { recovered, reason: "x", ...at(offset, epoch) });
+  for (const [what, steps, found] of [
+    ["nothing", [event(1), event(2), event(3), event(4)], []],
+    ["one is missing at the end", [event(1), event(2), event(3)], [/never got e-4/]],
+    ["a hole", [event(1), event(2), event(4)], [/a hole/, /never got e-3/]],
+    ["twice", [event(1), event(2), event(2), event(3), event(4)], [/twice or out of order/, /twice/]],
+    ["out of order", [event(1), event(3, 2), event(2, 3), event(4)], [/is the place of/, /is the place of/]],
+    ["another epoch", [event(1), event(2, 2, "b")], [/untold/, /never got e-3/, /never got e-4/]],
+    ["a stranger's", [event(1), event(2), event(7), event(3), event(4)], [/nobody sent/]],
+    ["a gap, told", [event(1), gap, event(4)], []],
+    ["a gap, told too early", [event(1), gap, event(2), event(4)], [/a hole/, /never got e-3/]],
+    ["not recovered", [event(1), back(false, 3), event(4)], []],
+    ["recovered, it is said", [event(1), back(true, 3), event(4)], [/is said to have come/, /a hole/, /never got e-2/, /never got e-3/]],
+  ]) {
+    const ledger = new Ledger({ diagnostic: () => {}, after: (end) => t.after(end) }, undefined, "x");
+    const receiver = new Receiver(ledger, "ana", ["r"], "http://127.0.0.1:1", { autoConnect: false });
+    receiver.arrive("r", false, at(0));
+    ledger.receivers.push(receiver);
+    ledger.publishers.push({ acked: 4, retries: 0, refusals: {} });
+    for (let n = 1; n <= 4; n++) {
+      ledger.events.set(`e-${n}`, { room: "r", receipt: at(n) });
+      ledger.note("r", at(n), `e-${n}`);
+    }
+    for (const step of steps) step(receiver);
+    try {
+      ledger.check({ gaps: true });
+    } catch {
+      // The faults are looked at one by one.
+    }
+    assert.equal(ledger.faults.length, found.length, `${what}: ${ledger.faults.join("; ")}`);
+    for (const [n, fault] of found.entries()) assert.match(ledger.faults[n], fault, what);
+  }
+});
 
 test("what is published on any node arrives on all of them, once, in one order", async (t) => {
   const ledger = new Ledger(t, fleet, "order");
