@@ -44,6 +44,7 @@ const CRATES: &[(u8, &[&str])] = &[
             "toml",
             "schemars",
             "jsonschema",
+            "crc32fast",
             "strsim",
         ],
     ),

@@ -96,6 +96,14 @@ impl Sid {
         (text.len() == 20 && URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == 15).then_some(Sid(bytes))
     }
 
+    pub fn as_bytes(&self) -> &[u8; 15] {
+        &self.0
+    }
+
+    pub fn from_bytes(bytes: &[u8]) -> Option<Sid> {
+        bytes.try_into().ok().map(Sid)
+    }
+
     pub fn node(&self) -> NodeId {
         NodeId(u16::from_be_bytes([self.0[0], self.0[1]]))
     }

@@ -115,6 +115,20 @@ pub const HISTORY_ROOM_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const PUBLISH_BATCH_MAX: usize = 100;
 /// Members one `presence` answer lists.
 pub const PRESENCE_MEMBERS_MAX: usize = 1000;
+/// Envelopes of one tenant that a node holds before their turn; the newest beyond are dropped, and read back.
+pub const HELD_MAX: usize = 4096;
+/// Bytes of them.
+pub const HELD_BYTES_MAX: usize = 16 << 20;
+/// Requests of one shard that wait for a tenant's stream or rooms; beyond, they go on with what is here.
+pub const FLEET_WAITS_MAX: usize = 65_536;
+/// Events of one shard that wait for their place; beyond, publishers are answered `backplane_unavailable`.
+pub const APPENDS_MAX: usize = 65_536;
+/// How long the store keeps a room after its last event beyond the time its events count.
+pub const FLEET_LINGER_MORE: Duration = Duration::from_secs(60);
+/// When a node looks again at a room that it has for a request, and nobody in it.
+pub const FLEET_LOOK_AFTER: Duration = Duration::from_secs(30);
+/// Sockets that are kept for another lease by one message.
+pub const REFRESH_BATCH_MAX: usize = 500;
 /// Users one `presence` may ask for by name; more are refused, `too_many_items`.
 pub const PRESENCE_QUERY_MAX: usize = 100;
 /// How often a tenant is told of joins and leaves at most: the first at once, what follows gathered into one write to a member, so that

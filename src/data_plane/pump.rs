@@ -269,6 +269,7 @@ impl Pump {
                 }
             }
             Output::Ask(ask) => self.ask(state, now, ask),
+            Output::Relay(_) => {}
             Output::ListenerFailed { listener, code } => {
                 tracing::warn!(%listener, code, "an action of a listener cannot be done; said once");
             }

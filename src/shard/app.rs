@@ -15,6 +15,7 @@
 //!
 //! Arguments are raw JSON: a client's bytes are validated once and passed on as they came.
 
+use super::delivery::Then;
 use super::encode::Outgoing;
 use super::identity::Identity;
 use super::io::Message;
@@ -312,15 +313,21 @@ impl<'a> Context<'a> {
 
     /// Sends an event, not stored, to all members of a room of this tenant but this socket.
     pub fn relay(&mut self, room: &str, event: &str, args: &str) {
-        if let Some(room) = self.shard.room_key(self.socket, room) {
-            self.shard.emit_to(room, &Outgoing { name: event, args, ..Outgoing::default() }, Some(self.socket));
-        }
+        let tenant = self.shard.tenant_of(self.socket);
+        let outgoing = Outgoing { name: event, args, ..Outgoing::default() };
+        self.shard.emit_everywhere(tenant, room, &outgoing, Some(self.socket));
     }
 
-    /// Publishes to a room of this tenant, as the catalogue has it; permissions are the caller's business.
-    pub fn publish(&mut self, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
+    /// Publishes to a room of this tenant, as the catalogue has it; permissions are the caller's business. None: among nodes a durable event
+    /// gets its place later, and this event is acknowledged then, with `{ok, id, epoch, offset}`.
+    pub fn publish(&mut self, draft: &Draft<'_>) -> Result<Option<Receipt>, Refusal> {
         let tenant = self.shard.tenant_of(self.socket);
-        self.shard.publish(tenant, draft)
+        let then = self.ack.map_or(Then::Nobody, |ack| Then::Client(self.socket, ack));
+        let receipt = self.shard.publish(tenant, draft, then)?;
+        if receipt.is_none() {
+            self.ack = None;
+        }
+        Ok(receipt)
     }
 
     /// Does something after a while (8 ms late at most), if this socket is still there then.

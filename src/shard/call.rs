@@ -4,6 +4,7 @@ use super::Shard;
 use super::app::Context;
 use super::count::Count;
 use super::delivery::{self, Asked, Then};
+use super::fleet::Needs;
 use super::history::{Audience, Entry, Epoch};
 use super::identity::Identity;
 use super::io::Output;
@@ -42,6 +43,9 @@ impl Shard {
                 None => return,
             },
             Call::Rooms => Response::json(200, self.list_rooms(key)),
+            Call::History { room, since, limit } if self.is_fleet() => {
+                return self.call_history_in_fleet(from, key, room, since, limit);
+            }
             Call::History { room, since, limit } => {
                 let since = since.map(|(epoch, offset)| (Epoch::parse(&epoch).unwrap_or(Epoch(u64::MAX)), offset));
                 Response::json(200, self.list_history(key, &room, since, limit, false, |_| true))
@@ -50,6 +54,9 @@ impl Shard {
             Call::User { user } => Response::json(200, self.describe_user(key, &user)),
             Call::Kick { user } => {
                 let closed = self.kick(key, &user);
+                if self.tenants.contains(key) {
+                    self.tell_others(key, &crate::wire::envelope::Body::Kick { user: &user });
+                }
                 Response::json(200, format!("{{\"closed\":{closed}}}").into_bytes())
             }
             Call::Stats => Response::json(200, self.stats(key)),
@@ -58,6 +65,29 @@ impl Shard {
             self.tend_tenant(key);
         }
         self.out.push(Output::Respond { to: from, response: Response { no_store: true, ..response } });
+    }
+
+    /// The same once what the room has is here.
+    fn call_history_in_fleet(
+        &mut self,
+        from: ReplyTo,
+        key: TenantKey,
+        room: Box<str>,
+        since: Option<(Box<str>, u64)>,
+        limit: usize,
+    ) {
+        let since = since.map(|(epoch, offset)| (Epoch::parse(&epoch).unwrap_or(Epoch(u64::MAX)), offset));
+        self.when_ready(key, Needs::past(&room), move |shard| {
+            if !shard.tenants.contains(key) {
+                return;
+            }
+            let response = match shard.has_past(key, &room) {
+                true => Response::json(200, shard.list_history(key, &room, since, limit, false, |_| true)),
+                false => refused(&Refusal::BackplaneUnavailable, 0, 1),
+            };
+            shard.tend_tenant(key);
+            shard.out.push(Output::Respond { to: from, response: Response { no_store: true, ..response } });
+        });
     }
 
     /// `None`: the answer comes when the events' receivers have acknowledged them, or have not in time.
@@ -96,7 +126,10 @@ impl Shard {
                 audience,
             };
             let published = match event.ack {
-                None => self.publish(tenant, &draft).map(|receipt| delivery::answer(&receipt, None)),
+                None => self.publish(tenant, &draft, Then::Call(call, nth)).map(|receipt| match receipt {
+                    Some(receipt) => delivery::answer(&receipt, None),
+                    None => Vec::new(),
+                }),
                 Some(ack) => {
                     self.publish_asking(tenant, &draft, ack, Then::Call(call, nth)).map(|(_, asked)| match asked {
                         Asked::Done(answer) => answer,
@@ -242,7 +275,7 @@ impl Shard {
     }
 }
 
-fn refused(refusal: &Refusal, nth: usize, of: usize) -> Response {
+pub(super) fn refused(refusal: &Refusal, nth: usize, of: usize) -> Response {
     let among = match refusal {
         Refusal::InvalidData { pointer, why } if of > 1 => {
             Some(Refusal::InvalidData { pointer: format!("/{nth}{pointer}").into(), why: why.clone() })
@@ -261,13 +294,20 @@ fn refused(refusal: &Refusal, nth: usize, of: usize) -> Response {
         Refusal::RateLimited(wait) => {
             Response { retry_after_s: Some(wait.as_millis().div_ceil(1000).max(1) as u32), ..Response::json(429, body) }
         }
-        Refusal::TooManyDeliveries => Response { retry_after_s: Some(1), ..Response::json(503, body) },
+        Refusal::TooManyDeliveries | Refusal::BackplaneUnavailable => {
+            Response { retry_after_s: Some(1), ..Response::json(503, body) }
+        }
         _ => Response::json(400, body),
     }
 }
 
 /// What the default profile's events need beyond an application's means.
 impl Context<'_> {
+    /// Whether a room's past is here, or there is no store it could be in.
+    pub(super) fn has_past(&self, room: &str) -> bool {
+        self.shard.has_past(self.shard.tenant_of(self.socket), room)
+    }
+
     pub(super) fn place(&self, room: &str) -> Option<(Epoch, u64)> {
         let room = &self.shard.rooms[self.shard.room_key(self.socket, room)?];
         Some((room.epoch, room.top()))
@@ -314,6 +354,9 @@ impl Context<'_> {
     }
 
     pub(super) fn replay(&mut self, room: &str, epoch: Epoch, offset: u64) -> Result<(), super::history::Gap> {
+        if !self.has_past(room) {
+            return Err(super::history::Gap::Unavailable);
+        }
         let Some(room) = self.shard.room_key(self.socket, room) else { return Ok(()) };
         let mut missed = self.shard.since(self.socket, room, epoch, offset)?;
         self.shard.leave_out_given(self.socket, room, &mut missed);

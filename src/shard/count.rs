@@ -47,6 +47,14 @@ counts! {
     DeliveryRetries "delivery_retries_total";
     /// Users who did not answer.
     DeliveriesUnanswered "deliveries_unanswered_total";
+    /// Durable events that came through a tenant's stream, from any node.
+    EnvelopesApplied "envelopes_applied_total";
+    /// What came from other nodes and could not be read.
+    EnvelopesBroken "envelopes_broken_total";
+    /// Times a tenant's stream had a hole that was read back.
+    StreamRepairs "stream_repairs_total";
+    /// Times sockets were told that events are lost.
+    Gaps "gaps_total";
     /// Joins the application's backend was asked about.
     VerdictsAsked "verdicts_asked_total";
     /// Joins decided by an answer that was still known, or that another join was waiting for.

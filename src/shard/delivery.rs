@@ -14,6 +14,7 @@
 use super::app::Context;
 use super::count::Count;
 use super::encode::{self, Outgoing};
+use super::fleet::Asking;
 use super::history::Event;
 use super::io::Output;
 use super::publish::{Draft, Published, write_receipt};
@@ -137,6 +138,15 @@ impl Shard {
         then: Then,
     ) -> Result<(Receipt, Asked), Refusal> {
         debug_assert!(!draft.ephemeral, "who gets it twice has to be able to tell");
+        if self.is_fleet() {
+            // Who is told of its place is told with how it ended.
+            if self.deliveries.open.len() >= limit::DELIVERIES_MAX {
+                return Err(Refusal::TooManyDeliveries);
+            }
+            self.append_paced(tenant, draft, Then::Nobody, Some(Asking { ack, then }))?;
+            let id = draft.id.unwrap_or_default().into();
+            return Ok((Receipt { id, place: None }, Asked::Waits));
+        }
         let done = |receipt: Receipt, ended: Option<Ended<'_>>| {
             let answer = answer(&receipt, ended);
             (receipt, Asked::Done(answer))
@@ -155,18 +165,63 @@ impl Shard {
         let Published { receipt, kept } = self.publish_now(tenant, draft, Some(number));
         self.run_listeners(tenant, draft, &receipt);
         let Some((room, sequence, event)) = kept else { return Ok(done(receipt, None)) };
-        let (waiting, missing) = self.receivers(room, &event);
+        let about = About { tenant, room, event, sequence, receipt: receipt.clone() };
+        Ok(match self.begin_delivery(about, ack, then, number) {
+            Ok(()) => (receipt, Asked::Waits),
+            Err((missing, _)) => done(receipt, Some(Ended { acked: &[], missing: &missing })),
+        })
+    }
+
+    /// Waits for the receivers of what was sent to them with a delivery's number; who cannot answer is given back with `then` where nobody can.
+    fn begin_delivery(&mut self, about: About, ack: Ack, then: Then, number: u64) -> Result<(), (Vec<Rc<str>>, Then)> {
+        let (waiting, missing) = self.receivers(about.room, &about.event);
         self.counts.up(Count::DeliveriesAsked);
         if waiting.is_empty() {
             self.counts.add(Count::DeliveriesUnanswered, missing.len() as u64);
-            return Ok(done(receipt, Some(Ended { acked: &[], missing: &missing })));
+            return Err((missing, then));
         }
+        let About { tenant, room, event, sequence, receipt } = about;
         self.deliveries.by_event.insert((tenant, receipt.id.clone()), number);
-        let (acked, receipt_too) = (Vec::new(), receipt.clone());
+        let acked = Vec::new();
         let delivery = Delivery { tenant, room, event, sequence, receipt, ack, sent: 1, waiting, acked, missing, then };
         self.deliveries.open.insert(number, delivery);
         self.timers.arm(self.now.at + Duration::from_millis(u64::from(ack.timeout_ms)), Timer::Delivery(number));
-        Ok((receipt_too, Asked::Waits))
+        Ok(())
+    }
+
+    /// As [`begin_delivery`](Self::begin_delivery), of what came through the stream: whoever published it is told where nobody can answer.
+    pub(super) fn await_receivers(&mut self, about: About, ack: Ack, then: Then, number: u64) {
+        let receipt = about.receipt.clone();
+        if let Err((missing, then)) = self.begin_delivery(about, ack, then, number) {
+            self.answer_then(then, Ok(answer(&receipt, Some(Ended { acked: &[], missing: &missing }))));
+        }
+    }
+
+    pub(super) fn next_delivery(&mut self) -> u64 {
+        self.deliveries.next_number()
+    }
+
+    /// Tells a publisher what became of its event.
+    pub(super) fn answer_then(&mut self, then: Then, outcome: Result<Vec<u8>, Refusal>) {
+        match (then, outcome) {
+            (Then::Nobody, _) => {}
+            (Then::Client(socket, ack), Ok(answer)) => {
+                let answer = [&b"{\"ok\":true,"[..], &answer[1..]].concat();
+                self.send_ack(socket, ack, &String::from_utf8_lossy(&answer), &[]);
+            }
+            (Then::Client(socket, ack), Err(refusal)) => {
+                if self.sockets.contains(socket) {
+                    Context::new(self, socket, Some(ack)).refuse(&refusal);
+                }
+            }
+            (Then::Call(call, nth), Ok(answer)) => self.answer_call(call, nth, answer),
+            (Then::Call(call, nth), Err(refusal)) => {
+                if let Some(Call { from, answers, .. }) = self.deliveries.calls.remove(&call) {
+                    let response = super::call::refused(&refusal, nth, answers.len());
+                    self.out.push(Output::Respond { to: from, response: Response { no_store: true, ..response } });
+                }
+            }
+        }
     }
 
     /// The users an event is for: those who can answer, and those who cannot.
@@ -257,14 +312,7 @@ impl Shard {
         delivery.missing.extend(std::mem::take(&mut delivery.waiting));
         self.counts.add(Count::DeliveriesUnanswered, delivery.missing.len() as u64);
         let answer = answer(&delivery.receipt, Some(Ended { acked: &delivery.acked, missing: &delivery.missing }));
-        match delivery.then {
-            Then::Nobody => {}
-            Then::Client(socket, ack) => {
-                let answer = [&b"{\"ok\":true,"[..], &answer[1..]].concat();
-                self.send_ack(socket, ack, &String::from_utf8_lossy(&answer), &[]);
-            }
-            Then::Call(call, nth) => self.answer_call(call, nth, answer),
-        }
+        self.answer_then(delivery.then, Ok(answer));
     }
 
     /// A call's events are published: those that wait for acknowledgements are answered later.
@@ -310,8 +358,17 @@ pub(super) fn published(answers: &[Vec<u8>]) -> Response {
 
 /// The users who have answered, and those who have not.
 pub(super) struct Ended<'a> {
-    acked: &'a [Rc<str>],
-    missing: &'a [Rc<str>],
+    pub acked: &'a [Rc<str>],
+    pub missing: &'a [Rc<str>],
+}
+
+/// An event that its receivers are to acknowledge.
+pub(super) struct About {
+    pub tenant: TenantKey,
+    pub room: RoomKey,
+    pub event: Rc<Event>,
+    pub sequence: u64,
+    pub receipt: Receipt,
 }
 
 /// `{id, epoch, offset}`, with `acked` and `missing` where there was somebody to wait for.

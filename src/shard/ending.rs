@@ -188,6 +188,7 @@ impl Shard {
 
     /// A room without members is kept while its history, or somebody's place in it, may be asked for.
     pub(super) fn sweep_room(&mut self, key: super::room::RoomKey) {
+        let among_nodes = self.is_fleet();
         let Some(room) = self.rooms.get_mut(key) else { return };
         room.sweeping = false;
         let keep = self.settings.history.of(&room.name);
@@ -195,6 +196,9 @@ impl Shard {
         if let Some(history) = &mut room.history {
             history.expire(self.now.at, keep);
             again = history.entries().next().map(|oldest| oldest.at + keep.ttl + Duration::from_millis(10));
+        }
+        if among_nodes && room.is_vacant() {
+            return self.drop_room(key);
         }
         if again.is_none() && room.is_vacant() {
             let until = room.empty_since + limit::ROOM_LINGER;
@@ -215,6 +219,7 @@ impl Shard {
         if room.rule != 0 {
             self.watches.remove(&key);
         }
+        self.room_ends(room.tenant, key);
         let tenant = &mut self.tenants[room.tenant];
         tenant.rooms.remove(&room.name);
         tenant.lost = tenant.lost.max(room.history.map_or(0, |history| history.newest_sequence()));
@@ -227,6 +232,7 @@ impl Shard {
         if tenant.is_empty() {
             if let Some(tenant) = self.tenants.remove(key) {
                 self.tenant_keys.remove(&*tenant.id);
+                self.close_stream(&tenant);
             }
         } else if !tenant.sweeping && tenant.has_aging() {
             tenant.sweeping = true;

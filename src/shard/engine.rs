@@ -42,10 +42,11 @@ impl Shard {
                 return self.open_elsewhere(open, home, lend);
             }
         }
-        match open.wire {
-            Wire::Plain | Wire::Events => self.open_plain(open, early),
-            Wire::Bare => self.open_bare(&open),
-            _ => self.open_engine(open, early),
+        match (open.wire, early) {
+            (Wire::Plain | Wire::Events, Some(Ok(admission))) if self.is_fleet() => self.open_in_fleet(open, admission),
+            (Wire::Plain | Wire::Events, early) => self.open_plain(open, early),
+            (Wire::Bare, _) => self.open_bare(&open),
+            (_, early) => self.open_engine(open, early),
         }
     }
 
@@ -420,7 +421,7 @@ impl Shard {
         let Some(link) = self.link_mut(conn) else { return };
         link.bytes = Default::default();
         match std::mem::take(&mut link.role) {
-            Role::None => {}
+            Role::None | Role::Waiting => {}
             Role::Session(key) => {
                 // Its connection cannot take anything any more.
                 self.end(key, if cause == Hangup::Failed { End::Lost } else { End::Gone });

@@ -136,6 +136,8 @@ pub enum Gap {
     Expired,
     /// The position is ahead of the room: not one of this room.
     OffsetUnknown,
+    /// The store that has them is away.
+    Unavailable,
 }
 
 impl Gap {
@@ -144,6 +146,7 @@ impl Gap {
             Gap::EpochChanged => "epoch_changed",
             Gap::Expired => "history_expired",
             Gap::OffsetUnknown => "offset_unknown",
+            Gap::Unavailable => "backplane_unavailable",
         }
     }
 }
@@ -158,6 +161,8 @@ pub struct History {
     ring: VecDeque<Entry>,
     /// Bytes of the events in the ring.
     bytes: usize,
+    /// What came before is known to be lost, not only not here.
+    filled: bool,
 }
 
 impl Event {
@@ -180,7 +185,43 @@ impl Event {
 
 impl History {
     pub fn new(epoch: Epoch) -> History {
-        History { epoch, top: 0, lost: 0, ring: VecDeque::new(), bytes: 0 }
+        History { epoch, top: 0, lost: 0, ring: VecDeque::new(), bytes: 0, filled: true }
+    }
+
+    /// One whose events, up to this offset and this sequence, are elsewhere: until it is [filled](Self::fill).
+    pub fn headed(epoch: Epoch, top: u64, sequence: u64) -> History {
+        History { epoch, top, lost: sequence, ring: VecDeque::new(), bytes: 0, filled: false }
+    }
+
+    /// Whether all is here that there is.
+    pub fn is_filled(&self) -> bool {
+        self.filled
+    }
+
+    /// The offset of the oldest event here, or of the next where there is none.
+    pub fn first_offset(&self) -> u64 {
+        self.ring.front().map_or(self.top + 1, |oldest| oldest.offset)
+    }
+
+    /// Puts in front what came before the oldest event here, oldest first. `lost`: the sequence up to which events may be lost for good.
+    pub fn fill(&mut self, older: Vec<Entry>, lost: u64) {
+        self.filled = true;
+        let Some(newest) = older.last() else {
+            // Nothing of it is left: what is here begins where it begins.
+            if self.top == 0 || self.ring.is_empty() {
+                self.lost = self.lost.max(lost);
+            }
+            return;
+        };
+        if newest.offset + 1 != self.first_offset() {
+            // They do not reach what is here: there is a hole, and nothing before it is of use.
+            return;
+        }
+        self.lost = lost;
+        for entry in older.into_iter().rev() {
+            self.bytes += entry.event.bytes();
+            self.ring.push_front(entry);
+        }
     }
 
     pub fn epoch(&self) -> Epoch {

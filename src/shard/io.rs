@@ -8,6 +8,7 @@
 //!           end_writes(&mut outputs)                    what was not written waits; what is too much closes its session
 //! ```
 
+pub use super::relay::{Relay, Report};
 pub use super::verdict::{Answer, TicketKey};
 
 use super::transit::Transit;
@@ -42,6 +43,8 @@ pub enum Input<'a> {
     Parcel(Parcel),
     /// What became of [`Ask::Authorize`]. Its ticket may be gone by then.
     Answered { ticket: TicketKey, answer: Answer },
+    /// What the backplane says. Only where the node is in a fleet.
+    Report(Report),
     /// An ephemeral event for every session of every tenant on this shard.
     Announce(Announcement),
     /// Shut down: tell every session to come back within `spread`, then close it.
@@ -129,6 +132,9 @@ pub enum Output {
     /// Something slow, for the control plane. Where that cannot take it, [`Ask::Authorize`] is answered [`Answer::Unavailable`] at once, and
     /// [`Ask::Notify`] is dropped and counted.
     Ask(Ask),
+    /// Something for the backplane. Where it cannot take it, what is answered is answered [`Unavailable`](super::relay::Unavailable) at once, a
+    /// [`Relay::Tell`] is dropped and counted, and everything else waits for room. Only where the node is in a fleet.
+    Relay(Relay),
     /// For the log: an action of a listener could not be done; said once for each listener and code.
     ListenerFailed { listener: Box<str>, code: &'static str },
     /// For the log: somebody was refused or closed, by code; never with a token or a text of theirs.

@@ -207,6 +207,11 @@ impl Listeners {
 }
 
 impl Shard {
+    /// Whether anybody listens to a type.
+    pub(super) fn listens(&mut self, event: &str) -> bool {
+        self.listeners.of(event).is_some()
+    }
+
     /// Does what listeners do for an event that has been published.
     pub(super) fn run_listeners(&mut self, tenant: TenantKey, draft: &Draft<'_>, receipt: &Receipt) {
         let Some(places) = self.listeners.of(draft.event) else { return };

@@ -69,6 +69,7 @@ impl Shard {
         room.rule = rule;
         let key = self.rooms.insert(room);
         self.tenants[tenant].rooms.insert(name, key);
+        self.room_begins(tenant, key);
         key
     }
 
@@ -122,6 +123,7 @@ impl Shard {
         let index =
             room.add(Member { socket, slot: slot(state.session), variant: state.variant, narrowed: filter.is_some() });
         state.sit(key, index, joined_at, filter);
+        self.unsaved(socket);
     }
 
     pub(super) fn narrow(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {
@@ -131,6 +133,7 @@ impl Shard {
         room.narrowed = room.narrowed - u32::from(member.narrowed) + u32::from(filter.is_some());
         member.narrowed = filter.is_some();
         seat.filter = filter;
+        self.unsaved(socket);
     }
 
     pub(super) fn leave_room(&mut self, socket: SocketKey, name: &str) -> bool {
@@ -143,6 +146,7 @@ impl Shard {
         self.stop_typing(room, socket);
         let seat = self.sockets[socket].seats.remove(at);
         self.vacate(seat.room, seat.index, false);
+        self.unsaved(socket);
         true
     }
 
@@ -165,7 +169,8 @@ impl Shard {
     pub(super) fn tend_room(&mut self, key: RoomKey) {
         let room = &self.rooms[key];
         if room.is_vacant() {
-            if room.top() == 0 {
+            // Among nodes, the store remembers.
+            if room.top() == 0 || self.is_fleet() {
                 self.drop_room(key);
             } else if !room.sweeping {
                 self.sweep_room(key);

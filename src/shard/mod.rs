@@ -19,6 +19,7 @@ mod ending;
 mod engine;
 mod farewell;
 mod filter;
+pub mod fleet;
 mod gathering;
 pub mod history;
 pub mod identity;
@@ -36,6 +37,7 @@ mod publish;
 pub mod receipt;
 mod recovery;
 pub mod refusal;
+pub mod relay;
 mod room;
 mod roster;
 mod schema;
@@ -112,6 +114,8 @@ pub struct Settings {
     pub verdicts: Option<verdict::VerdictSettings>,
     /// What is done when an event is published.
     pub listeners: Box<[listener::ListenerSettings]>,
+    /// The fleet this node is one of; `None`: it is alone.
+    pub fleet: Option<fleet::FleetSettings>,
     /// By their place in the profile: their place in the control plane's settings; none where nobody says whom to call.
     pub webhooks: Box<[Option<u16>]>,
 }
@@ -140,6 +144,7 @@ impl Settings {
             verdicts: None,
             listeners: Box::default(),
             webhooks: Box::default(),
+            fleet: None,
         }
     }
 
@@ -181,6 +186,8 @@ enum Role {
     Probe(SessionKey),
     /// Carries a long-polling request for a session, here or on another shard.
     Request(Sid),
+    /// Asks for a session that cannot begin yet.
+    Waiting,
     /// The WebSocket that a long-polling session was upgrading to when the server closed it.
     Parting(Sid),
     /// Its session leaves this turn: index into `leaving`, and which of its connections this is.
@@ -215,6 +222,8 @@ enum Timer {
     Delivery(u64),
     Task(app::TaskKey),
     Ticket(verdict::TicketKey),
+    /// What other nodes were told of this tenant's sessions has to be told again.
+    Lease(TenantKey),
 }
 
 pub struct Shard {
@@ -247,6 +256,7 @@ pub struct Shard {
     tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
     verdicts: verdict::Verdicts,
     listeners: listener::Listeners,
+    fleet: Option<Box<fleet::Fleet>>,
     outbox: Outbox,
     deliveries: Deliveries,
     leaving: Vec<moving::Leaving>,
@@ -287,6 +297,7 @@ impl Shard {
             tasks: Slab::default(),
             verdicts: verdict::Verdicts::new(settings.verdicts.as_ref(), &mut chance),
             listeners: listener::Listeners::new(&settings.listeners, &mut chance),
+            fleet: settings.fleet.map(|settings| Box::new(fleet::Fleet::new(settings))),
             outbox: Outbox::default(),
             deliveries: Deliveries::default(),
             leaving: Vec::new(),
@@ -314,6 +325,7 @@ impl Shard {
             Input::Arrive { transit, conns } => self.arrive(*transit, &conns),
             Input::Parcel(parcel) => self.parcel(parcel),
             Input::Answered { ticket, answer } => self.answered(ticket, answer),
+            Input::Report(report) => self.report(report),
             Input::Announce(announcement) => self.announce_all(&announcement),
             Input::Drain { spread } => self.drain(spread),
             Input::Tick => {}
@@ -343,6 +355,7 @@ impl Shard {
     pub fn end_turn(&mut self, now: Now, outputs: &mut Vec<Output>) {
         self.now = now;
         self.fire();
+        self.end_fleet_turn();
         let bound = self.settings.limits.outbox_bytes as usize;
         // Closing a slow session tells others that its user is gone, which fills more queues: until there are none.
         loop {
@@ -493,7 +506,7 @@ impl Shard {
             ("leaving", self.leaving.len()),
             ("events for who is away", self.tenants.iter().map(|(_, tenant)| tenant.waiting()).sum()),
             ("deliveries", self.deliveries.len()),
-            ("joins that wait", self.verdicts.waiting()),
+            ("joins that wait", self.verdicts.waiting() + self.fleet.as_ref().map_or(0, |fleet| fleet.len())),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
             ("documents", self.counts.get(Count::Documents) as usize),
@@ -541,6 +554,7 @@ impl Shard {
                 }
                 Timer::Farewell(sid) => self.end_farewell(sid),
                 Timer::Delivery(number) => self.delivery_timer(number),
+                Timer::Lease(tenant) => self.lease_timer(tenant),
                 Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
             }
         }
@@ -574,7 +588,7 @@ impl Shard {
             Role::Probe(key) => self.probe_message(key, conn, message),
             Role::Parting(sid) => self.parting_message(sid, conn, message),
             Role::Leaving(index, nth) => self.leaving[index as usize].message(nth, message),
-            Role::None | Role::Request(_) => {}
+            Role::None | Role::Request(_) | Role::Waiting => {}
         }
     }
 }

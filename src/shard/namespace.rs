@@ -13,7 +13,7 @@ use super::refusal::Refusal;
 use super::room::{Variant, slot};
 use super::session::{Early, Kind, SessionKey};
 use super::socket::{Extras, Socket, SocketKey};
-use super::tenant::{Tenant, TenantKey};
+use super::tenant::{Saved, Tenant, TenantKey};
 use super::{Settings, Shard};
 use crate::base::{
     id::{Sid, TenantId},
@@ -30,10 +30,12 @@ use crate::wire::{
 use std::borrow::Cow;
 
 /// How an earlier socket comes back.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub struct Comeback<'a> {
     pub pid: Option<&'a str>,
     pub offset: Option<&'a str>,
+    /// Among nodes: what the store had kept of it.
+    pub claimed: Option<(Sid, Box<Saved>)>,
 }
 
 impl Shard {
@@ -135,7 +137,10 @@ impl Shard {
             if !identity.is(&admission) {
                 return self.connect_refused(key, namespace, &Refusal::IdentityChanged);
             }
-            return self.join_namespace(key, namespace, payload, None);
+            if self.is_fleet() {
+                return self.connect_in_fleet(key, namespace, payload, admission, None);
+            }
+            return self.join_namespace(key, namespace, payload, None, None);
         }
         let home = admission.tenant.home(self.settings.shards);
         let admission = Box::new(admission);
@@ -176,13 +181,16 @@ impl Shard {
         admission: Admission,
         late: Option<LateConnect>,
     ) {
+        if self.is_fleet() {
+            return self.connect_in_fleet(key, namespace, payload, admission, late);
+        }
         match self.admit(key, admission) {
-            Ok(()) => self.join_namespace(key, namespace, payload, late),
+            Ok(()) => self.join_namespace(key, namespace, payload, late, None),
             Err(refusal) => self.connect_refused(key, namespace, &refusal),
         }
     }
 
-    fn connect_refused(&mut self, key: SessionKey, namespace: &str, refusal: &Refusal) {
+    pub(super) fn connect_refused(&mut self, key: SessionKey, namespace: &str, refusal: &Refusal) {
         match refusal {
             Refusal::Token(reject) => self.counts.refused(reject.close()),
             Refusal::TooManyConnections => self.counts.refused(Close::TooManyConnections),
@@ -227,6 +235,10 @@ impl Shard {
         session.identity = Some(Box::new(Identity::new(admission, id.clone(), rights)));
         self.arm_deadline(key);
         self.user_joined(tenant, &user, agent);
+        if self.is_fleet() {
+            self.open_stream(tenant);
+            self.begin_lease(tenant);
+        }
         Ok(())
     }
 
@@ -242,11 +254,18 @@ impl Shard {
         key
     }
 
-    fn join_namespace(&mut self, key: SessionKey, namespace: &str, payload: &str, late: Option<LateConnect>) {
+    pub(super) fn join_namespace(
+        &mut self,
+        key: SessionKey,
+        namespace: &str,
+        payload: &str,
+        late: Option<LateConnect>,
+        claimed: Option<(Sid, Box<Saved>)>,
+    ) {
         let index = self.app.names.iter().position(|name| **name == *namespace).unwrap_or(0) as u8;
         let string = |name| member(payload, name).and_then(json::string);
         let (pid, offset) = (string("pid"), string("offset"));
-        let comeback = Comeback { pid: pid.as_deref(), offset: offset.as_deref() };
+        let comeback = Comeback { pid: pid.as_deref(), offset: offset.as_deref(), claimed };
         let (socket, recovered) = self.add_socket(key, index, encode::variant_of(index), comeback);
         if self.app.namespaces[usize::from(index)].keeps_auth && !payload.is_empty() {
             self.sockets[socket].extras.get_or_insert_default().auth = Some(payload.into());
@@ -276,8 +295,8 @@ impl Shard {
     ) -> (SocketKey, bool) {
         let tenant = self.sessions[key].tenant.expect("admitted");
         let recovery = self.settings.recovery.as_micros() > 0 && self.sessions[key].kind == Kind::SocketIo;
-        if recovery && let Some(pid) = comeback.pid {
-            if let Some(socket) = self.recover_socket(key, namespace, variant, pid, comeback.offset) {
+        if recovery && comeback.pid.is_some() {
+            if let Some(socket) = self.recover_socket(key, namespace, variant, comeback) {
                 self.counts.up(Count::SessionsRecovered);
                 return (socket, true);
             }
@@ -314,7 +333,7 @@ impl Shard {
     }
 
     /// Rooms beyond the tenant's and the user's that a socket joins by itself.
-    fn automatic_rooms(&self, identity: &Identity) -> Vec<String> {
+    pub(super) fn automatic_rooms(&self, identity: &Identity) -> Vec<String> {
         let profile = &self.app.profile;
         if profile.automatic.is_empty() && profile.by_role.is_empty() {
             return Vec::new();

@@ -4,7 +4,8 @@ use super::bucket::Verdict;
 use super::count::Count;
 use super::delivery::Then;
 use super::encode::{self, Outgoing};
-use super::history::{Audience, Event, Position};
+use super::fleet::Asking;
+use super::history::{Audience, Epoch, Event, Position};
 use super::outbox::FrameIndex;
 use super::refusal::Refusal;
 use super::room::{self, RoomKey};
@@ -16,7 +17,11 @@ use crate::profile::{
     catalogue::{Entered, Entry},
     file::{Acknowledge, Delivery},
 };
-use crate::wire::{api::Ack, json};
+use crate::wire::{
+    api::Ack,
+    envelope::{Body, Post},
+    json,
+};
 use std::io::Write;
 use std::rc::Rc;
 use ulid::Ulid;
@@ -45,19 +50,28 @@ pub struct Published {
 }
 
 impl Shard {
-    /// Publishes an event as the catalogue has it.
-    pub(super) fn publish(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
+    /// Publishes an event as the catalogue has it. None: among nodes it has no place yet, and `then` is told when it has.
+    pub(super) fn publish(
+        &mut self,
+        tenant: TenantKey,
+        draft: &Draft<'_>,
+        then: Then,
+    ) -> Result<Option<Receipt>, Refusal> {
         let app = self.app.clone();
         match app.profile.catalogue.of(draft.event) {
             Entered::Refused => Err(Refusal::UnknownType),
-            Entered::Passed => self.publish_checked(tenant, draft),
+            Entered::Passed => self.publish_checked(tenant, draft, then),
             Entered::Known(entry) => {
                 let draft = self.entered(entry, draft)?;
                 match entry.acknowledge.filter(|_| !draft.ephemeral && self.may_ask(tenant, draft.room)) {
-                    None => self.publish_checked(tenant, &draft),
+                    None => self.publish_checked(tenant, &draft, then),
                     Some(Acknowledge { timeout_ms, retries }) => {
                         let ack = Ack { timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX), retries };
-                        self.publish_checked_asking(tenant, &draft, ack, Then::Nobody).map(|(receipt, _)| receipt)
+                        if self.is_fleet() {
+                            let asking = Some(Asking { ack, then: Then::Nobody });
+                            return self.append_paced(tenant, &draft, then, asking);
+                        }
+                        self.publish_checked_asking(tenant, &draft, ack, Then::Nobody).map(|(receipt, _)| Some(receipt))
                     }
                 }
             }
@@ -87,14 +101,35 @@ impl Shard {
     }
 
     /// Publishes what is known to be right.
-    pub(super) fn publish_checked(&mut self, tenant: TenantKey, draft: &Draft<'_>) -> Result<Receipt, Refusal> {
+    fn publish_checked(
+        &mut self,
+        tenant: TenantKey,
+        draft: &Draft<'_>,
+        then: Then,
+    ) -> Result<Option<Receipt>, Refusal> {
+        if self.is_fleet() && !draft.ephemeral {
+            return self.append_paced(tenant, draft, then, None);
+        }
         if let Some(receipt) = self.published_before(tenant, draft) {
-            return Ok(receipt);
+            return Ok(Some(receipt));
         }
         self.pace_tenant(tenant)?;
         let receipt = self.publish_now(tenant, draft, None).receipt;
         self.run_listeners(tenant, draft, &receipt);
-        Ok(receipt)
+        Ok(Some(receipt))
+    }
+
+    /// Sends an event to its place, within its tenant's rate. Only in a fleet.
+    pub(super) fn append_paced(
+        &mut self,
+        tenant: TenantKey,
+        draft: &Draft<'_>,
+        then: Then,
+        asking: Option<Asking>,
+    ) -> Result<Option<Receipt>, Refusal> {
+        self.pace_tenant(tenant)?;
+        self.append(tenant, draft, then, true, asking)?;
+        Ok(None)
     }
 
     /// What became of an event whose publisher repeats it.
@@ -114,7 +149,12 @@ impl Shard {
     }
 
     /// Publishes what was looked at before, and runs no listeners. `number`: members are asked to acknowledge it by this number.
+    /// Among nodes a durable event is only sent to its place; what may become of that, nobody is told.
     pub(super) fn publish_now(&mut self, tenant: TenantKey, draft: &Draft<'_>, number: Option<u64>) -> Published {
+        if self.is_fleet() && !draft.ephemeral {
+            let id = self.append(tenant, draft, Then::Nobody, false, None).unwrap_or_default();
+            return Published { receipt: Receipt { id, place: None }, kept: None };
+        }
         let id: Rc<str> = match draft.id {
             Some(id) => id.into(),
             None => Ulid::from_parts(self.now.unix.0, self.chance.u128()).to_string().into(),
@@ -133,6 +173,7 @@ impl Shard {
             if let Some(room) = self.tenants[tenant].rooms.get(draft.room).copied() {
                 self.deliver(room, &event, None, true, None, None);
             }
+            self.tell_post(tenant, draft, &receipt.id);
         } else {
             let room = self.room_or_new(tenant, draft.room);
             let sequence = self.tenants[tenant].sequence + 1;
@@ -169,33 +210,16 @@ impl Shard {
 
     /// The envelope without its data.
     pub(super) fn meta(&self, draft: &Draft<'_>, receipt: &Receipt) -> Box<str> {
-        let mut out = Vec::with_capacity(160);
-        let mut text = |name: &str, value: &str| {
-            out.push(if out.is_empty() { b'{' } else { b',' });
-            out.push(b'"');
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b"\":");
-            json::write_string(&mut out, value);
+        let post = Post {
+            id: &receipt.id,
+            event: draft.event,
+            room: draft.room,
+            time: self.now.unix,
+            user: draft.user,
+            entity: draft.entity,
+            ..Post::default()
         };
-        text("id", &receipt.id);
-        text("type", draft.event);
-        text("room", draft.room);
-        if let Some(user) = draft.user {
-            text("user", user);
-        }
-        if let Some((kind, id)) = draft.entity {
-            out.extend_from_slice(b",\"entity\":{\"type\":");
-            json::write_string(&mut out, kind);
-            out.extend_from_slice(b",\"id\":");
-            json::write_string(&mut out, id);
-            out.push(b'}');
-        }
-        let _ = write!(out, ",\"time\":\"{}\"", self.now.unix.rfc3339());
-        if let Some((epoch, offset)) = receipt.place {
-            let _ = write!(out, ",\"epoch\":\"{epoch}\",\"offset\":{offset}");
-        }
-        out.push(b'}');
-        String::from_utf8(out).unwrap_or_default().into()
+        meta(&post, receipt.place)
     }
 
     /// Encodes an event once for each form its room's members read, and gives each member its own.
@@ -247,6 +271,23 @@ impl Shard {
         out.extend_from_slice(event.data.as_bytes());
         out.push(b'}');
         Wrapped(Some((name, String::from_utf8(out).unwrap_or_default())))
+    }
+
+    /// Sends what is not stored to a room's members on every node, but not to one that reads slowly.
+    pub(super) fn emit_everywhere(
+        &mut self,
+        tenant: TenantKey,
+        room: &str,
+        outgoing: &Outgoing<'_>,
+        except: Option<SocketKey>,
+    ) {
+        if let Some(room) = self.tenants[tenant].rooms.get(room).copied() {
+            self.emit_to(room, outgoing, except);
+        }
+        if self.is_fleet() {
+            let Outgoing { name: event, args, .. } = *outgoing;
+            self.tell_others(tenant, &Body::Emit { room, event, args, ephemeral: true, except: None });
+        }
     }
 
     /// Sends what is not stored to a room's members, but not to one that reads slowly.
@@ -319,6 +360,37 @@ impl Shard {
             self.emit_to(room, &outgoing, None);
         }
     }
+}
+
+/// The envelope of an event without its data.
+pub(super) fn meta(post: &Post<'_>, place: Option<(Epoch, u64)>) -> Box<str> {
+    let mut out = Vec::with_capacity(160);
+    let mut text = |name: &str, value: &str| {
+        out.push(if out.is_empty() { b'{' } else { b',' });
+        out.push(b'"');
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        json::write_string(&mut out, value);
+    };
+    text("id", post.id);
+    text("type", post.event);
+    text("room", post.room);
+    if let Some(user) = post.user {
+        text("user", user);
+    }
+    if let Some((kind, id)) = post.entity {
+        out.extend_from_slice(b",\"entity\":{\"type\":");
+        json::write_string(&mut out, kind);
+        out.extend_from_slice(b",\"id\":");
+        json::write_string(&mut out, id);
+        out.push(b'}');
+    }
+    let _ = write!(out, ",\"time\":\"{}\"", post.time.rfc3339());
+    if let Some((epoch, offset)) = place {
+        let _ = write!(out, ",\"epoch\":\"{epoch}\",\"offset\":{offset}");
+    }
+    out.push(b'}');
+    String::from_utf8(out).unwrap_or_default().into()
 }
 
 /// An event's name and argument as clients get it, where that is not its own.

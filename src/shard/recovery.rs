@@ -4,6 +4,7 @@
 use super::Shard;
 use super::encode::Outgoing;
 use super::history::{Epoch, Event, Gap, Position};
+use super::namespace::Comeback;
 use super::room::{RoomKey, Variant, slot};
 use super::session::{End, SessionKey};
 use super::socket::{Seat, Socket, SocketKey};
@@ -19,6 +20,9 @@ impl Shard {
         let socket = &self.sockets[key];
         let Some(pid) = socket.pid else { return };
         let tenant = self.tenant_of(key);
+        if self.is_fleet() {
+            return self.save_or_forget_in_fleet(key, pid, recoverable);
+        }
         if !recoverable {
             self.tenants[tenant].pids.remove(&pid);
             return;
@@ -30,6 +34,7 @@ impl Shard {
             namespace: socket.namespace,
             automatic: socket.automatic,
             rooms: self.saved_seats(key),
+            epoch: self.tenants[tenant].epoch,
             connected_at: socket.connected_at,
             until,
         };
@@ -43,7 +48,7 @@ impl Shard {
         }
     }
 
-    fn saved_seats(&self, key: SocketKey) -> Vec<SavedSeat> {
+    pub(super) fn saved_seats(&self, key: SocketKey) -> Vec<SavedSeat> {
         let socket = &self.sockets[key];
         let save = |seat: &Seat| SavedSeat {
             room: self.rooms[seat.room].name.clone(),
@@ -71,22 +76,26 @@ impl Shard {
         key: SessionKey,
         namespace: u8,
         variant: Variant,
-        pid: &str,
-        offset: Option<&str>,
+        comeback: Comeback<'_>,
     ) -> Option<SocketKey> {
-        let pid = Sid::parse(pid)?;
         let tenant = self.sessions[key].tenant?;
         let user: Rc<str> = (*self.sessions[key].identity.as_ref()?.user).into();
-        if let Some(socket) = self.live(tenant, pid) {
-            // Its old connection is dead and nobody has noticed yet, as when a phone changes its network.
-            let session = self.sockets[socket].session;
-            if session == key || *self.identity(socket).user != *user {
-                return None;
-            }
-            self.replace(session);
+        let (pid, claimed) = match comeback.claimed {
+            Some((pid, saved)) => (pid, Some(saved)),
+            // Among nodes, whoever has not been claimed is not here.
+            None if self.is_fleet() => return None,
+            None => (Sid::parse(comeback.pid?)?, None),
+        };
+        if claimed.is_none() && !self.replace_live(tenant, pid, key, &user) {
+            return None;
         }
-        let Some(Pid::Saved(saved)) = self.tenants[tenant].pids.get(&pid) else { return None };
-        if saved.until <= self.now.at || saved.user != user || saved.namespace != namespace {
+        let offset = comeback.offset;
+        let saved = match (&claimed, self.tenants[tenant].pids.get(&pid)) {
+            (Some(saved), _) | (None, Some(Pid::Saved(saved))) => saved,
+            (None, _) => return None,
+        };
+        let is_its = saved.until > self.now.at && saved.user == user && saved.namespace == namespace;
+        if !is_its || saved.epoch != self.tenants[tenant].epoch {
             return None;
         }
         let mut read_to = None;
@@ -100,7 +109,10 @@ impl Shard {
                     .then_some(position.sequence.max(saved.connected_at))?
             }
         };
-        let Some(Pid::Saved(mut saved)) = self.tenants[tenant].pids.remove(&pid) else { return None };
+        let mut saved = match (claimed, self.tenants[tenant].pids.remove(&pid)) {
+            (Some(saved), _) | (None, Some(Pid::Saved(saved))) => saved,
+            (None, _) => return None,
+        };
         // What its token no longer permits, it does not get back; the automatic rooms, which come first, it always gets.
         let identity = self.sessions[key].identity.as_ref()?;
         let automatic = usize::from(saved.automatic);
@@ -139,11 +151,26 @@ impl Shard {
         self.give_waiting(socket, since, own.as_deref());
         self.replay(socket, &missed);
         self.given_by_recovery(socket, &missed);
+        self.unsaved(socket);
+        self.tell_replaced(tenant, pid);
         Some(socket)
     }
 
+    /// Ends the session of a socket that comes back by another: its old connection is dead and nobody has noticed yet, as when a phone changes
+    /// its network. False if it may not: it is this very session's, or another user's.
+    pub(super) fn replace_live(&mut self, tenant: TenantKey, pid: Sid, by: SessionKey, user: &str) -> bool {
+        if let Some(socket) = self.live(tenant, pid) {
+            let session = self.sockets[socket].session;
+            if session == by || *self.identity(socket).user != *user {
+                return false;
+            }
+            self.replace(session);
+        }
+        true
+    }
+
     /// The socket of this tenant that has this private id.
-    fn live(&self, tenant: TenantKey, pid: Sid) -> Option<SocketKey> {
+    pub(super) fn live(&self, tenant: TenantKey, pid: Sid) -> Option<SocketKey> {
         let at_home = self.sockets.key_at(pid.slot()).filter(|socket| self.sockets[*socket].pid == Some(pid));
         match (at_home, self.tenants[tenant].pids.get(&pid)) {
             (Some(socket), _) => (self.tenant_of(socket) == tenant).then_some(socket),

@@ -46,6 +46,8 @@ pub enum Refusal {
     TooManyConflicts,
     /// No open conflict is about a field that is to be decided.
     UnknownConflict,
+    /// What the nodes share is away, and as much waits for it as may.
+    BackplaneUnavailable,
     /// Needs Redis or a later part of the server.
     Unavailable(&'static str),
 }
@@ -76,6 +78,7 @@ impl Refusal {
             Refusal::VersionTooOld => "version_too_old",
             Refusal::TooManyConflicts => "too_many_conflicts",
             Refusal::UnknownConflict => "unknown_conflict",
+            Refusal::BackplaneUnavailable => "backplane_unavailable",
             Refusal::Unavailable(code) => code,
         }
     }
@@ -111,6 +114,7 @@ impl Refusal {
             }
             Refusal::TooManyConflicts => "the document has too many open conflicts; decide them first",
             Refusal::UnknownConflict => "no open conflict is about this field",
+            Refusal::BackplaneUnavailable => "what the servers share is away; nothing was done, try again",
             Refusal::Unavailable(_) => "this server is not configured for it",
         }
     }

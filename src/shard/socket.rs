@@ -73,6 +73,12 @@ impl Socket {
         self.seats.push(Seat { room, index, joined_after, filter });
     }
 
+    /// The tenant's stream has begun anew: it joined all its rooms then.
+    pub fn begin_at(&mut self, sequence: u64) {
+        self.connected_at = sequence;
+        self.seats.iter_mut().for_each(|seat| seat.joined_after = 0);
+    }
+
     /// The tenant's sequence when it joined: nothing up to there was missed, whatever position it comes back with.
     pub fn joined_at(&self, seat: &Seat) -> u64 {
         self.connected_at + u64::from(seat.joined_after)

@@ -6,6 +6,7 @@ use super::absence::Absences;
 use super::bucket::Bucket;
 use super::document::access::Documents;
 use super::filter::Filter;
+use super::fleet::Stream;
 use super::gathering::Gathering;
 use super::history::Epoch;
 use super::identity::KnownRights;
@@ -60,6 +61,8 @@ pub struct Tenant {
     /// What waits for users who are not there.
     pub offline: Option<Box<Offline>>,
     pub receipts: Option<Box<Receipts>>,
+    /// Its stream among the nodes; none where this node is alone, or has only published to it so far.
+    pub stream: Option<Box<Stream>>,
 }
 
 impl Tenant {
@@ -85,6 +88,7 @@ impl Tenant {
             absences: Absences::new(Map::with_hasher(hasher)),
             offline: None,
             receipts: None,
+            stream: None,
         }
     }
 
@@ -107,6 +111,7 @@ impl Tenant {
             && self.absences.is_empty()
             && self.offline.is_none()
             && self.receipts.is_none()
+            && self.stream.as_ref().is_none_or(|stream| stream.is_idle())
     }
 
     /// Whether it holds what is forgotten by age.
@@ -169,6 +174,8 @@ pub struct Saved {
     pub automatic: u8,
     /// Its rooms, the automatic ones too.
     pub rooms: Vec<SavedSeat>,
+    /// Of the tenant's stream: its places below are in it.
+    pub epoch: Epoch,
     /// The tenant's sequence when it connected: where it starts if it never received anything.
     pub connected_at: u64,
     pub until: Instant,

@@ -35,6 +35,7 @@ struct Rig {
     responses: Vec<(ConnKey, u16, String)>,
     asks: Vec<io::Ask>,
     failed: Vec<(Box<str>, &'static str)>,
+    relays: Vec<relay::Relay>,
     keys: Keys,
 }
 
@@ -63,6 +64,7 @@ impl Rig {
             responses: Vec::new(),
             asks: Vec::new(),
             failed: Vec::new(),
+            relays: Vec::new(),
             keys,
         }
     }
@@ -112,6 +114,7 @@ impl Rig {
                     self.closed.push((conn, number));
                 }
                 Output::Ask(ask) => self.asks.push(ask),
+                Output::Relay(relay) => self.relays.push(relay),
                 Output::ListenerFailed { listener, code } => self.failed.push((listener, code)),
                 Output::Upgrade { .. } | Output::Stream { .. } | Output::Release { .. } | Output::Refused { .. } => {}
                 Output::Handoff { .. } | Output::Send { .. } => panic!("one shard has nobody to send to"),

@@ -5,7 +5,7 @@
 use super::app::Context;
 use super::encode::Outgoing;
 use super::refusal::Refusal;
-use super::room::RoomKey;
+use super::room::{Room, RoomKey};
 use super::socket::SocketKey;
 use super::wording::Telling;
 use super::{Shard, Timer};
@@ -108,7 +108,10 @@ impl Shard {
 
     fn tell_typing(&mut self, room: RoomKey, socket: SocketKey, told: Option<Told>) {
         if let Some(Told { event, data }) = told {
-            self.emit_to(room, &Outgoing { name: &event, args: &data, ..Outgoing::default() }, Some(socket));
+            let outgoing = Outgoing { name: &event, args: &data, ..Outgoing::default() };
+            let Room { tenant, name, .. } = &self.rooms[room];
+            let (tenant, name) = (*tenant, name.clone());
+            self.emit_everywhere(tenant, &name, &outgoing, Some(socket));
         }
     }
 
@@ -132,7 +135,9 @@ impl Shard {
             }
         }
         let args = String::from_utf8(args).unwrap_or_default();
-        self.emit_to(room, &Outgoing { name: &telling.event, args: &args, ..Outgoing::default() }, Some(socket));
+        let outgoing = Outgoing { name: &telling.event, args: &args, ..Outgoing::default() };
+        let tenant = self.rooms[room].tenant;
+        self.emit_everywhere(tenant, &name, &outgoing, Some(socket));
     }
 }
 

@@ -4,6 +4,7 @@ pub mod api;
 pub mod auth;
 pub mod close;
 pub mod engine_io;
+pub mod envelope;
 pub mod http;
 pub mod json;
 pub mod socket_io;

@@ -264,6 +264,7 @@ impl Rig {
                 | Output::Close { .. }
                 | Output::Refused { .. }
                 | Output::Ask(_)
+                | Output::Relay(_)
                 | Output::ListenerFailed { .. }
                 | Output::Release { .. } => {}
             }

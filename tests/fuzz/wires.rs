@@ -195,3 +195,57 @@ fn configuration_files() {
         }
     }
 }
+
+/// What crosses nodes: a frame, its body, and a socket that is kept.
+#[test]
+fn envelopes_and_records() {
+    use tenantcast::base::id::{NodeId, ShardId, Sid};
+    use tenantcast::wire::envelope::{Body, Frame, Layer, Origin, Place, Post, placed, record, told};
+    let sid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));
+    let post = Post {
+        id: "01",
+        event: "payment.received",
+        room: "project:7",
+        data: "{\"a\":[1,2]}",
+        time: UnixMs(1_763_700_000_000),
+        user: Some("u"),
+        entity: Some(("project", "7")),
+        audience: vec![Layer { roles: vec!["admin", "agent"], permissions: vec!["p"] }],
+    };
+    let body = Body::Post(post).encode(Origin(7));
+    let place = Place { epoch: 1, sequence: 2, room_epoch: 3, offset: 4 };
+    let emit = Body::Emit { room: "r", event: "e", args: "1,2", ephemeral: true, except: Some(sid) }.encode(Origin(1));
+    let kept = record::Record {
+        sid,
+        user: "u",
+        namespace: "/",
+        automatic: 2,
+        epoch: 9,
+        connected_at: 1 << 40,
+        seats: vec![record::Seat { room: "r", joined_at: 3, filter: Some((vec!["a.*"], vec![("t", "1")])) }],
+    }
+    .encode();
+    let corpus = [&placed(place, &body)[..], &told(&emit), &kept];
+    let mut chance = Chance::new([17; 32]);
+    for _ in 0..rounds(60_000) {
+        let mut bytes = mutate(&mut chance, &corpus);
+        if let Ok(record) = record::Record::decode(&bytes) {
+            assert_eq!(record::Record::decode(&record.encode()).as_ref(), Ok(&record));
+        }
+        let Ok(frame) = Frame::decode(&bytes) else { continue };
+        let at = bytes.len() - frame.body.len();
+        let _ = Body::decode(frame.body);
+        // Past the checksum, too: what is behind it is what a newer node may have meant otherwise.
+        let body = &mut bytes[at..];
+        if body.len() > 8 {
+            let length = (body.len() as u32 - 8).to_be_bytes();
+            let checksum = crc32fast::hash(&body[8..]).to_be_bytes();
+            body[..4].copy_from_slice(&length);
+            body[4..8].copy_from_slice(&checksum);
+        }
+        if let Ok((origin, body)) = Body::decode(body) {
+            let again = body.encode(origin);
+            assert_eq!(Body::decode(&again), Ok((origin, body)));
+        }
+    }
+}

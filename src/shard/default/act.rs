@@ -7,7 +7,7 @@ use crate::profile::{
     template::{Shape, Template, lookup, quoted},
 };
 use crate::shard::app::{Args, Context};
-use crate::shard::publish::{Draft, write_receipt};
+use crate::shard::publish::Draft;
 use crate::shard::refusal::Refusal;
 use crate::wire::json;
 use std::borrow::Cow;
@@ -162,10 +162,5 @@ pub fn publish(
     let data = one(socket, data, args);
     let user = socket.identity().user.clone();
     let draft = Draft { event: kind, room, data: &data, user: Some(&user), ..Draft::default() };
-    let receipt = socket.publish(&draft)?;
-    Ok(text(|out| {
-        out.extend_from_slice(b"{\"ok\":true,");
-        write_receipt(&receipt, out);
-        out.push(b'}');
-    }))
+    Ok(super::publish::answer(socket.publish(&draft)?))
 }

@@ -91,7 +91,7 @@ fn handle(
             act::publish(socket, &room, &kind, data.as_ref(), args)
         }
         Act::Publish { .. } => publish::publish(socket, args),
-        Act::History { room } => history::history(socket, named(socket, room)?, args),
+        Act::History { room } => return history::history(socket, named(socket, room)?, args),
         Act::Presence { room } => presence::presence(socket, named(socket, room)?, args),
         Act::Status => presence::status(socket, args),
         Act::Availability => presence::availability(socket, args),

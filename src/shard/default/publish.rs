@@ -5,6 +5,7 @@ use crate::base::limit;
 use crate::shard::app::{Args, Context};
 use crate::shard::publish::{Draft, write_receipt};
 use crate::shard::refusal::Refusal;
+use crate::shard::tenant::Receipt;
 use crate::wire::{api::Ack, socket_io::RESERVED_EVENTS};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -73,12 +74,17 @@ pub fn publish(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refus
         // Without an answer now, it comes when the receivers have given theirs.
         return Ok(socket.publish_asking(&draft, ack)?.unwrap_or_default());
     }
-    let receipt = socket.publish(&draft)?;
-    Ok(text(|out| {
+    Ok(answer(socket.publish(&draft)?))
+}
+
+/// What a publisher is answered; nothing where it is answered when the event has its place.
+pub(super) fn answer(receipt: Option<Receipt>) -> String {
+    let Some(receipt) = receipt else { return String::new() };
+    text(|out| {
         out.extend_from_slice(b"{\"ok\":true,");
         write_receipt(&receipt, out);
         out.push(b'}');
-    }))
+    })
 }
 
 /// A name clients can listen to.

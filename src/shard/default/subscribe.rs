@@ -87,7 +87,7 @@ pub fn subscribe(socket: &mut Context<'_>, args: Args<'_>) -> Result<Option<Stri
     let is_asked = |room: &&Cow<'_, str>| socket.access(room) == Access::AskBackend && !socket.is_in(room);
     let asked: Vec<Box<str>> = argument.rooms.iter().flatten().filter(is_asked).map(|room| (**room).into()).collect();
     if asked.is_empty() {
-        return subscribe_known(socket, args, &Verdicts::default()).map(Some);
+        return subscribe_known(socket, args, Verdicts::default());
     }
     ask(socket, Rc::from(args.first().unwrap_or("null")), asked, Verdicts::default());
     Ok(None)
@@ -99,8 +99,9 @@ type Verdicts = BTreeMap<Box<str>, Result<(), Refusal>>;
 /// Asks about one room after the other.
 fn ask(socket: &mut Context<'_>, argument: Rc<str>, mut asked: Vec<Box<str>>, mut verdicts: Verdicts) {
     let Some(room) = asked.pop() else {
-        return match subscribe_known(socket, Args::of_value(&argument), &verdicts) {
-            Ok(answer) => socket.ack(&answer),
+        return match subscribe_known(socket, Args::of_value(&argument), verdicts) {
+            Ok(Some(answer)) => socket.ack(&answer),
+            Ok(None) => {}
             Err(refusal) => socket.refuse(&refusal),
         };
     };
@@ -111,24 +112,50 @@ fn ask(socket: &mut Context<'_>, argument: Rc<str>, mut asked: Vec<Box<str>>, mu
     });
 }
 
-fn subscribe_known(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) -> Result<String, Refusal> {
+/// Whether a room may be joined, as far as the token and the backend go.
+fn permission(socket: &Context<'_>, room: &str, verdicts: &Verdicts) -> Result<(), Refusal> {
+    match socket.access(room) {
+        Access::Granted => Ok(()),
+        Access::Denied => Err(Refusal::Forbidden),
+        Access::AskBackend if socket.is_in(room) => Ok(()),
+        Access::AskBackend => verdicts.get(room).cloned().unwrap_or(Err(Refusal::Forbidden)),
+    }
+}
+
+/// None: among nodes, it is answered when what it needs of the rooms is here.
+fn subscribe_known(socket: &mut Context<'_>, args: Args<'_>, verdicts: Verdicts) -> Result<Option<String>, Refusal> {
+    let parsed: Argument<'_> = argument(args, TAKES)?;
+    parsed.check()?;
+    let with_past = |room: &str| match &parsed.since {
+        Some(Sinces::All(_)) => true,
+        Some(Sinces::Each(each)) => each.contains_key(room),
+        None => false,
+    };
+    let mut needs: Vec<(Box<str>, bool)> = Vec::new();
+    for room in parsed.rooms.iter().flatten() {
+        if permission(socket, room, &verdicts).is_ok() && socket.check_room_name(room).is_ok() {
+            needs.push(((**room).into(), with_past(room)));
+        }
+    }
+    if socket.is_ready(&needs) {
+        return subscribe_now(socket, args, &verdicts).map(Some);
+    }
+    let text: Rc<str> = args.first().unwrap_or("null").into();
+    socket.when_ready(needs, move |socket| match subscribe_now(socket, Args::of_value(&text), &verdicts) {
+        Ok(answer) => socket.ack(&answer),
+        Err(refusal) => socket.refuse(&refusal),
+    });
+    Ok(None)
+}
+
+fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) -> Result<String, Refusal> {
     let argument: Argument<'_> = argument(args, TAKES)?;
     argument.check()?;
     let filter = argument.filter()?;
     let mut joined: Vec<&str> = Vec::new();
     let mut denied: Vec<(&str, String)> = Vec::new();
     for room in argument.rooms.iter().flatten() {
-        let outcome = match socket.access(room) {
-            Access::Granted => socket.subscribe(room, filter.clone()),
-            Access::Denied => Err(Refusal::Forbidden),
-            Access::AskBackend if socket.is_in(room) => socket.subscribe(room, filter.clone()),
-            Access::AskBackend => match verdicts.get(&**room) {
-                Some(Ok(())) => socket.subscribe(room, filter.clone()),
-                Some(Err(refusal)) => Err(refusal.clone()),
-                None => Err(Refusal::Forbidden),
-            },
-        };
-        match outcome {
+        match permission(socket, room, verdicts).and_then(|()| socket.subscribe(room, filter.clone())) {
             Ok(()) => joined.push(room),
             Err(refusal) => {
                 socket.count_refused_room();

@@ -1,0 +1,285 @@
+//! Sockets that may come back to any node: kept in the store while they live and for a while after, and taken by the node they come to.
+//!
+//! ```text
+//!  a socket joins, leaves, narrows -> kept anew at the end of the turn, for as long as a lease and the time to come back
+//!  its lease                       -> kept as it is, for as long again
+//!  it breaks off                   -> kept for the time to come back          it says goodbye, or is sent away for good -> forgotten
+//!  CONNECT with its private id     -> claimed: nobody else gets it; its rooms and their past are awaited; then it is as it was
+//!                                     every other node is told, and closes the connection it may still believe in
+//! ```
+//!
+//! A join that was answered less than a turn and a trip to the store before its node was lost may be lost with it.
+
+use super::{Job, Needs};
+use crate::base::{
+    id::Sid,
+    limit::REFRESH_BATCH_MAX,
+    time::{Duration, Instant},
+};
+use crate::profile::room::Access;
+use crate::shard::filter::Filter;
+use crate::shard::history::{Epoch, Position};
+use crate::shard::identity::Identity;
+use crate::shard::io::{Open, Wire};
+use crate::shard::late::LateConnect;
+use crate::shard::namespace::member;
+use crate::shard::refusal::Refusal;
+use crate::shard::relay::Relay;
+use crate::shard::session::{Kind, SessionKey};
+use crate::shard::socket::SocketKey;
+use crate::shard::tenant::{Saved, SavedSeat, Tenant, TenantKey};
+use crate::shard::{Role, Shard};
+use crate::wire::{
+    auth::{Admission, Pattern},
+    close::Close,
+    envelope::{
+        Body,
+        record::{Record, Seat},
+    },
+    json,
+};
+use std::rc::Rc;
+
+pub type Claimed = Box<dyn FnOnce(&mut Shard, Option<Box<[u8]>>)>;
+
+/// A CONNECT whose token was accepted, while it waits.
+struct Connect {
+    session: SessionKey,
+    namespace: Box<str>,
+    payload: Box<str>,
+    admission: Box<Admission>,
+    late: Option<LateConnect>,
+}
+
+impl Connect {
+    fn member(&self, name: &str) -> Option<String> {
+        member(&self.payload, name).and_then(json::string).map(Into::into)
+    }
+}
+
+impl Shard {
+    /// CONNECT at its tenant's home, its token accepted: answered when the tenant's stream is heard, and what the socket missed is here.
+    pub(in crate::shard) fn connect_in_fleet(
+        &mut self,
+        session: SessionKey,
+        namespace: &str,
+        payload: &str,
+        admission: Admission,
+        late: Option<LateConnect>,
+    ) {
+        let tenant = self.tenant_or_new(&admission.tenant);
+        let needs = Needs::head(&self.tenant_room_name(tenant));
+        let admission = Box::new(admission);
+        let connect = Connect { session, namespace: namespace.into(), payload: payload.into(), admission, late };
+        self.when_ready(tenant, needs, move |shard| shard.connect_settled(tenant, connect));
+    }
+
+    fn connect_settled(&mut self, tenant: TenantKey, connect: Connect) {
+        let is_new = self.sessions.get(connect.session).is_some_and(|session| session.kind == Kind::SocketIo);
+        let pid = connect.member("pid").and_then(|pid| Sid::parse(&pid));
+        match pid.filter(|_| is_new && connect.late.is_none() && self.settings.recovery > Duration::ZERO) {
+            None => self.connect_with(connect, None),
+            Some(pid) => {
+                // Its old connection is dead and nobody has noticed yet: what it was in is kept first, in the order of what is asked.
+                self.replace_live(tenant, pid, connect.session, &connect.admission.user);
+                let id = (*self.tenants[tenant].id).clone();
+                let then: Claimed = Box::new(move |shard, record| shard.connect_claimed(tenant, pid, connect, record));
+                let ticket = self.ticket(Job::Claim { then });
+                self.relay(Relay::Claim { tenant: id, pid, ticket });
+            }
+        }
+    }
+
+    fn connect_claimed(&mut self, tenant: TenantKey, pid: Sid, connect: Connect, record: Option<Box<[u8]>>) {
+        if !self.tenants.contains(tenant) || !self.sessions.contains(connect.session) {
+            // Whoever came for it has gone: it may come again.
+            if let Some(record) = record {
+                self.keep_record(connect.admission.tenant, pid, record);
+            }
+            return;
+        }
+        let read = record.as_deref().and_then(|record| Record::decode(record).ok());
+        let Some(read) = read else { return self.connect_with(connect, None) };
+        let name = |index: &u8| self.app.names[usize::from(*index)].clone();
+        let namespace = (0..self.app.names.len() as u8).find(|index| *name(index) == *read.namespace);
+        let is_its = read.user == &*connect.admission.user && read.namespace == &*connect.namespace;
+        let Some(namespace) = namespace.filter(|_| is_its) else {
+            // Not whose it is: who it is finds it as it was.
+            if let Some(record) = record {
+                self.keep_record(connect.admission.tenant.clone(), pid, record);
+            }
+            return self.connect_with(connect, None);
+        };
+        let saved = Box::new(saved_of(&read, namespace, self.now.at + self.settings.recovery));
+        let position = connect.member("offset").and_then(|offset| Position::parse(&offset));
+        let is_of_now =
+            |position: &Position| position.epoch == saved.epoch && saved.epoch == self.tenants[tenant].epoch;
+        let needs = Needs {
+            rooms: saved.rooms.iter().map(|seat| ((*seat.room).into(), true)).collect(),
+            sequence: position.filter(is_of_now).map(|position| position.sequence),
+        };
+        self.when_ready(tenant, needs, move |shard| shard.connect_with(connect, Some((pid, saved))));
+    }
+
+    fn connect_with(&mut self, connect: Connect, saved: Option<(Sid, Box<Saved>)>) {
+        let Connect { session: key, namespace, payload, admission, late } = connect;
+        let Some(session) = self.sessions.get(key) else { return };
+        let admitted = match &session.identity {
+            Some(identity) if identity.is(&admission) => Ok(()),
+            Some(_) => Err(Refusal::IdentityChanged),
+            None => self.admit(key, *admission),
+        };
+        match admitted {
+            Ok(()) => self.join_namespace(key, &namespace, &payload, late, saved),
+            Err(refusal) => self.connect_refused(key, &namespace, &refusal),
+        }
+    }
+
+    fn keep_record(&mut self, tenant: crate::base::id::TenantId, pid: Sid, body: Box<[u8]>) {
+        let ttl = self.settings.recovery;
+        self.relay(Relay::Save { tenant, pid, body, ttl });
+    }
+
+    /// A request for `/ws` or `/events`, its token accepted: answered when the tenant's stream is heard, and what it asks for is here.
+    pub(in crate::shard) fn open_in_fleet(&mut self, open: Open, admission: Admission) {
+        let conn = open.from.conn;
+        let tenant = self.tenant_or_new(&admission.tenant);
+        let mut needs = Needs::head(&self.tenant_room_name(tenant));
+        let position = open.last_event_id.as_deref().and_then(Position::parse);
+        if let Some(position) = position.filter(|_| open.wire == Wire::Events) {
+            let Tenant { id, rights, .. } = &mut self.tenants[tenant];
+            let identity = Identity::new(admission.clone(), id.clone(), rights);
+            let own = [self.tenant_room_name(tenant), self.own_room_name(&identity.user)];
+            let asked = open
+                .rooms
+                .iter()
+                .filter(|room| self.access(&identity, room) == Access::Granted && self.check_room_name(room).is_ok());
+            let asked = asked.map(|room| String::from(&**room));
+            let rooms = own.into_iter().chain(self.automatic_rooms(&identity)).chain(asked);
+            needs.rooms = rooms.map(|room| (room.into(), true)).collect();
+            // Where its epoch is another, what comes of it is known when the stream is.
+            needs.sequence = Some(position.sequence).filter(|_| self.tenants[tenant].epoch == position.epoch);
+        }
+        self.set_role(conn, Role::Waiting);
+        self.when_ready(tenant, needs, move |shard| {
+            if shard.link(conn).is_some_and(|link| link.role == Role::Waiting) {
+                shard.set_role(conn, Role::None);
+                shard.open_plain(open, Some(Ok(admission)));
+            } else {
+                shard.release(open.address, open.crowded);
+            }
+        });
+    }
+
+    /// A socket is not kept as it is.
+    pub(in crate::shard) fn unsaved(&mut self, socket: SocketKey) {
+        if !self.is_fleet() || self.sockets[socket].pid.is_none() || self.settings.recovery.is_zero() {
+            return;
+        }
+        let tenant = self.tenant_of(socket);
+        if let Some(stream) = &mut self.tenants[tenant].stream {
+            stream.unsaved.insert(socket);
+        }
+        self.stir(tenant);
+    }
+
+    /// Keeps the sockets of a tenant that have changed.
+    pub(super) fn save_sockets(&mut self, tenant: TenantKey) {
+        let (Some(fleet), Some(stream)) = (&self.fleet, &mut self.tenants[tenant].stream) else { return };
+        let ttl = fleet.settings.lease + self.settings.recovery;
+        for socket in std::mem::take(&mut stream.unsaved) {
+            if let Some(pid) = self.sockets.get(socket).and_then(|socket| socket.pid) {
+                self.save_socket(tenant, socket, pid, ttl);
+            }
+        }
+    }
+
+    /// A socket leaves its session: it may come back to any node, or is forgotten.
+    pub(in crate::shard) fn save_or_forget_in_fleet(&mut self, socket: SocketKey, pid: Sid, recoverable: bool) {
+        let tenant = self.tenant_of(socket);
+        self.tenants[tenant].pids.remove(&pid);
+        if recoverable {
+            let ttl = self.settings.recovery;
+            self.save_socket(tenant, socket, pid, ttl);
+        } else {
+            let tenant = (*self.tenants[tenant].id).clone();
+            self.relay(Relay::Forget { tenant, pid });
+        }
+    }
+
+    fn save_socket(&mut self, tenant: TenantKey, socket: SocketKey, pid: Sid, ttl: Duration) {
+        let state = &self.sockets[socket];
+        let seats = self.saved_seats(socket);
+        let record = Record {
+            sid: state.sid,
+            user: &self.identity(socket).user,
+            namespace: &self.app.names[usize::from(state.namespace)],
+            automatic: state.automatic,
+            epoch: self.tenants[tenant].epoch.0,
+            connected_at: state.connected_at,
+            seats: seats.iter().map(kept_seat).collect(),
+        };
+        let body = record.encode().into();
+        let tenant = (*self.tenants[tenant].id).clone();
+        self.relay(Relay::Save { tenant, pid, body, ttl });
+    }
+
+    /// What is kept of a tenant's sockets counts for another lease.
+    pub(super) fn refresh_sockets(&mut self, tenant: TenantKey) {
+        let Some(fleet) = &self.fleet else { return };
+        let ttl = fleet.settings.lease + self.settings.recovery;
+        let pids: Vec<Sid> =
+            self.sockets_of(tenant).into_iter().filter_map(|socket| self.sockets[socket].pid).collect();
+        let id = (*self.tenants[tenant].id).clone();
+        for pids in pids.chunks(REFRESH_BATCH_MAX) {
+            self.relay(Relay::Refresh { tenant: id.clone(), pids: pids.to_vec(), ttl });
+        }
+    }
+
+    /// A socket that is here has come back to another node.
+    pub(super) fn replaced_elsewhere(&mut self, tenant: TenantKey, pid: Sid) {
+        let Some(socket) = self.live(tenant, pid) else { return };
+        // It is kept by another node now.
+        self.sockets[socket].pid = None;
+        self.tenants[tenant].pids.remove(&pid);
+        self.close(self.sockets[socket].session, Close::Replaced);
+    }
+
+    /// A socket has come back here: whoever else believes to have it closes it.
+    pub(in crate::shard) fn tell_replaced(&mut self, tenant: TenantKey, pid: Sid) {
+        self.tell_others(tenant, &Body::Replaced { pid });
+    }
+}
+
+fn kept_seat(seat: &SavedSeat) -> Seat<'_> {
+    let filter = seat.filter.as_ref().map(|filter| {
+        let types = filter.types.iter().map(Pattern::as_str).collect();
+        (types, filter.entities.iter().map(|(kind, id)| (&**kind, &**id)).collect())
+    });
+    Seat { room: &seat.room, joined_at: seat.joined_at, filter }
+}
+
+fn saved_of(record: &Record<'_>, namespace: u8, until: Instant) -> Saved {
+    let filter = |(types, entities): &(Vec<&str>, Vec<(&str, &str)>)| {
+        Rc::new(Filter {
+            // Patterns once, they are patterns now.
+            types: types.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
+            entities: entities.iter().map(|(kind, id)| (Box::from(*kind), Box::from(*id))).collect(),
+        })
+    };
+    let seat = |seat: &Seat<'_>| SavedSeat {
+        room: seat.room.into(),
+        filter: seat.filter.as_ref().map(filter),
+        joined_at: seat.joined_at,
+    };
+    Saved {
+        sid: record.sid,
+        user: record.user.into(),
+        namespace,
+        automatic: record.automatic,
+        rooms: record.seats.iter().map(seat).collect(),
+        epoch: Epoch(record.epoch),
+        connected_at: record.connected_at,
+        until,
+    }
+}

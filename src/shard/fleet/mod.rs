@@ -1,0 +1,204 @@
+//! A shard among nodes: what it asks of the backplane, and what it does with what it hears.
+//!
+//! ```text
+//!  stream.rs     a tenant's stream as this node has heard it, in order and without a hole      Opened, Envelope, Read
+//!  head.rs       where rooms stand that this node has just begun to have, and what they had    Read
+//!  wait.rs       what cannot go on before that is known
+//!  append.rs     durable events on their way to their place                                    Appended
+//!  comeback.rs   sockets that may come back to any node                                        Claimed
+//! ```
+//!
+//! Invariants: a durable event is delivered from the stream and from nothing else, in the order of the tenant's sequence, so that a place in
+//! it says what a client has; a tenant's sequence here never passes an event of a room whose head is not known; nothing here waits: what has
+//! to is a closure that [`when_ready`](Shard::when_ready) keeps. Without a fleet none of this is there.
+
+mod append;
+mod comeback;
+mod head;
+mod stream;
+mod wait;
+
+pub use append::Asking;
+pub use stream::Stream;
+pub use wait::Needs;
+
+use super::io::Output;
+use super::relay::{Relay, Report, Ticket};
+use super::room::RoomKey;
+use super::tenant::TenantKey;
+use super::{Shard, Timer};
+use crate::base::time::Duration;
+use crate::wire::envelope::{Body, Origin};
+use append::Pending;
+use std::collections::BTreeMap;
+
+/// What a shard is told of the fleet its node is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FleetSettings {
+    /// Of this process, the same for all its shards.
+    pub origin: Origin,
+    /// How long what a node says of its sessions counts after it has fallen silent.
+    pub lease: Duration,
+}
+
+/// What this shard has asked.
+pub struct Fleet {
+    settings: FleetSettings,
+    tickets: u64,
+    jobs: BTreeMap<Ticket, Job>,
+    /// Tenants that have something to do at the end of this turn.
+    stirred: Vec<TenantKey>,
+    /// Of [`when_ready`](Shard::when_ready), over all tenants.
+    waits: usize,
+}
+
+/// What an answer is for.
+enum Job {
+    Append(Box<Pending>),
+    Heads { tenant: TenantKey, rooms: Vec<head::Asked> },
+    Repair { tenant: TenantKey },
+    Claim { then: comeback::Claimed },
+}
+
+impl Fleet {
+    pub fn new(settings: FleetSettings) -> Fleet {
+        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0 }
+    }
+
+    /// Answers that are waited for, and what waits for them.
+    pub fn len(&self) -> usize {
+        self.jobs.len() + self.waits
+    }
+}
+
+impl Shard {
+    pub(super) fn is_fleet(&self) -> bool {
+        self.fleet.is_some()
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.fleet.as_ref().map_or(Origin(0), |fleet| fleet.settings.origin)
+    }
+
+    fn relay(&mut self, relay: Relay) {
+        self.out.push(Output::Relay(relay));
+    }
+
+    /// A ticket whose answer is for `job`. Only in a fleet.
+    fn ticket(&mut self, job: Job) -> Ticket {
+        let Some(fleet) = &mut self.fleet else { return Ticket(0) };
+        fleet.tickets += 1;
+        let ticket = Ticket(fleet.tickets);
+        fleet.jobs.insert(ticket, job);
+        ticket
+    }
+
+    fn job(&mut self, ticket: Ticket) -> Option<Job> {
+        self.fleet.as_mut()?.jobs.remove(&ticket)
+    }
+
+    /// The tenant is looked at again at the end of the turn.
+    fn stir(&mut self, tenant: TenantKey) {
+        let Some(fleet) = &mut self.fleet else { return };
+        if let Some(stream) = &mut self.tenants[tenant].stream
+            && !std::mem::replace(&mut stream.stirred, true)
+        {
+            fleet.stirred.push(tenant);
+        }
+    }
+
+    pub(super) fn report(&mut self, report: Report) {
+        match report {
+            Report::Opened { tenant, place } => {
+                if let Some(key) = self.tenant_keys.get(&tenant).copied() {
+                    self.opened(key, place);
+                }
+            }
+            Report::Envelope { tenant, frame } => {
+                if let Some(key) = self.tenant_keys.get(&tenant).copied() {
+                    self.envelope(key, &frame);
+                }
+            }
+            Report::Appended { ticket, result } => {
+                if let Some(Job::Append(pending)) = self.job(ticket) {
+                    self.appended(*pending, result);
+                }
+            }
+            Report::Read { ticket, result } => match self.job(ticket) {
+                Some(Job::Heads { tenant, rooms }) => self.heads(tenant, &rooms, result),
+                Some(Job::Repair { tenant }) => self.repaired(tenant, result),
+                _ => {}
+            },
+            Report::Claimed { ticket, result } => {
+                if let Some(Job::Claim { then }) = self.job(ticket) {
+                    then(self, result.unwrap_or_default());
+                    self.end_what_handlers_ended();
+                }
+            }
+        }
+    }
+
+    /// Does what waited for this turn's news, and asks what it has brought up.
+    pub(super) fn end_fleet_turn(&mut self) {
+        while let Some(tenant) = self.fleet.as_mut().and_then(|fleet| fleet.stirred.pop()) {
+            let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) else { continue };
+            stream.stirred = false;
+            self.go_on(tenant);
+            if self.tenants.contains(tenant) {
+                self.ask_heads(tenant);
+                self.save_sockets(tenant);
+                self.tend_tenant(tenant);
+            }
+        }
+    }
+
+    /// Tells every other node that has this tenant.
+    pub(super) fn tell_others(&mut self, tenant: TenantKey, body: &Body<'_>) {
+        if self.is_fleet() {
+            let body = body.encode(self.origin());
+            let tenant = (*self.tenants[tenant].id).clone();
+            self.relay(Relay::Tell { tenant, body });
+        }
+    }
+
+    /// A room has come to be on this node: where it stands has to be asked.
+    pub(super) fn room_begins(&mut self, tenant: TenantKey, room: RoomKey) {
+        if self.is_fleet() {
+            let base = self.tenants[tenant].sequence;
+            if let Some(stream) = &mut self.tenants[tenant].stream {
+                stream.begin(room, base);
+            }
+            self.stir(tenant);
+        }
+    }
+
+    /// A room is forgotten.
+    pub(super) fn room_ends(&mut self, tenant: TenantKey, room: RoomKey) {
+        if let Some(stream) = &mut self.tenants[tenant].stream {
+            stream.end(room);
+            // What waited for it has to see that it is gone.
+            self.stir(tenant);
+        }
+    }
+
+    pub(super) fn lease_timer(&mut self, tenant: TenantKey) {
+        let Some(fleet) = &self.fleet else { return };
+        let every = fleet.settings.lease / 3;
+        if self.tenants.get(tenant).is_some_and(|tenant| tenant.sessions > 0) {
+            self.refresh_sockets(tenant);
+            self.timers.arm(self.now.at + every, Timer::Lease(tenant));
+        } else if let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) {
+            stream.leased = false;
+        }
+    }
+
+    /// Sees to it that what is said of this tenant's sessions goes on to count.
+    pub(super) fn begin_lease(&mut self, tenant: TenantKey) {
+        let Some(fleet) = &self.fleet else { return };
+        if let Some(stream) = &mut self.tenants[tenant].stream
+            && !std::mem::replace(&mut stream.leased, true)
+        {
+            self.timers.arm(self.now.at + fleet.settings.lease / 3, Timer::Lease(tenant));
+        }
+    }
+}

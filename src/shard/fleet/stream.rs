@@ -1,0 +1,488 @@
+//! A tenant's stream as this node has heard it.
+//!
+//! ```text
+//!              Open            Opened {place}                Opened {another epoch}
+//!   closed -----------> opening -------------> live <--------------------------------.
+//!                          |                    | '---> every socket is told `gap`, every room's head is asked again
+//!                          '-- Unavailable --> adrift: sessions are let in, what is ephemeral is delivered; nothing durable is, until ..
+//!                                               '-- Opened {place} --> as another epoch
+//!
+//!   live:  an envelope with the next sequence is applied; one that comes before its turn is held, and what is missing is read back
+//! ```
+//!
+//! Invariants: `sequence` of the tenant rises by one with each event applied, or to where a reading said that nothing of this node's rooms was
+//! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
+//! until it is.
+
+use super::{Job, Needs, wait::Wait};
+use crate::base::{
+    limit::{HELD_BYTES_MAX, HELD_MAX},
+    time::Duration,
+};
+use crate::shard::count::Count;
+use crate::shard::delivery::Then;
+use crate::shard::encode::Outgoing;
+use crate::shard::history::{Epoch, Gap, History};
+use crate::shard::refusal::Refusal;
+use crate::shard::relay::{Place, Reading, Relay, Unavailable, Wanted};
+use crate::shard::room::RoomKey;
+use crate::shard::socket::SocketKey;
+use crate::shard::tenant::{Tenant, TenantKey};
+use crate::shard::{Shard, Timer};
+use crate::wire::{api::Ack, envelope, envelope::Body};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    #[default]
+    Closed,
+    Opening,
+    Live,
+    /// The store was away when it was opened.
+    Adrift,
+}
+
+/// A room whose head is not known, or whose past is not here.
+pub struct Cold {
+    /// The tenant's sequence when the room came to be here: what came later comes through the stream.
+    pub base: u64,
+    pub asked: bool,
+    /// Its past is wanted, too.
+    pub fill: bool,
+    /// Its head is known: only its past is not here.
+    pub headed: bool,
+}
+
+#[derive(Default)]
+pub struct Stream {
+    pub state: State,
+    /// The store is away, as far as is known: what can only be answered by it is not waited for.
+    pub away: bool,
+    /// Frames that came before their turn, by sequence.
+    held: BTreeMap<u64, Box<[u8]>>,
+    held_bytes: usize,
+    repairing: bool,
+    /// Up to there what is not held was of no room of this node.
+    whole_to: u64,
+    pub cold: BTreeMap<RoomKey, Cold>,
+    pub waits: Vec<Wait>,
+    /// Events of this node whose receivers are to acknowledge them, by id.
+    pub asking: BTreeMap<Rc<str>, (Ack, Then)>,
+    /// Events of this node that have no place yet.
+    pub appends: u32,
+    /// Sockets that are not kept as they are.
+    pub unsaved: BTreeSet<SocketKey>,
+    pub stirred: bool,
+    pub leased: bool,
+}
+
+impl Stream {
+    /// Nothing is waited for.
+    pub fn is_idle(&self) -> bool {
+        self.waits.is_empty() && self.appends == 0 && self.asking.is_empty()
+    }
+
+    pub fn is_settled(&self) -> bool {
+        self.state == State::Live || self.is_given_up()
+    }
+
+    /// What needs the store is not waited for.
+    pub fn is_given_up(&self) -> bool {
+        self.away || self.state == State::Adrift
+    }
+
+    pub fn begin(&mut self, room: RoomKey, base: u64) {
+        self.cold.insert(room, Cold { base, asked: false, fill: false, headed: false });
+    }
+
+    pub fn end(&mut self, room: RoomKey) {
+        self.cold.remove(&room);
+    }
+
+    fn hold(&mut self, sequence: u64, frame: &[u8]) {
+        if self.held.len() >= HELD_MAX || self.held_bytes + frame.len() > HELD_BYTES_MAX {
+            // The newest goes: it is read back, as what is missing is.
+            return;
+        }
+        self.held_bytes += frame.len();
+        if let Some(before) = self.held.insert(sequence, frame.into()) {
+            self.held_bytes -= before.len();
+        }
+    }
+
+    fn take_held(&mut self, sequence: u64) -> Option<Box<[u8]>> {
+        let frame = self.held.remove(&sequence)?;
+        self.held_bytes -= frame.len();
+        Some(frame)
+    }
+}
+
+impl Shard {
+    /// Hears a tenant's channel from now on. Only in a fleet.
+    pub(in crate::shard) fn open_stream(&mut self, tenant: TenantKey) {
+        let id = (*self.tenants[tenant].id).clone();
+        let stream = self.tenants[tenant].stream.get_or_insert_default();
+        if stream.state == State::Closed {
+            stream.state = State::Opening;
+            self.relay(Relay::Open { tenant: id });
+        }
+    }
+
+    /// The tenant is forgotten.
+    pub(in crate::shard) fn close_stream(&mut self, tenant: &Tenant) {
+        if tenant.stream.as_ref().is_some_and(|stream| stream.state != State::Closed) {
+            self.relay(Relay::Close { tenant: (*tenant.id).clone() });
+        }
+    }
+
+    pub(super) fn opened(&mut self, key: TenantKey, place: Result<Place, Unavailable>) {
+        let tenant = &mut self.tenants[key];
+        let Some(stream) = &mut tenant.stream else { return };
+        let (state, epoch) = (stream.state, tenant.epoch);
+        if state == State::Closed {
+            return;
+        }
+        self.stir(key);
+        let Some(stream) = &mut self.tenants[key].stream else { return };
+        let Ok(place) = place else {
+            stream.away = true;
+            if state == State::Opening {
+                stream.state = State::Adrift;
+            }
+            return;
+        };
+        stream.away = false;
+        // What was asked before it was away may not have been answered.
+        match state {
+            State::Opening => {
+                stream.state = State::Live;
+                self.begin_epoch(key, place);
+                self.flow(key);
+            }
+            State::Live if place.epoch == epoch => {
+                if place.sequence > self.tenants[key].sequence {
+                    self.flow(key);
+                }
+                // What is on its way is not missing; what has not come by the next time is.
+                self.catch_up(key, place.sequence);
+            }
+            State::Live | State::Adrift => {
+                stream.state = State::Live;
+                self.begin_epoch(key, place);
+                self.tell_gap(key, None, Gap::EpochChanged);
+                self.flow(key);
+            }
+            State::Closed => {}
+        }
+        self.unmet_sequences(key, place.sequence);
+    }
+
+    /// The tenant's stream begins, or begins anew: nothing that was known of places counts.
+    fn begin_epoch(&mut self, key: TenantKey, place: Place) {
+        let tenant = &mut self.tenants[key];
+        (tenant.epoch, tenant.sequence, tenant.lost) = (place.epoch, place.sequence, 0);
+        let rooms: Vec<RoomKey> = tenant.rooms.values().copied().collect();
+        let Some(stream) = &mut tenant.stream else { return };
+        // What was heard while this was asked may be newer, of a stream that begins; of one that begins anew it is read again.
+        stream.repairing = false;
+        stream.whole_to = 0;
+        let asking = std::mem::take(&mut stream.asking);
+        for room in &rooms {
+            let fill = stream.cold.get(room).is_some_and(|cold| cold.fill);
+            stream.cold.insert(*room, Cold { base: place.sequence, asked: false, fill, headed: false });
+        }
+        for (_, (_, then)) in asking {
+            self.answer_unavailable(then);
+        }
+        for room in rooms {
+            let room = &mut self.rooms[room];
+            (room.history, room.lost) = (None, 0);
+        }
+        for socket in self.sockets_of(key) {
+            let state = &mut self.sockets[socket];
+            state.begin_at(place.sequence);
+            self.unsaved(socket);
+        }
+    }
+
+    /// All sockets of a tenant.
+    pub(super) fn sockets_of(&self, key: TenantKey) -> Vec<SocketKey> {
+        let room = self.tenant_room(key);
+        room.map_or(Vec::new(), |room| self.rooms[room].members.iter().map(|member| member.socket).collect())
+    }
+
+    pub(super) fn envelope(&mut self, key: TenantKey, bytes: &[u8]) {
+        let Ok(frame) = envelope::Frame::decode(bytes) else { return self.counts.up(Count::EnvelopesBroken) };
+        let Some(place) = frame.place else { return self.told(key, frame.body) };
+        let Tenant { epoch, sequence, stream: Some(stream), .. } = &mut self.tenants[key] else { return };
+        match stream.state {
+            // Its place is not known yet, and this may be after it.
+            State::Opening => stream.hold(place.sequence, bytes),
+            State::Live if epoch.0 != place.epoch => {
+                let tenant = (*self.tenants[key].id).clone();
+                self.relay(Relay::Open { tenant });
+            }
+            State::Live if place.sequence > *sequence => {
+                stream.hold(place.sequence, bytes);
+                self.flow(key);
+            }
+            State::Live | State::Adrift | State::Closed => {}
+        }
+    }
+
+    /// Applies what is held, as far as it goes on from where the stream stands.
+    pub(super) fn flow(&mut self, key: TenantKey) {
+        loop {
+            let tenant = &mut self.tenants[key];
+            let (epoch, next) = (tenant.epoch, tenant.sequence + 1);
+            let Some(stream) = tenant.stream.as_mut().filter(|stream| stream.state == State::Live) else { return };
+            let first = stream.held.keys().next().copied();
+            match first {
+                Some(first) if first < next => drop(stream.take_held(first)),
+                Some(first) if first == next || first <= stream.whole_to => {
+                    if first > next {
+                        tenant.sequence = first - 1;
+                    }
+                    let Some(bytes) = stream.take_held(first) else { return };
+                    if !self.apply(key, epoch, &bytes) {
+                        // Its room's head is not known yet.
+                        if let Some(stream) = &mut self.tenants[key].stream {
+                            stream.hold(first, &bytes);
+                        }
+                        return;
+                    }
+                    self.stir(key);
+                }
+                _ => {
+                    if stream.whole_to >= next {
+                        tenant.sequence = stream.whole_to;
+                        self.stir(key);
+                    } else if let Some(first) = first {
+                        self.catch_up(key, first);
+                        return;
+                    } else {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Applies the next event of the stream; false if that cannot be done now.
+    fn apply(&mut self, key: TenantKey, epoch: Epoch, bytes: &[u8]) -> bool {
+        let Ok(envelope::Frame { place: Some(place), body }) = envelope::Frame::decode(bytes) else { return true };
+        // One of an earlier life was held while the stream began anew.
+        if place.epoch != epoch.0 {
+            return true;
+        }
+        let post = match Body::decode(body) {
+            Ok((_, Body::Post(post))) => post,
+            // It has a place, and whoever counts offsets finds the hole.
+            Ok(_) | Err(_) => {
+                self.counts.up(Count::EnvelopesBroken);
+                self.tenants[key].sequence = place.sequence;
+                return true;
+            }
+        };
+        let tenant = &self.tenants[key];
+        let room = tenant.rooms.get(post.room).copied();
+        let is_cold =
+            |room| tenant.stream.as_ref().and_then(|stream| stream.cold.get(&room)).is_some_and(|cold| !cold.headed);
+        if room.is_some_and(is_cold) {
+            return false;
+        }
+        self.tenants[key].sequence = place.sequence;
+        match room {
+            Some(room) => self.land(key, room, &place, &post, place.sequence),
+            None => self.nobody_answers(key, &post, &place),
+        }
+        true
+    }
+
+    /// Reads back what is missing up to `sequence`, unless that is under way.
+    fn catch_up(&mut self, key: TenantKey, sequence: u64) {
+        let tenant = &mut self.tenants[key];
+        let after = tenant.sequence;
+        let Some(stream) = tenant.stream.as_mut().filter(|stream| !stream.repairing && sequence > after) else {
+            return;
+        };
+        if stream.held.contains_key(&(after + 1)) {
+            // Nothing is missing: a room's head is waited for.
+            return;
+        }
+        stream.repairing = true;
+        let wanted = |room: &Rc<str>| Wanted { room: (**room).into(), after: Some(after) };
+        let rooms: Vec<Wanted> = tenant.rooms.keys().map(wanted).collect();
+        let tenant = (*tenant.id).clone();
+        self.counts.up(Count::StreamRepairs);
+        let ticket = self.ticket(Job::Repair { tenant: key });
+        self.relay(Relay::Read { tenant, ticket, rooms });
+    }
+
+    pub(super) fn repaired(&mut self, key: TenantKey, result: Result<Reading, Unavailable>) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        let Some(stream) = tenant.stream.as_mut().filter(|stream| stream.repairing) else { return };
+        stream.repairing = false;
+        // It is away: that it is back is said.
+        let Ok(reading) = result else { return };
+        if reading.place.epoch != tenant.epoch {
+            let tenant = (*tenant.id).clone();
+            return self.relay(Relay::Open { tenant });
+        }
+        let after = tenant.sequence;
+        let epoch = tenant.epoch.0;
+        for read in &reading.rooms {
+            for entry in &read.entries {
+                // Beyond it, other rooms were not read as far.
+                if entry.sequence > after && entry.sequence <= reading.place.sequence {
+                    let place = envelope::Place {
+                        epoch,
+                        sequence: entry.sequence,
+                        room_epoch: read.epoch.0,
+                        offset: entry.offset,
+                    };
+                    stream.hold(entry.sequence, &envelope::placed(place, &entry.body));
+                }
+            }
+        }
+        stream.whole_to = stream.whole_to.max(reading.place.sequence);
+        self.flow(key);
+    }
+
+    /// What another node tells.
+    fn told(&mut self, key: TenantKey, body: &[u8]) {
+        let Ok((origin, body)) = Body::decode(body) else { return self.counts.up(Count::EnvelopesBroken) };
+        if origin == self.origin() {
+            return;
+        }
+        match body {
+            Body::Post(post) => {
+                if let Some(room) = self.tenants[key].rooms.get(post.room).copied() {
+                    let event = super::append::event_of(&post, None);
+                    self.deliver(room, &event, None, true, None, None);
+                }
+            }
+            Body::Emit { room, event, args, ephemeral, except: _ } => {
+                if let Some(room) = self.tenants[key].rooms.get(room).copied() {
+                    self.send_to(room, &Outgoing { name: event, args, ..Outgoing::default() }, ephemeral, None);
+                }
+            }
+            Body::Replaced { pid } => self.replaced_elsewhere(key, pid),
+            Body::Kick { user } => {
+                self.kick(key, user);
+            }
+        }
+    }
+
+    /// `gap {reason, epoch, room?, offset?}`, to all sockets of a tenant or of one room: something was lost that they would have got.
+    pub(super) fn tell_gap(&mut self, key: TenantKey, room: Option<RoomKey>, gap: Gap) {
+        let Some(to) = room.or_else(|| self.tenant_room(key)) else { return };
+        self.counts.up(Count::Gaps);
+        let mut args = format!("{{\"reason\":\"{}\"", gap.code()).into_bytes();
+        match room {
+            Some(room) => {
+                let state = &self.rooms[room];
+                args.extend_from_slice(b",\"room\":");
+                crate::wire::json::write_string(&mut args, &state.name);
+                args.extend_from_slice(
+                    format!(",\"epoch\":\"{}\",\"offset\":{}}}", state.epoch, state.top()).as_bytes(),
+                );
+            }
+            None => args.extend_from_slice(format!(",\"epoch\":\"{}\"}}", self.tenants[key].epoch).as_bytes()),
+        }
+        let args = String::from_utf8(args).unwrap_or_default();
+        self.send_to(to, &Outgoing { name: "gap", args: &args, ..Outgoing::default() }, false, None);
+    }
+
+    /// An event of the stream, into its room.
+    pub(super) fn land(
+        &mut self,
+        key: TenantKey,
+        room: RoomKey,
+        place: &envelope::Place,
+        post: &envelope::Post<'_>,
+        read_to: u64,
+    ) {
+        let keep = self.settings.history.of(post.room);
+        let state = &mut self.rooms[room];
+        let mut hole = false;
+        if state.epoch.0 != place.room_epoch {
+            // The room was forgotten by all, and has come to be again.
+            state.epoch = Epoch(place.room_epoch);
+            hole = place.offset > 1;
+            state.history = Some(Box::new(History::headed(state.epoch, place.offset - 1, place.sequence - 1)));
+        }
+        let top = state.top();
+        if place.offset <= top {
+            return;
+        }
+        if place.offset > top + 1 {
+            hole = true;
+            state.history = Some(Box::new(History::headed(state.epoch, place.offset - 1, place.sequence - 1)));
+        }
+        let event = Rc::new(super::append::event_of(post, Some(place)));
+        let state = &mut self.rooms[room];
+        if state.history_mut().newest_sequence() >= place.sequence {
+            debug_assert!(false, "a room's offsets and the tenant's sequence rise together");
+            return;
+        }
+        state.history_mut().append(self.now.at, place.sequence, event.clone(), keep);
+        if !state.sweeping {
+            state.sweeping = true;
+            self.timers.arm(self.now.at + keep.ttl + Duration::from_millis(10), Timer::SweepRoom(room));
+        }
+        if hole {
+            self.tell_gap(key, Some(room), Gap::Expired);
+        }
+        self.counts.up(Count::EnvelopesApplied);
+        self.deliver_placed(key, room, &event, place, post.id, read_to);
+    }
+
+    /// A client waits to come back to a place of this stream that it does not have.
+    fn unmet_sequences(&mut self, key: TenantKey, sequence: u64) {
+        let Some(stream) = &mut self.tenants[key].stream else { return };
+        for wait in &mut stream.waits {
+            if wait.needs.sequence.is_some_and(|wanted| wanted > sequence) {
+                // Nobody has been there.
+                wait.needs.sequence = None;
+            }
+        }
+    }
+
+    pub(super) fn answer_unavailable(&mut self, then: Then) {
+        self.answer_then(then, Err(Refusal::BackplaneUnavailable));
+    }
+
+    /// Whether what is needed is here; what is not, and can be, is asked.
+    pub(super) fn is_met(&mut self, key: TenantKey, needs: &Needs) -> bool {
+        let Some(stream) = &self.tenants[key].stream else { return true };
+        if stream.is_given_up() {
+            return true;
+        }
+        if stream.state != State::Live {
+            return false;
+        }
+        let mut met = needs.sequence.is_none_or(|sequence| self.tenants[key].sequence >= sequence);
+        for (name, fill) in &needs.rooms {
+            let room = self.room_or_new(key, name);
+            self.look_at_later(room);
+            let Some(stream) = &mut self.tenants[key].stream else { return true };
+            let filled = self.rooms[room].history.as_ref().is_some_and(|history| history.is_filled());
+            match stream.cold.get_mut(&room) {
+                Some(cold) if *fill && !cold.fill => {
+                    // Where its head is asked already, its past is asked then.
+                    cold.fill = true;
+                    met = false;
+                }
+                Some(cold) => met &= cold.headed && !*fill,
+                None if *fill && !filled => {
+                    stream.cold.insert(room, Cold { base: 0, asked: false, fill: true, headed: true });
+                    met = false;
+                }
+                None => {}
+            }
+        }
+        met
+    }
+}

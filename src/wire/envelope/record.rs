@@ -1,0 +1,113 @@
+//! A socket as the store keeps it, so that it may come back to any node: who it is, what it was in, and where it began to read.
+//!
+//! ```text
+//! record  version 1, then fields: sid (15 bytes), user, namespace, how many of its rooms are automatic, the tenant's epoch, the sequence at
+//!         which it connected, rooms: name, the sequence at which it joined, filter: event types, entities
+//! ```
+
+use super::field::{Reader, Writer};
+use super::{Broken, VERSION};
+use crate::base::id::Sid;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub sid: Sid,
+    pub user: &'a str,
+    pub namespace: &'a str,
+    /// How many of `seats`, from the first, it is in by itself.
+    pub automatic: u8,
+    pub epoch: u64,
+    pub connected_at: u64,
+    pub seats: Vec<Seat<'a>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat<'a> {
+    pub room: &'a str,
+    pub joined_at: u64,
+    /// Event types, and entities by type and id.
+    pub filter: Option<(Vec<&'a str>, Vec<(&'a str, &'a str)>)>,
+}
+
+impl<'a> Record<'a> {
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer(Vec::with_capacity(96 + self.seats.len() * 32));
+        out.byte(VERSION);
+        out.0.extend_from_slice(self.sid.as_bytes());
+        out.text(self.user);
+        out.text(self.namespace);
+        out.byte(self.automatic);
+        out.number(self.epoch);
+        out.number(self.connected_at);
+        out.list(self.seats.iter(), |out, seat| {
+            out.text(seat.room);
+            out.number(seat.joined_at);
+            out.maybe(seat.filter.as_ref(), |out, (types, entities)| {
+                out.list(types.iter(), |out, kind| out.text(kind));
+                out.list(entities.iter(), |out, (kind, id)| {
+                    out.text(kind);
+                    out.text(id);
+                });
+            });
+        });
+        out.0
+    }
+
+    pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, Broken> {
+        let mut reader = Reader(bytes);
+        if reader.byte()? != VERSION {
+            return Err(Broken::Version);
+        }
+        let record = Record {
+            sid: super::read_sid(&mut reader)?,
+            user: reader.text()?,
+            namespace: reader.text()?,
+            automatic: reader.byte()?,
+            epoch: reader.number()?,
+            connected_at: reader.number()?,
+            seats: reader.list(|reader| {
+                Ok(Seat {
+                    room: reader.text()?,
+                    joined_at: reader.number()?,
+                    filter: reader.maybe(|reader| {
+                        Ok((reader.list(Reader::text)?, reader.list(|reader| Ok((reader.text()?, reader.text()?)))?))
+                    })?,
+                })
+            })?,
+        };
+        reader.end()?;
+        Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{
+        chance::Chance,
+        id::{NodeId, ShardId},
+    };
+
+    #[test]
+    fn a_record_reads_back() {
+        let sid = Sid::new(NodeId(7), ShardId(1), &mut Chance::new([3; 32]));
+        let record = Record {
+            sid,
+            user: "u",
+            namespace: "/chat",
+            automatic: 2,
+            epoch: 1 << 47,
+            connected_at: 300,
+            seats: vec![
+                Seat { room: "tenant:t", joined_at: 300, filter: None },
+                Seat { room: "r", joined_at: 301, filter: Some((vec!["a.*"], vec![("project", "7")])) },
+            ],
+        };
+        let bytes = record.encode();
+        assert_eq!(Record::decode(&bytes), Ok(record));
+        for cut in 0..bytes.len() {
+            assert!(Record::decode(&bytes[..cut]).is_err(), "{cut}");
+        }
+        assert_eq!(Record::decode(&[&bytes[..], &[0]].concat()), Err(Broken::Length));
+    }
+}
