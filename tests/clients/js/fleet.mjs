@@ -66,7 +66,11 @@ export class Fleet {
   }
 }
 
-/** A TCP load balancer: each connection to the next node that accepts, with no memory of who was where. */
+/**
+ * A TCP load balancer: each connection to the next node that accepts, with no memory of who was where. Before one Redis, a line that can be cut.
+ *
+ * Nothing is reset here, only closed: Node 20 spins for ever now and then when both ends of a pair were.
+ */
 export class Balancer {
   static async over(t, fleet) {
     const balancer = new Balancer(fleet);
@@ -93,7 +97,7 @@ export class Balancer {
     this.last = undefined;
   }
 
-  /** Resets every client's side; the nodes' side stays open and silent, as where a phone has lost its network. */
+  /** Ends every client's side; the nodes' side stays open and silent, as where a phone has lost its network. */
   abandon() {
     for (const [near, far] of this.pairs) {
       near.unpipe(far);
@@ -101,15 +105,48 @@ export class Balancer {
       far.pause();
       near.removeAllListeners("close");
       far.removeAllListeners("close");
-      near.resetAndDestroy();
+      near.destroy();
     }
     this.pairs.clear();
   }
 
+  /** Cuts every connection, and lets nobody through until `mend`. */
+  cut() {
+    this.fleet.nodes.forEach((_, at) => this.shunned.add(at));
+    for (const [near, far] of this.pairs) {
+      near.destroy();
+      far.destroy();
+    }
+  }
+
+  mend() {
+    this.shunned.clear();
+  }
+
+  /** Passes nothing on, and closes nothing, until `thaw`. */
+  freeze() {
+    this.frozen = [];
+    for (const [near, far] of this.pairs) {
+      near.unpipe(far).pause();
+      far.unpipe(near).pause();
+    }
+  }
+
+  thaw() {
+    for (const [near, far] of this.pairs) {
+      near.pipe(far);
+      far.pipe(near);
+    }
+    const waiting = this.frozen;
+    this.frozen = undefined;
+    for (const near of waiting) this.pass(near);
+  }
+
   pass(near, tries = 0) {
+    if (this.frozen) return void this.frozen.push(near.pause());
     const nodes = this.fleet.nodes;
     near.on("error", () => {});
-    if (tries === nodes.length) return near.resetAndDestroy();
+    if (tries === nodes.length) return near.destroy();
     const at = this.turn++ % nodes.length;
     if (this.shunned.has(at)) return this.pass(near, tries + 1);
     const far = net.connect({ port: nodes[at].port, host: "127.0.0.1", noDelay: true });

@@ -2,7 +2,6 @@
 //
 // Every process listens on a free port of loopback, keeps its data under target/tmp, and is ended by its own pid, whatever becomes of the test.
 
-import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import net from "node:net";
@@ -27,7 +26,7 @@ export async function poll(ask, what, ms = SOON, every = 25) {
   for (;;) {
     const answer = await ask();
     if (answer) return answer;
-    assert.ok(Date.now() < end, `not within ${ms} ms: ${typeof what === "function" ? what() : what}`);
+    if (Date.now() > end) throw new Error(`not within ${ms} ms: ${typeof what === "function" ? await what() : what}`);
     await new Promise((resolve) => setTimeout(resolve, every));
   }
 }
