@@ -301,11 +301,13 @@ export class Ledger {
     const gaps = this.receivers.reduce((sum, { gaps }) => sum + gaps.length, 0);
     const recovered = this.receivers.reduce((sum, { recovered }) => sum + recovered, 0);
     const resumed = this.receivers.reduce((sum, { resumed }) => sum + resumed, 0);
+    const forgotten = this.receivers.reduce((sum, { forgotten }) => sum + forgotten, 0);
+    if (forgotten && !allowed) this.fault(`${forgotten} joins were forgotten by a recovery`);
     const sum = (what) => this.publishers.reduce((all, publisher) => all + publisher[what], 0);
     const numbers = { published: sum("acked"), expected, received, missed, again, gaps, retries: sum("retries"), recovered, resumed };
     this.t.diagnostic(
       `published ${numbers.published} (sent again ${numbers.retries}, refused ${this.refusals}), received ${received} of ${expected} by ${this.receivers.length} members, ` +
-        `gaps told ${gaps} (missed in them ${missed}, again after them ${again}), came back by Socket.IO's recovery ${recovered}, by \`since\` ${resumed}`,
+        `gaps told ${gaps} (missed in them ${missed}, again after them ${again}), came back by Socket.IO's recovery ${recovered}, by \`since\` ${resumed}${forgotten ? `, joins forgotten ${forgotten}` : ""}`,
     );
     assert.deepEqual(this.faults, []);
     const reasons = this.receivers.flatMap(({ user, gaps }) => gaps.map(({ room, reason }) => `${user} ${room} ${reason}`));
@@ -373,7 +375,7 @@ class Publisher {
 /** A member of rooms that knows the place it reached in each. */
 export class Receiver {
   constructor(ledger, user, rooms, url, options) {
-    Object.assign(this, { ledger, user, life: 0, count: 0, again: 0, recovered: 0, resumed: 0, seen: new Set(), gaps: [] });
+    Object.assign(this, { ledger, user, life: 0, count: 0, again: 0, recovered: 0, resumed: 0, forgotten: 0, seen: new Set(), gaps: [] });
     /** The place reached; `isOpen` where a gap was told and its end is not known; `start`: the first event that is to come. */
     this.rooms = new Map(rooms.map((room) => [room, { epoch: undefined, offset: 0, isOpen: false }]));
     /** Rooms of which it is not known whether the server has us in them. */
@@ -384,10 +386,18 @@ export class Receiver {
     socket.on("gap", (gap) => this.hearGap(gap));
     this.joined = new Promise((resolve) => {
       socket.on("disconnect", () => this.life++);
-      socket.on("connected", async ({ recovered }) => {
+      socket.on("connected", async ({ recovered, rooms }) => {
         const life = ++this.life;
         if (recovered !== socket.recovered) ledger.fault(`${user}: the welcome says recovered ${recovered}, the client ${socket.recovered}`);
-        if (recovered) this.recovered++;
+        if (recovered) {
+          this.recovered++;
+          // A join that was answered and then lost with its node.
+          for (const room of this.rooms.keys()) {
+            if (rooms.includes(room) || this.unsure.has(room)) continue;
+            this.unsure.add(room);
+            this.forgotten++;
+          }
+        }
         else this.rooms.forEach((_, room) => this.unsure.add(room));
         for (const room of [...this.unsure]) if (!(await this.enter(room, recovered, life))) return;
         resolve();
@@ -405,7 +415,9 @@ export class Receiver {
         if (mayBeThere) await socket.timeout(ACK_MS).emitWithAck("unsubscribe", { rooms: [room] });
         const since = place.epoch === undefined ? undefined : { epoch: place.epoch, offset: place.offset };
         const answer = await socket.timeout(ACK_MS).emitWithAck("subscribe", { rooms: [room], since });
-        if (answer.ok && this.life === life) {
+        // Away is not lost: it asks again.
+        const isAway = answer.ok && answer.recovered === false && answer.reason === "backplane_unavailable";
+        if (answer.ok && !isAway && this.life === life) {
           if (since) this.resumed++;
           this.arrive(room, since !== undefined, answer);
           return true;
@@ -425,15 +437,15 @@ export class Receiver {
     const there = { epoch: answer.epoch, offset: answer.offset };
     this.unsure.delete(room);
     if (!isBack) {
-      // An event may come before the answer.
-      if (place.epoch === undefined) Object.assign(place, there);
+      // An event may come before the answer, and where Redis is away the answer knows no place: then the first event does.
+      if (place.epoch === undefined && there.epoch !== undefined) Object.assign(place, there);
     } else if (!answer.recovered) {
       this.gap(room, answer.reason, there);
       Object.assign(place, there, { isOpen: false });
     } else if (place.epoch !== there.epoch || place.offset < there.offset) {
       this.ledger.fault(`${this.user}: all it missed in ${room} until ${placeOf(there)} is said to have come, and it is at ${placeOf(place)}`);
     }
-    place.start ??= { epoch: place.epoch, offset: place.first ?? place.offset + 1 };
+    if (place.epoch !== undefined) place.start ??= { epoch: place.epoch, offset: place.first ?? place.offset + 1 };
   }
 
   take(data, meta) {
@@ -446,6 +458,7 @@ export class Receiver {
     ledger.note(room, meta, id);
     if (place.epoch === undefined) {
       place.first = meta.offset;
+      place.start ??= { epoch: meta.epoch, offset: meta.offset };
       Object.assign(place, { epoch: meta.epoch, offset: meta.offset - 1 });
     }
     const at = `${user}: ${id} at ${room} ${placeOf(meta)} after ${placeOf(place)}`;
@@ -468,7 +481,8 @@ export class Receiver {
   /** `gap {reason, epoch, room?}` on the socket: of one room, or of all. */
   hearGap({ reason, room }) {
     for (const [name, place] of this.rooms) {
-      if (room !== undefined && room !== name) continue;
+      // Where we are not yet, we ask from the place we know.
+      if ((room !== undefined && room !== name) || this.unsure.has(name)) continue;
       this.gap(name, reason);
       place.isOpen = true;
     }
