@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  configuration -> addresses bound -> one pinned thread a shard -> all of them accept -> `tenantcast ready on ADDRESS`
-//!  SIGTERM, SIGINT -> every shard drains: no new connections, sessions told to come back, what is owed is written; then the control plane
-//!                     has what is left of the drain's time -> 0
+//!  SIGTERM, SIGINT -> every shard drains: no new connections, sessions told to come back, what is owed is written; then the backplane and
+//!                     the control plane have what is left of the drain's time -> 0
 //!  once more       -> the process ends at once: 128 + the signal
 //! ```
 //!
@@ -23,6 +23,7 @@
 //! # Ok(()) }
 //! ```
 
+mod backplane;
 mod clock;
 mod control;
 mod machine;
@@ -40,10 +41,13 @@ use crate::config::{self, Config};
 use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement, listener::ListenerSettings};
+use crate::shard::{
+    self, Shard, app::App, fleet::FleetSettings, history::Retention, io::Announcement, listener::ListenerSettings,
+};
 use crate::wire::{
     api::{Access, Bounds},
     auth::{Keys, Mint, Policy, mint},
+    envelope::Origin,
     http::{Cors, cors::BadOrigin},
     json,
 };
@@ -89,6 +93,8 @@ pub enum Error {
     Signals(io::Error),
     #[error(transparent)]
     Control(#[from] control_plane::Error),
+    #[error(transparent)]
+    Backplane(#[from] crate::backplane::Error),
     #[error("listener `{listener}` calls webhook {hook}, and there is none")]
     NoWebhook { listener: Box<str>, hook: u16 },
     #[error("shard {shard} cannot run: {reason}")]
@@ -172,20 +178,29 @@ impl Server {
         }
         shard_settings.verdicts = self.calls.control.backend.as_ref().map(control_plane::BackendSettings::verdicts);
         shard_settings.listeners = self.calls.listeners;
+        // Drawn at start: a process is told from its own earlier lives too.
+        let origin = Origin(u64::from_be_bytes(entropy()?));
+        shard_settings.fleet = config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl });
         shard_settings.webhooks = self.calls.webhooks;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
         let hasher = Map::<(), ()>::default().hasher().clone();
         let addresses =
             Addresses::new(limits.connections_per_address, limits.handshakes_per_second_per_address, hasher);
-        let bridge = Bridge::new(shards, count::ROW, addresses);
+        let mut bridge = Bridge::new(shards, count::ROW, addresses);
+        bridge.control = (!self.calls.control.is_empty()).then(control::errands);
+        bridge.backplane = config.redis.as_ref().map(|_| backplane::errands());
+        let bridge = Arc::new(bridge);
         let clock: Arc<dyn Clock + Send + Sync> = Arc::new(SystemClock::new());
-        let (bridge, control) = match self.calls.control.is_empty() {
-            true => (Arc::new(bridge), None),
-            false => {
-                let (bridge, control) = start_control(self.calls.control, bridge, clock.clone())?;
-                (bridge, Some(control))
+        let control = match bridge.control.clone() {
+            Some(errands) => Some(start_control(self.calls.control, errands, &bridge, clock.clone())?),
+            None => None,
+        };
+        let backplane = match (bridge.backplane.clone(), &config.redis) {
+            (Some(errands), Some(redis)) => {
+                Some(backplane::start(backplane::settings(redis, origin), errands, &bridge, clock.clone())?)
             }
+            _ => None,
         };
 
         let cpus = cpus()?;
@@ -199,6 +214,7 @@ impl Server {
             drain_until: Arc::default(),
             threads: Vec::new(),
             control,
+            backplane,
         };
         for index in 0..shards {
             let (settings, bridge, clock) = (settings.clone(), handle.bridge.clone(), clock.clone());
@@ -288,6 +304,7 @@ pub struct Handle {
     drain_until: Arc<OnceLock<Instant>>,
     threads: Vec<ExecutorJoinHandle<Ended>>,
     control: Option<control_plane::Handle>,
+    backplane: Option<crate::backplane::Handle>,
 }
 
 /// A shard's lane stays full: it is not keeping up, or has ended.
@@ -355,9 +372,13 @@ impl Handle {
                 }
             }
         }
+        // Without a drain nothing is waited for.
+        let until = self.drain_until.get().copied().unwrap_or_default();
+        if let Some(backplane) = self.backplane {
+            backplane.finish(backplane::end_at(self.drain_until.get(), self.clock.now().at));
+        }
         if let Some(control) = self.control {
-            // Without a drain nothing is waited for.
-            control.finish(self.drain_until.get().copied().unwrap_or_default());
+            control.finish(until);
         }
         failed.map_or(Ok(worst), Err)
     }
@@ -397,6 +418,7 @@ impl Handle {
             drain_until: self.drain_until.clone(),
             threads: Vec::new(),
             control: None,
+            backplane: None,
         }
     }
 }
@@ -450,7 +472,9 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
             text.push('\n');
         };
         let base = format!("http://{}", server.addr());
-        line("development mode: everything lives in memory, the key is this machine's own".into());
+        let lives =
+            if config.redis.is_some() { "what is published lives in Redis" } else { "everything lives in memory" };
+        line(format!("development mode: {lives}, the key is this machine's own"));
         line(format!("address  {base}"));
         line(format!("admin    http://{}", server.admin_addr()));
         let claims = Mint {
@@ -469,7 +493,7 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
         if has_demo {
             line(format!("demo     {base}/demo"));
         }
-        for feature in NEED_REDIS {
+        for feature in backplane::NEED_REDIS.iter().filter(|_| config.redis.is_none()) {
             line(format!("off without Redis: {feature}"));
         }
     }
@@ -482,14 +506,6 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     Ok(())
 }
-
-/// What a single process cannot do.
-const NEED_REDIS: &[&str] = &[
-    "several nodes as one, and publishing with @socket.io/redis-emitter",
-    "history and recovery across a restart",
-    "jobs and queues",
-    "the shared cache",
-];
 
 fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpListener>, Error> {
     let wrong = |error| Error::Listen { address, key, error };

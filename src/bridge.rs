@@ -7,21 +7,27 @@
 //! shard 1     lane (1 -> 0)            -               when it is first used; what one sender sends one receiver
 //! main        lane (m -> 0)       lane (m -> 1)        arrives in order
 //! control     lane (c -> 0)       lane (c -> 1)
+//! backplane   lane (b -> 0)       lane (b -> 1)
 //!               waker 0              waker 1           a waker: one for each receiver, used once a turn
 //!
-//! every shard -> errands -> control                    one queue, bounded by number and by bytes
+//! every shard -> errands -> control                    one queue for each reader, bounded by number and by bytes
+//! every shard -> errands -> backplane
 //! ```
 //!
 //! Invariants: a sender is never blocked (a full lane gives the message back); a message is never lost between `try_send` and
 //! `drain_into`; a receiver that registered its waker and then found its lanes empty is woken by the next `wake` after a send.
 
+mod errand;
+
+pub use errand::{Bounds, Errands, Load, Meter, Weigh};
+
 use crate::base::{
     chance::Map,
     id::ShardId,
-    limit::{CONTROL_BYTES_MAX, CONTROL_LANE_MAX, MESH_LANE_MAX},
+    limit::MESH_LANE_MAX,
     time::{Duration, Instant},
 };
-use crate::shard::io::Ask;
+use crate::shard::{io::Ask, relay::Relay};
 use ahash::RandomState;
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
@@ -29,17 +35,18 @@ use std::{
     net::{IpAddr, Ipv6Addr},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::Waker,
 };
 
-/// Who sends: a shard, the thread that started them, or the control plane.
+/// Who sends: a shard, the thread that started them, the control plane, or the backplane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
     Shard(ShardId),
     Main,
     Control,
+    Backplane,
 }
 
 /// What the threads of one process share. `T` is what crosses between shards; this floor does not look into it.
@@ -48,11 +55,13 @@ pub struct Bridge<T> {
     pub gauges: Gauges,
     pub addresses: Addresses,
     /// The way to the control plane, where there is one.
-    pub control: Option<Arc<Errands>>,
+    pub control: Option<Arc<Errands<Ask>>>,
+    /// The way to the backplane, where there is one.
+    pub backplane: Option<Arc<Errands<Relay>>>,
 }
 
 struct Receiver<T> {
-    /// By sender; the last two are main's and the control plane's. Made at the first send: most pairs of a large node never talk.
+    /// By sender; the last three are main's, the control plane's and the backplane's. Made at the first send: most pairs of a large node never talk.
     lanes: Box<[OnceLock<ArrayQueue<T>>]>,
     waker: AtomicWaker,
 }
@@ -60,16 +69,11 @@ struct Receiver<T> {
 impl<T> Bridge<T> {
     /// `numbers` is the length of a row of [`Gauges`].
     pub fn new(shards: u8, numbers: usize, addresses: Addresses) -> Bridge<T> {
-        let senders = usize::from(shards) + 2;
+        let senders = usize::from(shards) + 3;
         let receiver =
             || Receiver { lanes: (0..senders).map(|_| OnceLock::new()).collect(), waker: AtomicWaker::new() };
         let receivers = (0..shards).map(|_| receiver()).collect();
-        Bridge { receivers, gauges: Gauges::new(shards, numbers), addresses, control: None }
-    }
-
-    /// The same with a way to the control plane.
-    pub fn with_control(self, errands: Arc<Errands>) -> Bridge<T> {
-        Bridge { control: Some(errands), ..self }
+        Bridge { receivers, gauges: Gauges::new(shards, numbers), addresses, control: None, backplane: None }
     }
 
     pub fn shards(&self) -> u8 {
@@ -83,6 +87,7 @@ impl<T> Bridge<T> {
             Sender::Shard(shard) => shard.index(),
             Sender::Main => self.receivers.len(),
             Sender::Control => self.receivers.len() + 1,
+            Sender::Backplane => self.receivers.len() + 2,
         };
         let lane = &self.receivers[to.index()].lanes[index];
         lane.get_or_init(|| ArrayQueue::new(MESH_LANE_MAX)).push(message)
@@ -114,76 +119,6 @@ impl<T> Bridge<T> {
     /// From now on a [`wake`](Self::wake) wakes this waker.
     pub fn register(&self, shard: ShardId, waker: &Waker) {
         self.receivers[shard.index()].waker.register(waker);
-    }
-}
-
-/// What shards ask of the control plane. One queue for all of them: it has one reader, which is in no hurry.
-///
-/// Invariant: bounded by [`CONTROL_LANE_MAX`] and, until the reader is [`done`](Self::done) with them, [`CONTROL_BYTES_MAX`]; a shard is never
-/// blocked.
-pub struct Errands {
-    queue: ArrayQueue<(ShardId, Ask)>,
-    waker: AtomicWaker,
-    bytes: AtomicUsize,
-    /// What the control plane counts, for who shows numbers: names without prefix, and values.
-    names: &'static [&'static str],
-    numbers: Box<[AtomicU64]>,
-}
-
-impl Errands {
-    pub fn new(names: &'static [&'static str]) -> Errands {
-        Errands {
-            queue: ArrayQueue::new(CONTROL_LANE_MAX),
-            waker: AtomicWaker::new(),
-            bytes: AtomicUsize::new(0),
-            names,
-            numbers: names.iter().map(|_| AtomicU64::new(0)).collect(),
-        }
-    }
-
-    /// Puts an ask into the queue and wakes its reader, or gives it back when there is no room.
-    pub fn try_send(&self, from: ShardId, ask: Ask) -> Result<(), Ask> {
-        let bytes = ask.bytes();
-        // Counted first, so that two senders at the bound cannot both be let in.
-        if self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > CONTROL_BYTES_MAX {
-            self.done(bytes);
-            return Err(ask);
-        }
-        self.queue.push((from, ask)).map_err(|(_, ask)| {
-            self.done(bytes);
-            ask
-        })?;
-        self.waker.wake();
-        Ok(())
-    }
-
-    /// The next ask; pending while there is none. For one reader.
-    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<(ShardId, Ask)> {
-        if let Some(next) = self.queue.pop() {
-            return Poll::Ready(next);
-        }
-        // Registered before the second look: who sends after it wakes.
-        self.waker.register(context.waker());
-        self.queue.pop().map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// The reader holds so many bytes less.
-    pub fn done(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Bytes in the queue and with the reader.
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// Adds to one of the reader's numbers, by its place among the names.
-    pub fn count(&self, number: usize) {
-        self.numbers[number].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        self.names.iter().zip(&self.numbers).map(|(name, number)| (*name, number.load(Ordering::Relaxed)))
     }
 }
 
@@ -416,32 +351,6 @@ mod tests {
             });
         }
         sender.join().unwrap();
-    }
-
-    #[test]
-    fn errands_are_bounded_by_number_and_by_bytes() {
-        let errands = Errands::new(&["a", "b"]);
-        let ask = |bytes: usize| Ask::Notify { hook: 0, id: "".into(), body: "x".repeat(bytes).into() };
-        let mut context = Context::from_waker(Waker::noop());
-        assert!(errands.poll_next(&mut context).is_pending());
-        let sent = (0..2 * CONTROL_LANE_MAX).take_while(|_| errands.try_send(ShardId(1), ask(1)).is_ok()).count();
-        assert_eq!(sent, CONTROL_LANE_MAX);
-        let mut taken = 0;
-        while let Poll::Ready((from, ask)) = errands.poll_next(&mut context) {
-            assert_eq!(from, ShardId(1));
-            errands.done(ask.bytes());
-            taken += 1;
-        }
-        assert_eq!((taken, errands.bytes()), (sent, 0), "what was refused counts for nothing");
-        let half = CONTROL_BYTES_MAX / 2;
-        assert!(errands.try_send(ShardId(0), ask(half)).is_ok());
-        assert!(errands.try_send(ShardId(0), ask(half)).is_err(), "with its own size it is over the half");
-        let Poll::Ready((_, ask_of_half)) = errands.poll_next(&mut context) else { panic!("it was sent") };
-        assert!(errands.try_send(ShardId(0), ask(half)).is_err(), "taken is not done");
-        errands.done(ask_of_half.bytes());
-        assert!(errands.try_send(ShardId(0), ask(half)).is_ok());
-        errands.count(1);
-        assert_eq!(errands.counts().collect::<Vec<_>>(), [("a", 0), ("b", 1)]);
     }
 
     #[test]

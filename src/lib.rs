@@ -13,12 +13,14 @@
 //!  room       shard/publish        event -> history (epoch, offset) -> fan_out
 //!  fan-out    shard/room, outbox   one encoded frame, one u16 a member
 //!  listeners  shard/listener      emit, count; what is slow goes to control_plane/ (webhooks, asking the application's backend)
+//!  others     shard/relay, backplane/    what crosses nodes: an event gets its place in Redis and comes back to every node that has members
 //!  leave      data_plane/pump      end of turn: one write for each session that has something
 //! ```
 //!
 //! Architecture invariants, kept by `tests/tidy.rs`: imports point down only; `base`, `wire`, `profile` and `shard` know no clock, no entropy, no
 //! socket, no lock and no other thread; a peer's bytes never panic a shard; every queue has a bound and a policy.
 
+pub mod backplane;
 pub mod base;
 pub mod boot;
 pub mod bridge;

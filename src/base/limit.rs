@@ -201,6 +201,32 @@ pub const LISTENER_TYPES_MAX: usize = 1024;
 pub const CONTROL_LANE_MAX: usize = 4096;
 /// Bytes of asks the control plane holds, from the lane to the last attempt. Beyond: as when the lane is full.
 pub const CONTROL_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Asks of one node in the lane to the backplane. Full, an append, a read or a claim is answered `backplane_unavailable`, what is told is dropped,
+/// and the rest waits on its shard.
+pub const RELAY_LANE_MAX: usize = 16_384;
+/// Bytes of asks in that lane. Beyond: as when it is full.
+pub const RELAY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Durable events that wait for the store, besides their bytes (`redis.journal_bytes`). Beyond: answered `backplane_unavailable`.
+pub const JOURNAL_EVENTS_MAX: usize = 1_000_000;
+/// Bytes of all else that waits for the store: reads, claims, saved sockets, what is told. Beyond, reads and claims are answered
+/// `backplane_unavailable`, the rest is dropped and counted: an ephemeral event, or a socket's return to another node.
+pub const JOURNAL_REST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Commands of one pipeline to the store, and their bytes, but for one ask that has more by itself.
+pub const BATCH_COMMANDS_MAX: usize = 256;
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// How long a read or a claim waits for the store. Then: `backplane_unavailable`.
+pub const RELAY_PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes from the store's channels that the backplane has not looked at. Beyond: dropped, and what was missed is read back.
+pub const HEARD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes under way from the backplane to one shard. Beyond, envelopes are dropped, and what was missed is read back.
+pub const REPORT_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a tenant's envelopes that come before it is known where its stream stands. Beyond: dropped, and it is asked again.
+pub const OPENING_BYTES_MAX: usize = 1024 * 1024;
+/// Events of one room that are read back at once: the newest. Those before are lost to who asked.
+pub const READ_EVENTS_MAX: usize = 10_000;
+/// Rooms of a tenant of which the store knows that they ever had events. Beyond, those whose events are oldest are forgotten, as many at once,
+/// and are new when they have events again.
+pub const STORE_ROOMS_MAX: (usize, usize) = (100_000, 1_000);
 /// Bytes of an answer of a backend that are read. A longer one is no answer.
 pub const BACKEND_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How long a webhook's `Retry-After` is waited for at most; one that asks for more is asked again then.
@@ -227,11 +253,20 @@ pub const DELIVERIES_MAX: usize = 10_000;
 pub const DELIVERY_TIMEOUT_MS: (u32, u32, u32) = (5000, 100, 20_000);
 /// How often it is sent again: by default, at most.
 pub const DELIVERY_RETRIES: (u32, u32) = (2, 5);
+/// Bytes of one message of a Socket.IO fleet, on a channel or in a stream. A longer one is not read, and reaches nobody.
+pub const FLEET_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Rooms one message of a fleet names in one place. With more it is refused.
+pub const FLEET_ROOMS_MAX: usize = 10_000;
+/// Sockets one node of a fleet lists. A longer list is refused, and a shard lists no more of its own.
+pub const FLEET_SOCKETS_MAX: usize = 100_000;
+/// Bytes of the id of a fleet's node or request; a message with a longer one is refused.
+pub const FLEET_ID_BYTES_MAX: usize = 256;
 
 const _: () = {
     assert!(OFFLINE_USER_BYTES_MAX <= OFFLINE_TENANT_BYTES_MAX);
     assert!(HEAD_BYTES_MAX >= 2 * TOKEN_BYTES_MAX, "a head has room for a token and its own lines");
     assert!(ROOM_LINGER.as_secs() >= 120, "a room outlives the sessions that may come back to it");
     assert!(MESH_SPILL_MAX >= MESH_LANE_MAX);
+    assert!(STORE_ROOMS_MAX.1 < STORE_ROOMS_MAX.0 && BATCH_BYTES_MAX < RELAY_BYTES_MAX);
     assert!(USERS_REMEMBERED_MAX > LINGERING_MAX, "nobody is forgotten before others were told that it is gone");
 };

@@ -1,12 +1,18 @@
 //! The control plane's start: checked against who calls it, connected to the shards.
 
 use super::{Error, machine::entropy};
-use crate::base::time::{Clock, Duration};
-use crate::bridge::{Bridge, Errands, Sender};
+use crate::base::{
+    limit::{CONTROL_BYTES_MAX, CONTROL_LANE_MAX},
+    time::{Clock, Duration},
+};
+use crate::bridge::{Bounds, Bridge, Errands, Sender};
 use crate::control_plane::{self, BackendSettings, HookSettings, Secret};
 use crate::data_plane::MeshMessage;
 use crate::profile::Profile;
-use crate::shard::listener::{Action, ListenerSettings};
+use crate::shard::{
+    io::Ask,
+    listener::{Action, ListenerSettings},
+};
 use std::sync::Arc;
 
 /// Whom a profile calls.
@@ -98,14 +104,19 @@ pub fn check_webhooks(listeners: &[ListenerSettings], hooks: usize) -> Result<()
     Ok(())
 }
 
-/// The control plane, and the bridge with a way to it.
+/// The way to the control plane, to be put into the bridge.
+pub fn errands() -> Arc<Errands<Ask>> {
+    let bounds = Bounds { count: CONTROL_LANE_MAX, bytes: CONTROL_BYTES_MAX };
+    Arc::new(Errands::new(control_plane::names(), bounds))
+}
+
+/// Starts the thread that reads `errands` and answers to the bridge's shards.
 pub fn start_control(
     settings: control_plane::Settings,
-    bridge: Bridge<MeshMessage>,
+    errands: Arc<Errands<Ask>>,
+    bridge: &Arc<Bridge<MeshMessage>>,
     clock: Arc<dyn Clock + Send + Sync>,
-) -> Result<(Arc<Bridge<MeshMessage>>, control_plane::Handle), Error> {
-    let errands = Arc::new(Errands::new(control_plane::names()));
-    let bridge = Arc::new(bridge.with_control(errands.clone()));
+) -> Result<control_plane::Handle, Error> {
     let answers = bridge.clone();
     let deliver = Box::new(move |shard, ticket, answer| {
         let sent = answers.try_send(Sender::Control, shard, MeshMessage::Answered { ticket, answer });
@@ -113,5 +124,5 @@ pub fn start_control(
         sent.is_ok()
     });
     let start = control_plane::Start { errands, clock, deliver, seed: entropy()? };
-    Ok((bridge, control_plane::start(settings, start)?))
+    Ok(control_plane::start(settings, start)?)
 }

@@ -98,6 +98,12 @@ pub const KEYS: &[Key] = &[
     key("redis.cache_db").env("REDIS_CACHE_DB"),
     key("redis.queue_db").env("REDIS_QUEUE_DB"),
     key("redis.ws_db").env("REDIS_WS_DB"),
+    key("redis.user"),
+    key("redis.prefix"),
+    key("redis.nodes"),
+    key("redis.sentinels"),
+    key("redis.master"),
+    key("redis.journal_bytes"),
 ];
 
 pub fn find(path: &str) -> Option<&'static Key> {

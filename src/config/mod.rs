@@ -15,12 +15,14 @@ mod error;
 mod key;
 mod profile;
 mod raw;
+mod redis;
 #[cfg(test)]
 mod tests;
 
 pub use env::{CONFIG, Env, variable};
 pub use error::{Error, Origin};
 pub use key::{KEYS, Key};
+pub use redis::{Host, Redis};
 
 use crate::base::id::NodeId;
 use crate::base::limit::{Limits, NAMESPACES_PER_SESSION_MAX, ROOM_LINGER, SHARDS_MAX};
@@ -148,18 +150,6 @@ pub struct Cache {
     pub items_max: u64,
 }
 
-#[derive(Clone, Debug)]
-pub struct Redis {
-    /// `redis://` or `rediss://`; instead of host and port.
-    pub url: Option<Secret>,
-    pub host: String,
-    pub port: u16,
-    pub password: Option<Secret>,
-    pub cache_db: u16,
-    pub queue_db: u16,
-    pub socket_db: u16,
-}
-
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
@@ -230,7 +220,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
         warnings.extend(keys.skipped().iter().map(|skipped| format!("auth.jwks_file: not used: {skipped}")));
     }
     let profile = profile::load(raw)?;
-    let redis = redis(raw)?;
+    let redis = redis::load(raw)?;
     if redis.is_none() && ["redis.port", "redis.password", "redis.db"].iter().any(|path| raw.is_set(path)) {
         warnings.push("redis: not used, because neither redis.url nor redis.host is given".into());
     }
@@ -501,25 +491,6 @@ fn limits(raw: &Raw, profile: &Profile) -> Result<Limits, Error> {
         *value = raw.number(key.path, default, 0..=max)? as u32;
     }
     Ok(limits)
-}
-
-fn redis(raw: &Raw) -> Result<Option<Redis>, Error> {
-    let url = raw.text("redis.url")?;
-    if url.as_ref().is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://")) {
-        return Err(raw.error("redis.url", "must start with redis:// or rediss://"));
-    }
-    let host = raw.text("redis.host")?;
-    let number = |path, default: u64| raw.number(path, default, 0..=65_535).map(|number| number as u16);
-    let port = number("redis.port", 6379)?;
-    let password = raw.text("redis.password")?.map(Secret);
-    let db = number("redis.db", 0)?;
-    let (cache_db, queue_db, socket_db) =
-        (number("redis.cache_db", db.into())?, number("redis.queue_db", db.into())?, number("redis.ws_db", db.into())?);
-    if url.is_none() && host.is_none() {
-        return Ok(None);
-    }
-    let host = host.unwrap_or_else(|| "127.0.0.1".into());
-    Ok(Some(Redis { url: url.map(Secret), host, port, password, cache_db, queue_db, socket_db }))
 }
 
 fn ms(raw: &Raw, path: &'static str, default: u64, min: u64, max: u64) -> Result<Duration, Error> {

@@ -74,7 +74,7 @@ pub type Deliver = dyn Fn(ShardId, TicketKey, Answer) -> bool + Send + Sync;
 
 /// What the thread needs to start.
 pub struct Start {
-    pub errands: Arc<Errands>,
+    pub errands: Arc<Errands<Ask>>,
     pub clock: Arc<dyn Clock + Send + Sync>,
     pub deliver: Box<Deliver>,
     /// All the chance it will have.
@@ -134,7 +134,7 @@ impl Handle {
 
 /// What every task knows.
 struct Plane {
-    errands: Arc<Errands>,
+    errands: Arc<Errands<Ask>>,
     clock: Arc<dyn Clock + Send + Sync>,
     deliver: Box<Deliver>,
     client: Client,
@@ -150,7 +150,7 @@ impl Plane {
 
 /// The bytes of an ask, given back to the errands when it is dropped.
 struct Load {
-    errands: Arc<Errands>,
+    errands: Arc<Errands<Ask>>,
     bytes: usize,
 }
 

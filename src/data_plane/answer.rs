@@ -14,14 +14,25 @@ use std::{borrow::Cow, fmt::Write};
 /// here is still served.
 pub fn health(kind: Health, world: &World) -> Response {
     let draining = world.draining;
-    let status = if draining { "draining" } else { "ok" };
+    // Without Redis there is nothing to say of it; away, the node serves what it can alone, and is not to be taken out of service for it.
+    let redis_up = world.bridge.backplane.as_ref().map(|lane| lane.is_up());
+    let status = match redis_up {
+        _ if draining => "draining",
+        Some(false) => "degraded",
+        _ => "ok",
+    };
+    let redis = match redis_up {
+        Some(true) => ",\"redis\":{\"status\":\"up\"}",
+        Some(false) => ",\"redis\":{\"status\":\"away\"}",
+        None => "",
+    };
     let mut response = match kind {
         Health::Live => json(200, "{\"status\":\"ok\"}".into()),
-        Health::Ready => json(if draining { 503 } else { 200 }, format!("{{\"status\":\"{status}\"}}")),
+        Health::Ready => json(if draining { 503 } else { 200 }, format!("{{\"status\":\"{status}\"{redis}}}")),
         Health::Process => json(
             200,
             format!(
-                "{{\"status\":\"{status}\",\"service\":\"tenantcast\",\"version\":\"{}\"}}",
+                "{{\"status\":\"{status}\",\"service\":\"tenantcast\",\"version\":\"{}\"{redis}}}",
                 env!("CARGO_PKG_VERSION")
             ),
         ),
@@ -30,7 +41,7 @@ pub fn health(kind: Health, world: &World) -> Response {
             json(
                 200,
                 format!(
-                    "{{\"status\":\"{status}\",\"service\":\"websocket\",\"connectedClients\":{},\"connections\":{},\"shards\":{}}}",
+                    "{{\"status\":\"{status}\",\"service\":\"websocket\",\"connectedClients\":{},\"connections\":{},\"shards\":{}{redis}}}",
                     gauges.sum(Counts::SESSIONS),
                     gauges.sum(count::in_row(Count::Connections)),
                     world.bridge.shards(),
@@ -63,7 +74,9 @@ pub fn metrics(bearer: Option<&str>, world: &World) -> Response {
             let _ = writeln!(text, "tenantcast_{name}{{shard=\"{}\"{code}}} {number}", shard.0);
         }
     }
-    for (name, number) in world.bridge.control.iter().flat_map(|errands| errands.counts()) {
+    let control = world.bridge.control.iter().flat_map(|errands| errands.counts());
+    let backplane = world.bridge.backplane.iter().flat_map(|errands| errands.counts());
+    for (name, number) in control.chain(backplane) {
         let _ = writeln!(text, "# TYPE tenantcast_{name} counter\ntenantcast_{name} {number}");
     }
     Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())

@@ -30,6 +30,8 @@ counts! {
     MeshRefused "mesh_refused_total";
     /// Joins refused and webhooks' events dropped because the control plane takes no more.
     AsksRefused "control_refused_total";
+    /// Asks that the backplane's lane had no room for: answered `backplane_unavailable`, dropped, or put off.
+    RelaysRefused "backplane_refused_total";
     /// Times that what is for lent connections, or from them, had to wait because the other shard was behind.
     LoansPutOff "loans_put_off_total";
     Turns "turns_total";

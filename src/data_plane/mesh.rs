@@ -10,9 +10,10 @@ use crate::base::{
     limit::MESH_SPILL_MAX,
     time::Duration,
 };
-use crate::bridge::{Bridge, Sender};
+use crate::bridge::{Bridge, Load, Sender};
 use crate::shard::{
     io::{Announcement, Answer, Parcel, TicketKey},
+    relay::Report,
     transit::Transit,
 };
 use crate::wire::http::Response;
@@ -46,6 +47,12 @@ pub enum MeshMessage {
     Answered {
         ticket: TicketKey,
         answer: Answer,
+    },
+    /// From the backplane, in order.
+    Reports {
+        reports: Vec<Report>,
+        /// Their bytes, dropped with the message.
+        load: Load,
     },
 }
 

@@ -31,6 +31,7 @@ mod request;
 mod ring;
 mod route;
 mod socket;
+mod spill;
 mod window;
 
 pub use accept::{listen, probe};

@@ -24,6 +24,7 @@ use super::{
     handoff::Moved,
     inbox::Inbox,
     mesh::{Control, Heard, Mesh, MeshMessage},
+    spill::{Full, Spill},
 };
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId},
@@ -59,6 +60,7 @@ pub struct Pump {
     plane: Rc<Plane>,
     shard: Shard,
     mesh: Mesh,
+    spill: Spill,
     outputs: Vec<Output>,
     drain_until: Option<Instant>,
     ended: Option<Ended>,
@@ -117,7 +119,7 @@ impl Pace {
 impl Pump {
     pub fn new(plane: Rc<Plane>, shard: Shard) -> Pump {
         let mesh = Mesh::new(plane.id, plane.bridge.shards());
-        Pump { plane, shard, mesh, outputs: Vec::new(), drain_until: None, ended: None }
+        Pump { plane, shard, mesh, spill: Spill::default(), outputs: Vec::new(), drain_until: None, ended: None }
     }
 
     pub fn turn(&mut self, state: &mut State) -> Now {
@@ -138,6 +140,7 @@ impl Pump {
 
         self.look_at_drain(state, now);
         self.mesh.retry(&plane.bridge);
+        self.spill.retry(plane.id, &plane.bridge);
         state.ship(&plane, &mut self.mesh);
         self.publish(state);
         self.mesh.wake(&plane.bridge);
@@ -161,6 +164,11 @@ impl Pump {
             MeshMessage::Control(Control::Stop) => self.ended = Some(Ended::Stopped),
             MeshMessage::Answered { ticket, answer } => {
                 self.shard.handle(now, Input::Answered { ticket, answer }, &mut self.outputs);
+            }
+            MeshMessage::Reports { reports, load: _ } => {
+                for report in reports {
+                    self.shard.handle(now, Input::Report(report), &mut self.outputs);
+                }
             }
         });
     }
@@ -269,7 +277,14 @@ impl Pump {
                 }
             }
             Output::Ask(ask) => self.ask(state, now, ask),
-            Output::Relay(_) => {}
+            Output::Relay(relay) => match self.spill.send(self.plane.id, &self.plane.bridge, relay) {
+                Ok(()) => {}
+                Err(Full::Dropped) => state.counts.up(Count::RelaysRefused),
+                Err(Full::Answer(report)) => {
+                    state.counts.up(Count::RelaysRefused);
+                    self.shard.handle(now, Input::Report(report), &mut self.outputs);
+                }
+            },
             Output::ListenerFailed { listener, code } => {
                 tracing::warn!(%listener, code, "an action of a listener cannot be done; said once");
             }
@@ -437,6 +452,7 @@ impl Pump {
         let drained = state.closed
             && self.shard.is_empty()
             && self.mesh.spilled() == 0
+            && self.spill.is_empty()
             && !state.loans.wait()
             && state.conns.iter().all(|(_, conn)| conn.admin);
         state.counts.set(Count::Drained, usize::from(drained));
@@ -460,7 +476,7 @@ impl Pump {
     fn rest(&self, state: &State, now: Now) -> Option<Duration> {
         // What other shards do shows in the gauges, and nobody rings for that.
         let looks = self.drain_until.is_some().then_some(now.at + DRAIN_LOOK_EVERY);
-        let puts_off = self.mesh.spilled() > 0 || state.loans.wait();
+        let puts_off = self.mesh.spilled() > 0 || !self.spill.is_empty() || state.loans.wait();
         let retries = puts_off.then_some(now.at + RETRY_EVERY);
         let accepts = state.listeners.iter().flatten().filter_map(Listener::deadline);
         let deadlines = [self.shard.next_deadline(), state.deadlines.next_deadline(), self.drain_until, looks, retries];

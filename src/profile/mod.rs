@@ -9,6 +9,7 @@
 
 pub mod builtin;
 pub mod catalogue;
+pub mod channel;
 mod check;
 mod error;
 pub mod file;

@@ -308,8 +308,10 @@ impl Context<'_> {
         self.shard.has_past(self.shard.tenant_of(self.socket), room)
     }
 
+    /// Epoch and offset of a room's newest event; none where there is no such room, or only a store that is away could say.
     pub(super) fn place(&self, room: &str) -> Option<(Epoch, u64)> {
-        let room = &self.shard.rooms[self.shard.room_key(self.socket, room)?];
+        let room = self.shard.room_key(self.socket, room).filter(|room| self.shard.is_headed(*room))?;
+        let room = &self.shard.rooms[room];
         Some((room.epoch, room.top()))
     }
 

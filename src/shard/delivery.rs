@@ -190,7 +190,7 @@ impl Shard {
     }
 
     /// As [`begin_delivery`](Self::begin_delivery), of what came through the stream: whoever published it is told where nobody can answer.
-    pub(super) fn await_receivers(&mut self, about: About, ack: Ack, then: Then, number: u64) {
+    pub(super) fn ask_receivers(&mut self, about: About, ack: Ack, then: Then, number: u64) {
         let receipt = about.receipt.clone();
         if let Err((missing, then)) = self.begin_delivery(about, ack, then, number) {
             self.answer_then(then, Ok(answer(&receipt, Some(Ended { acked: &[], missing: &missing }))));

@@ -506,7 +506,7 @@ impl Shard {
             ("leaving", self.leaving.len()),
             ("events for who is away", self.tenants.iter().map(|(_, tenant)| tenant.waiting()).sum()),
             ("deliveries", self.deliveries.len()),
-            ("joins that wait", self.verdicts.waiting() + self.fleet.as_ref().map_or(0, |fleet| fleet.len())),
+            ("joins that wait", self.verdicts.waiting() + self.fleet.as_ref().map_or(0, |fleet| fleet.waiting())),
             ("timers", self.timers.len() + self.looks.len()),
             ("unsent bytes", self.outbox.bytes() + self.links.iter().map(|link| link.bytes.len()).sum::<usize>()),
             ("documents", self.counts.get(Count::Documents) as usize),
@@ -594,4 +594,4 @@ impl Shard {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

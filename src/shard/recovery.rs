@@ -34,6 +34,7 @@ impl Shard {
             namespace: socket.namespace,
             automatic: socket.automatic,
             rooms: self.saved_seats(key),
+            generation: 0,
             epoch: self.tenants[tenant].epoch,
             connected_at: socket.connected_at,
             until,
@@ -151,8 +152,11 @@ impl Shard {
         self.give_waiting(socket, since, own.as_deref());
         self.replay(socket, &missed);
         self.given_by_recovery(socket, &missed);
-        self.unsaved(socket);
-        self.tell_replaced(tenant, pid);
+        if self.is_fleet() {
+            self.sockets[socket].extras.get_or_insert_default().generation = saved.generation + 1;
+            self.unsaved(socket);
+            self.tell_replaced(tenant, pid);
+        }
         Some(socket)
     }
 
@@ -188,16 +192,19 @@ impl Shard {
     /// All events after `since` in the rooms named that this session may have, oldest first, each once.
     fn missed(
         &self,
-        tenant: TenantKey,
+        key: TenantKey,
         session: SessionKey,
         rooms: &[SavedSeat],
         since: u64,
     ) -> Result<Vec<(u64, Rc<Event>)>, Gap> {
         let identity = self.sessions[session].identity.as_ref();
-        let tenant = &self.tenants[tenant];
+        let tenant = &self.tenants[key];
         let mut missed = Vec::new();
         for SavedSeat { room: name, filter, joined_at } in rooms {
             let since = since.max(*joined_at);
+            if !self.has_past(key, name) {
+                return Err(Gap::Unavailable);
+            }
             let Some(room) = tenant.rooms.get(name) else {
                 // Forgotten since: fine, if nothing of it was missed.
                 if tenant.lost > since {

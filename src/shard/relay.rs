@@ -62,7 +62,8 @@ pub enum Relay {
         ticket: Ticket,
         rooms: Vec<Wanted>,
     },
-    /// Keeps a socket for `ttl` from now, in place of what was kept of it.
+    /// Keeps a socket for `ttl` from now, in place of what was kept of it: unless that has come back more often, by the first four bytes of its
+    /// [record](crate::wire::envelope::record). A node that still believes in an old connection changes nothing.
     Save {
         tenant: TenantId,
         pid: Sid,
@@ -75,9 +76,11 @@ pub enum Relay {
         pids: Vec<Sid>,
         ttl: Duration,
     },
+    /// Forgets a socket, unless what is kept has come back more often than `generation`.
     Forget {
         tenant: TenantId,
         pid: Sid,
+        generation: u32,
     },
     /// Takes a socket: whoever asks next finds nothing.
     Claim {
@@ -177,7 +180,7 @@ pub struct RoomRead {
 }
 
 /// An event as it is stored.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stored {
     pub sequence: u64,
     pub offset: u64,

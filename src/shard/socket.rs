@@ -52,6 +52,8 @@ pub struct Extras {
     pub given: super::offline::Given,
     /// What CONNECT carried, where the application wants it.
     pub auth: Option<Box<str>>,
+    /// How often it has come back, among nodes.
+    pub generation: u32,
 }
 
 /// Acknowledgements a client owes.

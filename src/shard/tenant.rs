@@ -174,6 +174,8 @@ pub struct Saved {
     pub automatic: u8,
     /// Its rooms, the automatic ones too.
     pub rooms: Vec<SavedSeat>,
+    /// How often it has come back, among nodes.
+    pub generation: u32,
     /// Of the tenant's stream: its places below are in it.
     pub epoch: Epoch,
     /// The tenant's sequence when it connected: where it starts if it never received anything.

@@ -25,30 +25,30 @@ mod writing;
 const TOLD: Duration = Duration::from_millis(limit::PRESENCE_EVERY.as_millis() as u64 + 10);
 
 /// A WebSocket client of a shard: what it has received, as packets.
-struct Rig {
-    shard: Shard,
-    now: Now,
-    next: u32,
+pub(crate) struct Rig {
+    pub(crate) shard: Shard,
+    pub(crate) now: Now,
+    pub(crate) next: u32,
     /// Packets written to each connection and not taken by the test yet.
-    inbox: std::collections::BTreeMap<ConnKey, Vec<String>>,
-    closed: Vec<(ConnKey, u16)>,
-    responses: Vec<(ConnKey, u16, String)>,
-    asks: Vec<io::Ask>,
-    failed: Vec<(Box<str>, &'static str)>,
-    relays: Vec<relay::Relay>,
-    keys: Keys,
+    pub(crate) inbox: std::collections::BTreeMap<ConnKey, Vec<String>>,
+    pub(crate) closed: Vec<(ConnKey, u16)>,
+    pub(crate) responses: Vec<(ConnKey, u16, String)>,
+    pub(crate) asks: Vec<io::Ask>,
+    pub(crate) failed: Vec<(Box<str>, &'static str)>,
+    pub(crate) relays: Vec<relay::Relay>,
+    pub(crate) keys: Keys,
 }
 
 impl Rig {
-    fn new() -> Rig {
+    pub(crate) fn new() -> Rig {
         Rig::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Settings)) -> Rig {
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> Rig {
         Rig::of(default_app(["/", "/chat"]), change)
     }
 
-    fn of(app: App, change: impl FnOnce(&mut Settings)) -> Rig {
+    pub(crate) fn of(app: App, change: impl FnOnce(&mut Settings)) -> Rig {
         let keys = Keys::from_secret(b"0123456789abcdef0123456789abcdef").unwrap();
         let mut settings =
             Settings { auth: Some(Auth { keys: keys.clone(), policy: Policy::default() }), ..Settings::new() };
@@ -69,11 +69,11 @@ impl Rig {
         }
     }
 
-    fn token(&self, tenant: &str, user: &str) -> String {
+    pub(crate) fn token(&self, tenant: &str, user: &str) -> String {
         self.token_for(tenant, user, 3600)
     }
 
-    fn token_for(&self, tenant: &str, user: &str, seconds: u64) -> String {
+    pub(crate) fn token_for(&self, tenant: &str, user: &str, seconds: u64) -> String {
         let mint_of = Mint {
             tenant,
             user,
@@ -86,13 +86,13 @@ impl Rig {
         mint(&mint_of, &self.keys, &Policy::default(), self.now.unix).unwrap()
     }
 
-    fn input(&mut self, input: Input<'_>) {
+    pub(crate) fn input(&mut self, input: Input<'_>) {
         let mut outputs = Vec::new();
         self.shard.handle(self.now, input, &mut outputs);
         self.turn(outputs);
     }
 
-    fn turn(&mut self, mut outputs: Vec<Output>) {
+    pub(crate) fn turn(&mut self, mut outputs: Vec<Output>) {
         self.shard.end_turn(self.now, &mut outputs);
         while let Some(conn) = self.shard.next_dirty() {
             let bytes = self.shard.pending(conn).to_vec();
@@ -123,7 +123,7 @@ impl Rig {
     }
 
     /// Frames to packets.
-    fn read(&mut self, conn: ConnKey, mut bytes: &[u8]) {
+    pub(crate) fn read(&mut self, conn: ConnKey, mut bytes: &[u8]) {
         let inbox = self.inbox.entry(conn).or_default();
         while !bytes.is_empty() {
             let (start, len) = match bytes[1] {
@@ -136,7 +136,7 @@ impl Rig {
         }
     }
 
-    fn advance(&mut self, by: Duration) {
+    pub(crate) fn advance(&mut self, by: Duration) {
         let until = self.now.at + by;
         while let Some(deadline) = self.shard.next_deadline().filter(|deadline| *deadline <= until) {
             self.now = self.now.later(deadline.since(self.now.at));
@@ -146,7 +146,7 @@ impl Rig {
         self.input(Input::Tick);
     }
 
-    fn open(&mut self, wire: Wire, token: Option<String>) -> ConnKey {
+    pub(crate) fn open(&mut self, wire: Wire, token: Option<String>) -> ConnKey {
         let conn = ConnKey::new(self.next, 0);
         self.next += 1;
         let open = Open {
@@ -164,16 +164,16 @@ impl Rig {
         conn
     }
 
-    fn say(&mut self, conn: ConnKey, text: &str) {
+    pub(crate) fn say(&mut self, conn: ConnKey, text: &str) {
         self.input(Input::Message { conn, message: Message::Text(text) });
     }
 
-    fn take(&mut self, conn: ConnKey) -> Vec<String> {
+    pub(crate) fn take(&mut self, conn: ConnKey) -> Vec<String> {
         std::mem::take(self.inbox.entry(conn).or_default())
     }
 
     /// A Socket.IO client, connected and greeted.
-    fn client(&mut self, tenant: &str, user: &str) -> ConnKey {
+    pub(crate) fn client(&mut self, tenant: &str, user: &str) -> ConnKey {
         let (conn, packets) = self.connect(tenant, user);
         assert!(packets[0].starts_with("0{\"sid\"") && packets[1].starts_with("40{\"sid\""), "{packets:?}");
         assert!(packets[2].starts_with("42[\"connected\""), "{packets:?}");
@@ -181,19 +181,19 @@ impl Rig {
     }
 
     /// A Socket.IO client, and all that it was told.
-    fn connect(&mut self, tenant: &str, user: &str) -> (ConnKey, Vec<String>) {
+    pub(crate) fn connect(&mut self, tenant: &str, user: &str) -> (ConnKey, Vec<String>) {
         let conn = self.open(Wire::WebSocket, None);
         let token = self.token(tenant, user);
         self.say(conn, &format!("40{{\"token\":\"{token}\"}}"));
         (conn, self.take(conn))
     }
 
-    fn drop_all(&mut self) {
+    pub(crate) fn drop_all(&mut self) {
         self.inbox.clear();
     }
 }
 
-fn field<'a>(json: &'a str, name: &str) -> &'a str {
+pub(crate) fn field<'a>(json: &'a str, name: &str) -> &'a str {
     let start = json.find(&format!("\"{name}\":")).unwrap_or_else(|| panic!("{name} in {json}")) + name.len() + 3;
     let rest = json[start..].trim_start_matches('"');
     &rest[..rest.find(['"', ',', '}', ']']).unwrap_or(rest.len())]

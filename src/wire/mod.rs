@@ -1,5 +1,6 @@
 //! Floor 1: the wires. Pure: bytes in, values out. Decoders have three answers: done, need more, broken.
 
+pub mod adapter;
 pub mod api;
 pub mod auth;
 pub mod close;

@@ -149,6 +149,11 @@ pub fn decode<'a>(text: &'a str, scratch: &mut json::Scratch) -> Result<Packet<'
     Ok(Packet { kind, namespace, id, attachments, payload })
 }
 
+/// Whether each placeholder in validated JSON, or in several values joined by commas, names one of the attachments.
+pub(super) fn has_its_attachments(json: &str, attachments: usize) -> bool {
+    u8::try_from(attachments).is_ok_and(|count| attachment::check_placeholders(json, count).is_ok())
+}
+
 fn decode_attachments(text: &str) -> Result<(u8, &str), Error> {
     let (digits, rest) = split_digits(text);
     let rest = rest.strip_prefix('-').filter(|_| !digits.is_empty()).ok_or(Error::IllegalAttachments)?;

@@ -6,6 +6,9 @@ use tenantcast::base::chance::Chance;
 use tenantcast::base::limit::HEAD_BYTES_MAX;
 use tenantcast::base::time::UnixMs;
 use tenantcast::config::{Config, Sources};
+use tenantcast::profile::{Profile, builtin};
+use tenantcast::wire::adapter::channel::Classic;
+use tenantcast::wire::adapter::{Broken, Message, Names, Packet, Payload, Reach, What, classic, cluster, streams};
 use tenantcast::wire::auth::{ApiKeys, Keys, Mint, Pattern, Policy, mint, verify};
 use tenantcast::wire::http::{Reader, decode};
 use tenantcast::wire::socket_io::Assembler;
@@ -178,6 +181,97 @@ fn api_requests() {
     }
 }
 
+const FLEET: &[&[u8]] = &[
+    b"\x93\xa6ab12cd\x83\xa4type\x02\xa4data\x94\xa1e\xc4\x02\x01\x02\x81\xa1d\xd6\xff\0\0\0\0\xcb\x3f\xf8\0\0\0\0\0\0\xa3nsp\xa1/\x83\xa5rooms\x91\xa6acme/r\xa6except\x90\xa5flags\x81\xa8volatile\xc3",
+    b"\x85\xa3uid\xa1u\xa9requestId\xa1r\xa4type\x07\xa6packet\x82\xa4type\x02\xa4data\x92\xa1e\x81\xa1a\xd4\0\0\xa4opts\x82\xa5rooms\x92\x2a\xa1b\xa6except\x90",
+    b"\x83\xa4type\x09\xa9requestId\xa1r\xa6packet\xc7\x02\0\x01\x02",
+    br#"{"uid":"u","requestId":"r","type":5,"opts":{"rooms":["acme/a",7],"except":[]}}"#,
+    br#"{"requestId":"r","sockets":[{"id":"s","handshake":{"auth":{}},"rooms":["s"],"data":{"a":[1]}}]}"#,
+    br#"{"type":3,"data":{"packet":{"type":2,"data":["e",{"a":"\u00e9"},null]},"opts":{"rooms":["acme/a"],"except":[],"flags":{"compress":false,"timeout":5}}},"uid":"0123456789abcdef","nsp":"/"}"#,
+    br#"{"type":8,"data":{"requestId":"r","sockets":[{"id":"s","rooms":[]}]},"uid":"u","nsp":"/"}"#,
+    b"\x84\xa4type\x0c\xa4data\x82\xa9requestId\xa1r\xa6packet\x92\xc4\x01\x07\xcf\x00\x20\0\0\0\0\0\x01\xa3uid\xa1u\xa3nsp\xa1/",
+    b"hKR0eXBlDKRkYXRhgqlyZXF1ZXN0SWShcqZwYWNrZXSSxAEH",
+    b"\x84\xa3sid\xb4abcdefghijklmnopqrst\xa3pid\xb4ABCDEFGHIJKLMNOPQRST\xa5rooms\x91\xa1a\xa4data\x80",
+];
+
+/// What came out may be sent to clients, and is not much longer than what came in.
+fn fits(payload: &Payload<'_>, bytes: &[u8], scratch: &mut json::Scratch) {
+    let list = format!("[{}]", payload.json);
+    assert!(json::validate(&list, scratch), "{list}");
+    assert!(list.len() <= 12 * bytes.len() + 32, "{} bytes of {}", list.len(), bytes.len());
+    let held: usize = payload.attachments.iter().map(Vec::len).sum();
+    assert!(payload.attachments.len() <= 10 && held <= bytes.len());
+}
+
+/// Whether there was a message.
+fn fleet_message(got: Result<Message<'_>, Broken>, bytes: &[u8], scratch: &mut json::Scratch) -> bool {
+    let Ok(message) = got else { return false };
+    match &message.what {
+        What::Broadcast { packet: Packet { args, .. }, to, .. } => {
+            fits(args, bytes, scratch);
+            let reach = Reach::of(to, None);
+            assert!(reach.tenants.values().all(|part| !part.all) && reach.unknown <= to.rooms.len());
+        }
+        What::ServerSideEmit { packet, .. } => fits(&packet.args, bytes, scratch),
+        What::Ack { answer, .. } | What::ServerSideEmitted { answer, .. } => fits(answer, bytes, scratch),
+        What::Fetched { sockets, .. } => sockets.iter().for_each(|socket| fits(&socket.data, bytes, scratch)),
+        _ => {}
+    }
+    // What was read can be written, and what is written is read.
+    for again in [cluster::encode(&message), cluster::encode_packed(&message)].into_iter().flatten() {
+        match cluster::decode(&again, scratch) {
+            Ok(again) => assert_eq!(again.nsp, message.nsp),
+            // This wire puts a level or two more around what another had at the last depth that is read.
+            Err(error) => assert!(matches!(error, Broken::Deep | Broken::Syntax) && bytes.len() > 120, "{message:?}"),
+        }
+    }
+    let _ = (classic::encode(&message), streams::encode(&message));
+    let names = Names::default();
+    assert!(names.read_classic(&names.classic_channel(&message, None), &[&message.nsp]).is_some());
+    true
+}
+
+#[test]
+fn messages_of_a_fleet() {
+    let mut chance = Chance::new([17; 32]);
+    let (mut scratch, mut again, mut buffer, mut read) = (json::Scratch::new(), json::Scratch::new(), Vec::new(), 0);
+    let on = [
+        Classic::Broadcast { nsp: "/", room: None },
+        Classic::Request { nsp: "/" },
+        Classic::Response { nsp: "/", to: None },
+    ];
+    let profile = Profile::parse(builtin::text("project-hub").unwrap()).unwrap();
+    let heard: &[&[u8]] = &[br#"{"organizationId":"acme","userId":7,"update":{"a":["\ud83d",1e9]},"projectId":"x"}"#];
+    for n in 0..rounds(60_000) {
+        let bytes = mutate(&mut chance, FLEET);
+        for on in on {
+            let got = classic::decode(on, &bytes, &mut scratch);
+            read += u64::from(fleet_message(got, &bytes, &mut again));
+        }
+        let got = cluster::decode(&bytes, &mut scratch);
+        read += u64::from(fleet_message(got, &bytes, &mut again));
+        let kind = (n % 14).to_string();
+        let fields = [(&b"uid"[..], &b"u"[..]), (b"nsp", b"/"), (b"type", kind.as_bytes()), (b"data", &bytes)];
+        if let Some(Ok(row)) = streams::Row::of(fields) {
+            let got = streams::decode(&row, &mut buffer, &mut scratch);
+            read += u64::from(fleet_message(got, &bytes, &mut again));
+        }
+        if let Ok(session) = streams::decode_session(&bytes, &mut buffer) {
+            let (again, mut buffer) = (streams::encode_session(&session), Vec::new());
+            assert!(streams::decode_session(&again, &mut buffer).is_ok_and(|again| again.sid == session.sid));
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let _ = (streams::offset(&text), Names::default().read_cluster(&text, &["/", "/a"]));
+        let bytes = mutate(&mut chance, heard);
+        for name in profile.channel_names() {
+            if let Some(Ok(heard)) = profile.hear(name, &bytes, &mut scratch) {
+                assert!(serde_json::from_str::<&serde_json::value::RawValue>(&heard.data).is_ok(), "{heard:?}");
+            }
+        }
+    }
+    assert!(read > rounds(60_000) / 10, "enough is read: {read}");
+}
+
 #[test]
 fn configuration_files() {
     let corpus: &[&[u8]] = &[
@@ -216,13 +310,18 @@ fn envelopes_and_records() {
     let place = Place { epoch: 1, sequence: 2, room_epoch: 3, offset: 4 };
     let emit = Body::Emit { room: "r", event: "e", args: "1,2", ephemeral: true, except: Some(sid) }.encode(Origin(1));
     let kept = record::Record {
+        generation: 1,
         sid,
         user: "u",
         namespace: "/",
         automatic: 2,
         epoch: 9,
         connected_at: 1 << 40,
-        seats: vec![record::Seat { room: "r", joined_at: 3, filter: Some((vec!["a.*"], vec![("t", "1")])) }],
+        seats: vec![record::Seat {
+            room: "r",
+            joined_at: 3,
+            filter: Some(record::Wants { types: vec!["a.*"], entities: vec![("t", "1")] }),
+        }],
     }
     .encode();
     let corpus = [&placed(place, &body)[..], &told(&emit), &kept];

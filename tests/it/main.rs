@@ -1,12 +1,18 @@
 //! The real process over real sockets: what peers may throw at it, what it costs, what it says.
 //!
 //! Every test starts its own server and asks after each attack: is it alive, does it answer, has it given back what it took? Nothing here but
-//! `webhook` knows the inside of the server; tokens come from `tenantcast token`.
+//! `webhook` and `backplane` knows the inside of the server; tokens come from `tenantcast token`.
 
+mod backplane;
 mod churn;
+mod cluster;
 mod command;
+mod fleet;
 mod hostile;
+mod nodes;
+mod outage;
 mod peer;
+mod redis;
 mod secrets;
 mod server;
 mod spread;

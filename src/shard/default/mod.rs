@@ -150,7 +150,7 @@ fn connected(socket: &mut Context<'_>) {
         return act::send(socket, greeting, Args::none());
     }
     let tenant_room = socket.tenant_room();
-    let Some((epoch, offset)) = socket.place(&tenant_room) else { return };
+    let place = socket.place(&tenant_room);
     let args = text(|out| {
         let _ = write!(out, "{{\"sid\":\"{}\",\"tenant\":", socket.sid());
         json::write_string(out, socket.identity().tenant.as_str());
@@ -158,7 +158,11 @@ fn connected(socket: &mut Context<'_>) {
         json::write_string(out, &socket.identity().user);
         out.extend_from_slice(b",\"rooms\":");
         write_list(out, socket.rooms());
-        let _ = write!(out, ",\"epoch\":\"{epoch}\",\"offset\":{offset},\"recovered\":{}}}", socket.recovered());
+        match place {
+            Some((epoch, offset)) => drop(write!(out, ",\"epoch\":\"{epoch}\",\"offset\":{offset}")),
+            None => out.extend_from_slice(b",\"epoch\":null,\"offset\":0"),
+        }
+        let _ = write!(out, ",\"recovered\":{}}}", socket.recovered());
     });
     socket.emit("connected", &args);
 }

@@ -81,7 +81,7 @@ impl Shard {
         let heard = (listens && self.listens(draft.event)).then(|| Box::new(Heard::of(draft)));
         let asks = asking.is_some();
         let stream = self.tenants[tenant].stream.get_or_insert_default();
-        stream.appends += 1;
+        stream.owed += 1;
         if let Some(Asking { ack, then }) = asking {
             stream.asking.insert(id.clone(), (ack, then));
         }
@@ -97,7 +97,7 @@ impl Shard {
         let Some(tenant) = self.tenants.get_mut(key) else { return };
         let live = tenant.stream.as_ref().is_some_and(|stream| stream.is_settled());
         if let Some(stream) = &mut tenant.stream {
-            stream.appends -= 1;
+            stream.owed -= 1;
         }
         match result {
             Ok(appended) => {
@@ -130,7 +130,7 @@ impl Shard {
     fn nobody_asked(&mut self, key: TenantKey, id: &Rc<str>, receipt: &Receipt, new: bool) {
         let asking = self.tenants[key].stream.as_mut().and_then(|stream| stream.asking.remove(id));
         if let Some((_, then)) = asking {
-            let ended = new.then(|| delivery::Ended { acked: &[], missing: &[] });
+            let ended = new.then_some(delivery::Ended { acked: &[], missing: &[] });
             self.answer_then(then, Ok(delivery::answer(receipt, ended)));
         }
     }
@@ -163,7 +163,7 @@ impl Shard {
             let epoch = self.rooms[room].epoch;
             let receipt = Receipt { id: id.into(), place: Some((epoch, place.offset)) };
             let asked = delivery::About { tenant: key, room, event: event.clone(), sequence: place.sequence, receipt };
-            self.await_receivers(asked, ack, then, number);
+            self.ask_receivers(asked, ack, then, number);
         }
     }
 

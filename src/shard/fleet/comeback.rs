@@ -34,7 +34,7 @@ use crate::wire::{
     close::Close,
     envelope::{
         Body,
-        record::{Record, Seat},
+        record::{Record, Seat, Wants},
     },
     json,
 };
@@ -84,6 +84,7 @@ impl Shard {
                 self.replace_live(tenant, pid, connect.session, &connect.admission.user);
                 let id = (*self.tenants[tenant].id).clone();
                 let then: Claimed = Box::new(move |shard, record| shard.connect_claimed(tenant, pid, connect, record));
+                self.tenants[tenant].stream.get_or_insert_default().owed += 1;
                 let ticket = self.ticket(Job::Claim { then });
                 self.relay(Relay::Claim { tenant: id, pid, ticket });
             }
@@ -91,7 +92,12 @@ impl Shard {
     }
 
     fn connect_claimed(&mut self, tenant: TenantKey, pid: Sid, connect: Connect, record: Option<Box<[u8]>>) {
-        if !self.tenants.contains(tenant) || !self.sessions.contains(connect.session) {
+        let Some(state) = self.tenants.get_mut(tenant) else { return };
+        if let Some(stream) = &mut state.stream {
+            stream.owed -= 1;
+        }
+        self.stir(tenant);
+        if !self.sessions.contains(connect.session) {
             // Whoever came for it has gone: it may come again.
             if let Some(record) = record {
                 self.keep_record(connect.admission.tenant, pid, record);
@@ -112,11 +118,12 @@ impl Shard {
         };
         let saved = Box::new(saved_of(&read, namespace, self.now.at + self.settings.recovery));
         let position = connect.member("offset").and_then(|offset| Position::parse(&offset));
-        let is_of_now =
-            |position: &Position| position.epoch == saved.epoch && saved.epoch == self.tenants[tenant].epoch;
+        // As far as it has read, and as the node had read on which it joined what it is in.
+        let read = position.filter(|position| position.epoch == saved.epoch).map(|position| position.sequence);
+        let joined = saved.rooms.iter().map(|seat| seat.joined_at).chain([saved.connected_at]);
         let needs = Needs {
             rooms: saved.rooms.iter().map(|seat| ((*seat.room).into(), true)).collect(),
-            sequence: position.filter(is_of_now).map(|position| position.sequence),
+            sequence: joined.chain(read).max().filter(|_| saved.epoch == self.tenants[tenant].epoch),
         };
         self.when_ready(tenant, needs, move |shard| shard.connect_with(connect, Some((pid, saved))));
     }
@@ -203,14 +210,20 @@ impl Shard {
             self.save_socket(tenant, socket, pid, ttl);
         } else {
             let tenant = (*self.tenants[tenant].id).clone();
-            self.relay(Relay::Forget { tenant, pid });
+            let generation = self.generation(socket);
+            self.relay(Relay::Forget { tenant, pid, generation });
         }
+    }
+
+    fn generation(&self, socket: SocketKey) -> u32 {
+        self.sockets[socket].extras.as_ref().map_or(0, |extras| extras.generation)
     }
 
     fn save_socket(&mut self, tenant: TenantKey, socket: SocketKey, pid: Sid, ttl: Duration) {
         let state = &self.sockets[socket];
         let seats = self.saved_seats(socket);
         let record = Record {
+            generation: self.generation(socket),
             sid: state.sid,
             user: &self.identity(socket).user,
             namespace: &self.app.names[usize::from(state.namespace)],
@@ -254,13 +267,13 @@ impl Shard {
 fn kept_seat(seat: &SavedSeat) -> Seat<'_> {
     let filter = seat.filter.as_ref().map(|filter| {
         let types = filter.types.iter().map(Pattern::as_str).collect();
-        (types, filter.entities.iter().map(|(kind, id)| (&**kind, &**id)).collect())
+        Wants { types, entities: filter.entities.iter().map(|(kind, id)| (&**kind, &**id)).collect() }
     });
     Seat { room: &seat.room, joined_at: seat.joined_at, filter }
 }
 
 fn saved_of(record: &Record<'_>, namespace: u8, until: Instant) -> Saved {
-    let filter = |(types, entities): &(Vec<&str>, Vec<(&str, &str)>)| {
+    let filter = |Wants { types, entities }: &Wants<'_>| {
         Rc::new(Filter {
             // Patterns once, they are patterns now.
             types: types.iter().filter_map(|text| Pattern::parse(text).ok()).collect(),
@@ -278,6 +291,7 @@ fn saved_of(record: &Record<'_>, namespace: u8, until: Instant) -> Saved {
         namespace,
         automatic: record.automatic,
         rooms: record.seats.iter().map(seat).collect(),
+        generation: record.generation,
         epoch: Epoch(record.epoch),
         connected_at: record.connected_at,
         until,

@@ -10,7 +10,7 @@ use crate::base::{
     time::{Instant, UnixMs},
 };
 use crate::shard::history::{Entry, History};
-use crate::shard::relay::{Reading, Relay, RoomRead, Stored, Unavailable, Wanted};
+use crate::shard::relay::{Reading, Relay, RoomRead, Stored, Ticket, Unavailable, Wanted};
 use crate::shard::room::RoomKey;
 use crate::shard::tenant::{Tenant, TenantKey};
 use crate::shard::{Shard, Timer};
@@ -32,24 +32,35 @@ impl Shard {
         if stream.state != super::stream::State::Live {
             return;
         }
+        if stream.cold.values().all(|cold| cold.asked.is_some()) {
+            return;
+        }
+        let ticket = self.ticket(Job::Heads { tenant: key, rooms: Vec::new() });
+        let tenant = &mut self.tenants[key];
+        let Some(stream) = &mut tenant.stream else { return };
         let mut asked = Vec::new();
         let mut rooms = Vec::new();
-        for (room, cold) in stream.cold.iter_mut().filter(|(_, cold)| !cold.asked) {
+        for (room, cold) in stream.cold.iter_mut().filter(|(_, cold)| cold.asked.is_none()) {
             let Some(state) = self.rooms.get(*room) else { continue };
-            cold.asked = true;
+            cold.asked = Some(ticket);
             asked.push(Asked { room: *room, fill: cold.fill });
             let after = if cold.fill { 0 } else { cold.base };
             rooms.push(Wanted { room: (*state.name).into(), after: Some(after) });
         }
-        if asked.is_empty() {
-            return;
-        }
         let tenant = (*tenant.id).clone();
-        let ticket = self.ticket(Job::Heads { tenant: key, rooms: asked });
+        if let Some(Job::Heads { rooms, .. }) = self.fleet.as_mut().and_then(|fleet| fleet.jobs.get_mut(&ticket)) {
+            *rooms = asked;
+        }
         self.relay(Relay::Read { tenant, ticket, rooms });
     }
 
-    pub(super) fn heads(&mut self, key: TenantKey, asked: &[Asked], result: Result<Reading, Unavailable>) {
+    pub(super) fn heads(
+        &mut self,
+        key: TenantKey,
+        ticket: Ticket,
+        asked: &[Asked],
+        result: Result<Reading, Unavailable>,
+    ) {
         let Some(Tenant { epoch, stream: Some(stream), .. }) = self.tenants.get_mut(key) else { return };
         let reading = match result {
             Ok(reading) if reading.place.epoch == *epoch => Some(reading),
@@ -64,14 +75,14 @@ impl Shard {
             None => {
                 let Some(stream) = &mut self.tenants[key].stream else { return };
                 for asked in asked {
-                    if let Some(cold) = stream.cold.get_mut(&asked.room) {
-                        cold.asked = false;
+                    if let Some(cold) = stream.cold.get_mut(&asked.room).filter(|cold| cold.asked == Some(ticket)) {
+                        cold.asked = None;
                     }
                 }
             }
             Some(reading) => {
                 for (asked, read) in asked.iter().zip(reading.rooms) {
-                    self.head(key, *asked, read);
+                    self.head(key, ticket, *asked, read);
                 }
             }
         }
@@ -79,11 +90,11 @@ impl Shard {
         self.flow(key);
     }
 
-    fn head(&mut self, key: TenantKey, Asked { room, fill }: Asked, read: RoomRead) {
+    fn head(&mut self, key: TenantKey, ticket: Ticket, Asked { room, fill }: Asked, read: RoomRead) {
         let Some(stream) = &mut self.tenants[key].stream else { return };
         // The room may be gone, or have begun anew and be asked again.
-        let Some(cold) = stream.cold.get_mut(&room).filter(|cold| cold.asked) else { return };
-        cold.asked = false;
+        let Some(cold) = stream.cold.get_mut(&room).filter(|cold| cold.asked == Some(ticket)) else { return };
+        cold.asked = None;
         let Cold { base, fill: wanted, headed, .. } = *cold;
         if fill || !wanted {
             stream.cold.remove(&room);
@@ -117,10 +128,15 @@ impl Shard {
         let keep = self.settings.history.of(&self.rooms[room].name);
         history.expire(self.now.at, keep);
         self.rooms[room].history = Some(Box::new(history));
-        // Of these the stream knows already that they are past, since a reading said so while this room was asked.
-        let here = self.tenants[key].sequence;
-        for entry in read.entries[later..].iter().filter(|entry| entry.sequence <= here) {
-            if let Ok((_, Body::Post(post))) = Body::decode(&entry.body) {
+        // A reading of other rooms may have said meanwhile that nothing of this node's is in between: these are.
+        let (here, epoch) = (self.tenants[key].sequence, self.tenants[key].epoch.0);
+        for entry in &read.entries[later..] {
+            if entry.sequence > here {
+                let frame = envelope::placed(envelope::Place { epoch, ..place(entry) }, &entry.body);
+                if let Some(stream) = &mut self.tenants[key].stream {
+                    stream.hold(entry.sequence, &frame);
+                }
+            } else if let Ok((_, Body::Post(post))) = Body::decode(&entry.body) {
                 self.land(key, room, &place(entry), &post, here);
             }
         }

@@ -66,12 +66,21 @@ impl Fleet {
     }
 
     /// Answers that are waited for, and what waits for them.
-    pub fn len(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.jobs.len() + self.waits
     }
 }
 
 impl Shard {
+    #[cfg(test)]
+    pub(crate) fn describe_streams(&self) -> Vec<String> {
+        let of = |(_, tenant): (_, &super::tenant::Tenant)| {
+            let stream = tenant.stream.as_ref().map(|stream| stream.describe());
+            format!("{:?} {} {stream:?}", tenant.epoch, tenant.sequence)
+        };
+        self.tenants.iter().map(of).collect()
+    }
+
     pub(super) fn is_fleet(&self) -> bool {
         self.fleet.is_some()
     }
@@ -125,7 +134,7 @@ impl Shard {
                 }
             }
             Report::Read { ticket, result } => match self.job(ticket) {
-                Some(Job::Heads { tenant, rooms }) => self.heads(tenant, &rooms, result),
+                Some(Job::Heads { tenant, rooms }) => self.heads(tenant, ticket, &rooms, result),
                 Some(Job::Repair { tenant }) => self.repaired(tenant, result),
                 _ => {}
             },

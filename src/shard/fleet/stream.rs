@@ -24,7 +24,7 @@ use crate::shard::delivery::Then;
 use crate::shard::encode::Outgoing;
 use crate::shard::history::{Epoch, Gap, History};
 use crate::shard::refusal::Refusal;
-use crate::shard::relay::{Place, Reading, Relay, Unavailable, Wanted};
+use crate::shard::relay::{Place, Reading, Relay, Ticket, Unavailable, Wanted};
 use crate::shard::room::RoomKey;
 use crate::shard::socket::SocketKey;
 use crate::shard::tenant::{Tenant, TenantKey};
@@ -47,7 +47,8 @@ pub enum State {
 pub struct Cold {
     /// The tenant's sequence when the room came to be here: what came later comes through the stream.
     pub base: u64,
-    pub asked: bool,
+    /// The question that is under way: an answer to an earlier one is of an earlier time.
+    pub asked: Option<Ticket>,
     /// Its past is wanted, too.
     pub fill: bool,
     /// Its head is known: only its past is not here.
@@ -69,8 +70,8 @@ pub struct Stream {
     pub waits: Vec<Wait>,
     /// Events of this node whose receivers are to acknowledge them, by id.
     pub asking: BTreeMap<Rc<str>, (Ack, Then)>,
-    /// Events of this node that have no place yet.
-    pub appends: u32,
+    /// Answers that are waited for: places of this node's events, sockets that are claimed.
+    pub owed: u32,
     /// Sockets that are not kept as they are.
     pub unsaved: BTreeSet<SocketKey>,
     pub stirred: bool,
@@ -78,9 +79,24 @@ pub struct Stream {
 }
 
 impl Stream {
+    #[cfg(test)]
+    pub fn describe(&self) -> String {
+        let needs: Vec<_> = self.waits.iter().map(|wait| &wait.needs).collect();
+        let cold: Vec<_> =
+            self.cold.iter().map(|(room, cold)| (room, cold.base, cold.asked, cold.fill, cold.headed)).collect();
+        format!(
+            "{:?} away {} held {:?} repairing {} whole_to {} cold {cold:?} waits {needs:?}",
+            self.state,
+            self.away,
+            self.held.keys().collect::<Vec<_>>(),
+            self.repairing,
+            self.whole_to
+        )
+    }
+
     /// Nothing is waited for.
     pub fn is_idle(&self) -> bool {
-        self.waits.is_empty() && self.appends == 0 && self.asking.is_empty()
+        self.waits.is_empty() && self.owed == 0 && self.asking.is_empty()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -93,14 +109,14 @@ impl Stream {
     }
 
     pub fn begin(&mut self, room: RoomKey, base: u64) {
-        self.cold.insert(room, Cold { base, asked: false, fill: false, headed: false });
+        self.cold.insert(room, Cold { base, asked: None, fill: false, headed: false });
     }
 
     pub fn end(&mut self, room: RoomKey) {
         self.cold.remove(&room);
     }
 
-    fn hold(&mut self, sequence: u64, frame: &[u8]) {
+    pub fn hold(&mut self, sequence: u64, frame: &[u8]) {
         if self.held.len() >= HELD_MAX || self.held_bytes + frame.len() > HELD_BYTES_MAX {
             // The newest goes: it is read back, as what is missing is.
             return;
@@ -109,6 +125,15 @@ impl Stream {
         if let Some(before) = self.held.insert(sequence, frame.into()) {
             self.held_bytes -= before.len();
         }
+    }
+
+    fn hold_only(&mut self, epoch: Epoch) {
+        let is_of = |frame: &[u8]| {
+            let place = envelope::Frame::decode(frame).ok().and_then(|frame| frame.place);
+            place.is_some_and(|place| place.epoch == epoch.0)
+        };
+        self.held.retain(|_, frame| is_of(frame));
+        self.held_bytes = self.held.values().map(|frame| frame.len()).sum();
     }
 
     fn take_held(&mut self, sequence: u64) -> Option<Box<[u8]>> {
@@ -184,13 +209,14 @@ impl Shard {
         (tenant.epoch, tenant.sequence, tenant.lost) = (place.epoch, place.sequence, 0);
         let rooms: Vec<RoomKey> = tenant.rooms.values().copied().collect();
         let Some(stream) = &mut tenant.stream else { return };
-        // What was heard while this was asked may be newer, of a stream that begins; of one that begins anew it is read again.
+        // What was heard of it while its place was asked comes after it.
+        stream.hold_only(place.epoch);
         stream.repairing = false;
         stream.whole_to = 0;
         let asking = std::mem::take(&mut stream.asking);
         for room in &rooms {
             let fill = stream.cold.get(room).is_some_and(|cold| cold.fill);
-            stream.cold.insert(*room, Cold { base: place.sequence, asked: false, fill, headed: false });
+            stream.cold.insert(*room, Cold { base: place.sequence, asked: None, fill, headed: false });
         }
         for (_, (_, then)) in asking {
             self.answer_unavailable(then);
@@ -477,7 +503,7 @@ impl Shard {
                 }
                 Some(cold) => met &= cold.headed && !*fill,
                 None if *fill && !filled => {
-                    stream.cold.insert(room, Cold { base: 0, asked: false, fill: true, headed: true });
+                    stream.cold.insert(room, Cold { base: 0, asked: None, fill: true, headed: true });
                     met = false;
                 }
                 None => {}

@@ -8,6 +8,7 @@ use crate::base::limit::FLEET_WAITS_MAX;
 use crate::shard::Shard;
 use crate::shard::app::Context;
 use crate::shard::relay::Relay;
+use crate::shard::room::RoomKey;
 use crate::shard::tenant::TenantKey;
 
 /// What has to be here.
@@ -87,6 +88,12 @@ impl Shard {
 }
 
 impl Shard {
+    /// Whether it is known where a room stands; always without a fleet.
+    pub(in crate::shard) fn is_headed(&self, room: RoomKey) -> bool {
+        let stream = self.tenants[self.rooms[room].tenant].stream.as_ref();
+        stream.and_then(|stream| stream.cold.get(&room)).is_none_or(|cold| cold.headed)
+    }
+
     /// Whether a room's past is here; always without a fleet.
     pub(in crate::shard) fn has_past(&self, tenant: TenantKey, room: &str) -> bool {
         let room = self.tenants[tenant].rooms.get(room).map(|room| &self.rooms[*room]);

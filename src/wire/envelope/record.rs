@@ -1,7 +1,8 @@
 //! A socket as the store keeps it, so that it may come back to any node: who it is, what it was in, and where it began to read.
 //!
 //! ```text
-//! record  version 1, then fields: sid (15 bytes), user, namespace, how many of its rooms are automatic, the tenant's epoch, the sequence at
+//! record  0..4  generation: how often it has come back           big endian
+//!         4     version, 1; then fields: sid (15 bytes), user, namespace, how many of its rooms are automatic, the tenant's epoch, the sequence at
 //!         which it connected, rooms: name, the sequence at which it joined, filter: event types, entities
 //! ```
 
@@ -11,6 +12,7 @@ use crate::base::id::Sid;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
+    pub generation: u32,
     pub sid: Sid,
     pub user: &'a str,
     pub namespace: &'a str,
@@ -25,13 +27,25 @@ pub struct Record<'a> {
 pub struct Seat<'a> {
     pub room: &'a str,
     pub joined_at: u64,
-    /// Event types, and entities by type and id.
-    pub filter: Option<(Vec<&'a str>, Vec<(&'a str, &'a str)>)>,
+    pub filter: Option<Wants<'a>>,
+}
+
+/// What a socket wants of a room: event types with `*` and `?`, and entities by type and id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wants<'a> {
+    pub types: Vec<&'a str>,
+    pub entities: Vec<(&'a str, &'a str)>,
+}
+
+/// How often the socket has come back that a record is of; 0 of what is none.
+pub fn generation(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
 impl<'a> Record<'a> {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer(Vec::with_capacity(96 + self.seats.len() * 32));
+        out.0.extend_from_slice(&self.generation.to_be_bytes());
         out.byte(VERSION);
         out.0.extend_from_slice(self.sid.as_bytes());
         out.text(self.user);
@@ -42,9 +56,9 @@ impl<'a> Record<'a> {
         out.list(self.seats.iter(), |out, seat| {
             out.text(seat.room);
             out.number(seat.joined_at);
-            out.maybe(seat.filter.as_ref(), |out, (types, entities)| {
-                out.list(types.iter(), |out, kind| out.text(kind));
-                out.list(entities.iter(), |out, (kind, id)| {
+            out.maybe(seat.filter.as_ref(), |out, wants| {
+                out.list(wants.types.iter(), |out, kind| out.text(kind));
+                out.list(wants.entities.iter(), |out, (kind, id)| {
                     out.text(kind);
                     out.text(id);
                 });
@@ -55,10 +69,12 @@ impl<'a> Record<'a> {
 
     pub fn decode(bytes: &'a [u8]) -> Result<Record<'a>, Broken> {
         let mut reader = Reader(bytes);
+        let generation = generation(reader.take(4)?);
         if reader.byte()? != VERSION {
             return Err(Broken::Version);
         }
         let record = Record {
+            generation,
             sid: super::read_sid(&mut reader)?,
             user: reader.text()?,
             namespace: reader.text()?,
@@ -70,7 +86,8 @@ impl<'a> Record<'a> {
                     room: reader.text()?,
                     joined_at: reader.number()?,
                     filter: reader.maybe(|reader| {
-                        Ok((reader.list(Reader::text)?, reader.list(|reader| Ok((reader.text()?, reader.text()?)))?))
+                        let types = reader.list(Reader::text)?;
+                        Ok(Wants { types, entities: reader.list(|reader| Ok((reader.text()?, reader.text()?)))? })
                     })?,
                 })
             })?,
@@ -92,6 +109,7 @@ mod tests {
     fn a_record_reads_back() {
         let sid = Sid::new(NodeId(7), ShardId(1), &mut Chance::new([3; 32]));
         let record = Record {
+            generation: 3,
             sid,
             user: "u",
             namespace: "/chat",
@@ -100,7 +118,11 @@ mod tests {
             connected_at: 300,
             seats: vec![
                 Seat { room: "tenant:t", joined_at: 300, filter: None },
-                Seat { room: "r", joined_at: 301, filter: Some((vec!["a.*"], vec![("project", "7")])) },
+                Seat {
+                    room: "r",
+                    joined_at: 301,
+                    filter: Some(Wants { types: vec!["a.*"], entities: vec![("project", "7")] }),
+                },
             ],
         };
         let bytes = record.encode();

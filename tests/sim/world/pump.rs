@@ -240,7 +240,7 @@ impl World {
                 }
                 _ => self.cross(shard, to.index(), Lane::Parcel(parcel)),
             },
-            Output::Refused { .. } | Output::Ask(_) | Output::ListenerFailed { .. } => {}
+            Output::Refused { .. } | Output::Ask(_) | Output::Relay(_) | Output::ListenerFailed { .. } => {}
             Output::Release { address } => self.released(address),
         }
     }

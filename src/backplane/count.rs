@@ -1,0 +1,38 @@
+//! What the backplane counts, by name: shown with the shards' numbers.
+
+use crate::base::count::counts;
+
+counts! {
+    /// Durable events that got their place.
+    Appended "backplane_appended_total";
+    /// Appends, reads and claims answered `backplane_unavailable`.
+    Unavailable "backplane_unavailable_total";
+    Told "backplane_told_total";
+    /// Events and words for other nodes that found the store away.
+    ToldDropped "backplane_told_dropped_total";
+    Read "backplane_reads_total";
+    Claimed "backplane_claims_total";
+    /// Changes of saved sockets that found the store away for too long: those sockets come back to their own node only.
+    SavesDropped "backplane_saves_dropped_total";
+    Commands "backplane_commands_total";
+    /// Pipelines they went in.
+    Batches "backplane_batches_total";
+    /// Pipelines whose outcome is not known and that were sent again.
+    Repeated "backplane_batches_repeated_total";
+    /// Commands that the store refused for now: full, read-only, loading.
+    Refused "backplane_commands_refused_total";
+    Envelopes "backplane_envelopes_total";
+    /// Envelopes that a shard or this thread had no room for: read back from the store.
+    EnvelopesDropped "backplane_envelopes_dropped_total";
+    /// Times that an envelope was found to be missing without anything having broken.
+    Gaps "backplane_gaps_total";
+    Connected "backplane_connected_total";
+    ConnectFailed "backplane_connect_failed_total";
+    /// Events that waited for the store when the process ended.
+    Lost "backplane_lost_total";
+}
+
+/// In the order of [`Count`].
+pub fn names() -> &'static [&'static str] {
+    NAMES
+}

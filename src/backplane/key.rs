@@ -1,0 +1,117 @@
+//! The names of everything a tenant has in the store.
+//!
+//! ```text
+//! tc:{acme}               channel
+//! tc:{acme}:m             hash: e epoch, s sequence, c birth mark of rooms that never had events, b sequence up to which rooms were lost,
+//!                         n:<origin> number and time of a process' newest append, p when it was last said how long all this is kept
+//! tc:{acme}:z             sorted set: rooms that ever had events, by the sequence of their newest
+//! tc:{acme}:h:<room>      stream: `<sequence>-<offset>`, e room's epoch, b body, t Unix ms
+//! tc:{acme}:r:<origin>    hash: number -> "sequence room-epoch offset" of the appends of a process' newest batch
+//! tc:{acme}:i:<id>        string: "sequence room-epoch offset origin:number" of an event whose publisher chose its id
+//! tc:{acme}:p:<pid>       string: a saved socket
+//! tc:{acme}:c:<origin>:<number>   string: a socket that was claimed, for as long as the claim may be repeated
+//! ```
+//!
+//! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
+//! its rooms: `}` and `%` of a tenant are escaped, so that it ends where its brace does.
+
+use crate::base::id::{Sid, TenantId};
+use crate::wire::envelope::Origin;
+use std::fmt::Write;
+
+/// How long a tenant that nobody publishes to is remembered: longer than any of its rooms.
+pub const TENANT_TTL_MS: u64 = 7 * 24 * 3600 * 1000;
+/// How long a batch may be repeated and still learn its places.
+pub const BATCH_TTL_MS: u64 = 3_600_000;
+/// How long a claim may be repeated.
+pub const CLAIM_TTL_MS: u64 = 60_000;
+
+#[derive(Clone, Debug)]
+pub struct Keys {
+    prefix: Box<str>,
+    origin: Origin,
+}
+
+impl Keys {
+    /// `prefix` has no brace.
+    pub fn new(prefix: &str, origin: Origin) -> Keys {
+        Keys { prefix: prefix.into(), origin }
+    }
+
+    pub fn channel(&self, tenant: &TenantId) -> String {
+        let mut name = format!("{}:{{", self.prefix);
+        for c in tenant.as_str().chars() {
+            match c {
+                '}' => name.push_str("%7D"),
+                '%' => name.push_str("%25"),
+                c => name.push(c),
+            }
+        }
+        name.push('}');
+        name
+    }
+
+    pub fn hash(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":m"
+    }
+
+    pub fn rooms(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":z"
+    }
+
+    pub fn stream(&self, tenant: &TenantId, room: &str) -> String {
+        self.channel(tenant) + ":h:" + room
+    }
+
+    pub fn batch(&self, tenant: &TenantId) -> String {
+        let mut name = self.channel(tenant);
+        let _ = write!(name, ":r:{}", self.origin());
+        name
+    }
+
+    pub fn receipt(&self, tenant: &TenantId, id: &str) -> String {
+        self.channel(tenant) + ":i:" + id
+    }
+
+    pub fn socket(&self, tenant: &TenantId, pid: Sid) -> String {
+        let mut name = self.channel(tenant);
+        let _ = write!(name, ":p:{pid}");
+        name
+    }
+
+    pub fn claim(&self, tenant: &TenantId, number: u64) -> String {
+        let mut name = self.channel(tenant);
+        let _ = write!(name, ":c:{}:{number}", self.origin());
+        name
+    }
+
+    /// This process in hexadecimal, as the store knows it.
+    pub fn origin(&self) -> String {
+        format!("{:x}", self.origin.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_is_one_hash_tag_and_no_name_is_anothers() {
+        let keys = Keys::new("tc", Origin(255));
+        let tenant = |text: &str| TenantId::parse(text).unwrap();
+        for (name, channel) in [
+            ("acme", "tc:{acme}"),
+            ("a b", "tc:{a b}"),
+            ("a}b", "tc:{a%7Db}"),
+            ("a%7Db", "tc:{a%257Db}"),
+            ("}", "tc:{%7D}"),
+            ("{x", "tc:{{x}"),
+        ] {
+            assert_eq!(keys.channel(&tenant(name)), channel, "{name}");
+        }
+        // Without the escape these would be one key.
+        assert_ne!(keys.hash(&tenant("x}:h:r")), keys.stream(&tenant("x"), "r}:m"));
+        assert_eq!(keys.stream(&tenant("x"), "}:m{}"), "tc:{x}:h:}:m{}");
+        assert_eq!(keys.claim(&tenant("x"), 7), "tc:{x}:c:ff:7");
+    }
+}

@@ -1,0 +1,106 @@
+-- Gives an event its place, keeps it, and publishes it: all of it or nothing.
+--
+-- KEYS  1 the tenant's hash  2 the tenant's rooms  3 the room's stream  4 places of this process' newest batch
+--       5 the receipt, where the publisher chose an id
+-- ARGV  1 epoch to take if there is none   2, 3 epoch and sequence that this process has seen, or "" and 0
+--       4 origin   5 number of this append   6 number of the append that has to be done before this one, or ""
+--       7 room   8 body   9 events the room keeps   10 ms the room is kept   11 ms the receipt is kept   12 ms the tenant is kept
+--       13 channel   14 PUBLISH or SPUBLISH   15 ms the places are kept: with the first of a batch that is kept there, else ""
+--       16, 17 rooms that are known at most, and how many are forgotten beyond
+--
+-- Answers { sequence, room's epoch, offset, "1" if it is the event of an earlier publish }, or {} where the one before is not done.
+-- Numbers stay below 2^53, where doubles are exact.
+local hash, rooms, stream, batch, receipt = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local tag = ARGV[4] .. ':' .. ARGV[5]
+local field = 'n:' .. ARGV[4]
+local number = tonumber(ARGV[5])
+local function text(n) return string.format('%.0f', n) end
+local function value(entry, name)
+  local fields = entry[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == name then return fields[i + 1] end
+  end
+end
+local function place(entry)
+  local sequence, offset = string.match(entry[1], '^(%d+)%-(%d+)$')
+  return tonumber(sequence), tonumber(offset)
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local was = redis.call('HMGET', hash, 'e', 's', 'c', 'b', field, 'p')
+local epoch, last = tonumber(was[1] or ARGV[1]), tonumber(was[2] or '0')
+local birth, broken = tonumber(was[3] or '0'), tonumber(was[4] or '0')
+local done = tonumber(string.match(was[5] or '0', '^%d+'))
+local kept = receipt and redis.call('GET', receipt)
+if kept then
+  local s, re, o, who = string.match(kept, '^(%d+) (%d+) (%d+) (.*)$')
+  if s then
+    if done < number then redis.call('HSET', hash, field, ARGV[5] .. ' ' .. text(now)) end
+    return { s, re, o, who == tag and '0' or '1' }
+  end
+end
+if done >= number then
+  -- The connection broke after this was done.
+  local s, re, o = string.match(redis.call('HGET', batch, ARGV[5]) or '', '^(%d+) (%d+) (%d+)$')
+  if s then return { s, re, o, '0' } end
+  -- Asked again after a very long time: it is done, but nobody knows its place any more.
+  return { text(last), text(epoch + last), '0', '0' }
+end
+if ARGV[6] ~= '' and done < tonumber(ARGV[6]) then return {} end
+
+if was[1] == ARGV[2] and last < tonumber(ARGV[3]) then
+  -- The store has lost what others have seen: a replica that was behind was promoted, or the newest writes did not reach the disk.
+  epoch, birth, broken = tonumber(ARGV[1]), last, last
+end
+local sequence = last + 1
+local head = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+local room_epoch, offset
+if head then
+  local s, o = place(head)
+  if s > broken and s < sequence then
+    room_epoch, offset = tonumber(value(head, 'e')), o + 1
+  else
+    redis.call('DEL', stream)
+  end
+end
+if not offset then
+  -- What a reader of the room without events was told, see the reading of rooms.
+  room_epoch, offset = epoch + tonumber(redis.call('ZSCORE', rooms, ARGV[7]) or birth), 1
+end
+local is_new = redis.call('ZADD', rooms, sequence, ARGV[7]) == 1
+redis.call('XADD', stream, 'MAXLEN', ARGV[9], text(sequence) .. '-' .. text(offset),
+  'e', text(room_epoch), 'b', ARGV[8], 't', text(now))
+redis.call('PEXPIRE', stream, ARGV[10])
+local marks = not was[1] or epoch ~= tonumber(was[1])
+if is_new and redis.call('ZCARD', rooms) > tonumber(ARGV[16]) then
+  redis.call('ZREMRANGEBYRANK', rooms, 0, tonumber(ARGV[17]) - 1)
+  birth, marks = sequence, true
+end
+if not was[5] and redis.call('HLEN', hash) > 100 then
+  -- Processes come and go: those that have not appended for a day are no more.
+  local all = redis.call('HGETALL', hash)
+  for i = 1, #all, 2 do
+    local at = string.match(all[i], '^n:') and tonumber(string.match(all[i + 1], ' (%d+)$') or '0')
+    if at and at < now - 86400000 then redis.call('HDEL', hash, all[i]) end
+  end
+end
+redis.call('HSET', hash, 's', text(sequence), field, ARGV[5] .. ' ' .. text(now))
+if marks then redis.call('HSET', hash, 'e', text(epoch), 'c', text(birth), 'b', text(broken)) end
+if marks or is_new or now > tonumber(was[6] or '0') + 60000 then
+  -- Not at each append: what is kept for days may end a minute sooner.
+  redis.call('HSET', hash, 'p', text(now))
+  redis.call('PEXPIRE', hash, ARGV[12])
+  redis.call('PEXPIRE', rooms, ARGV[12])
+end
+local where = text(sequence) .. ' ' .. text(room_epoch) .. ' ' .. text(offset)
+if receipt and tonumber(ARGV[11]) > 0 then
+  redis.call('SET', receipt, where .. ' ' .. tag, 'PX', ARGV[11])
+else
+  -- The first of a batch: all before it were answered.
+  if ARGV[15] ~= '' then redis.call('DEL', batch) end
+  redis.call('HSET', batch, ARGV[5], where)
+  if ARGV[15] ~= '' then redis.call('PEXPIRE', batch, ARGV[15]) end
+end
+redis.call(ARGV[14], ARGV[13], struct.pack('>BBI8I8I8I8', 1, 1, epoch, sequence, room_epoch, offset) .. ARGV[8])
+return { text(sequence), text(room_epoch), text(offset), '0' }

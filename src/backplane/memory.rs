@@ -1,0 +1,255 @@
+//! A store in memory: what Redis does for the backplane, as a value. For the simulator, and to say what the real one has to do: both pass one
+//! suite.
+//!
+//! Pure and synchronous: time is an argument, chance is seeded, and whoever calls carries what it answers, and may delay, lose or double it.
+//!
+//! Invariants: the guarantees of [`relay`](crate::shard::relay), but for what the caller does to the reports; what a room, a socket or a receipt
+//! was kept for is gone when its time is over.
+
+use crate::base::{
+    chance::Chance,
+    id::{Sid, TenantId},
+    limit::{READ_EVENTS_MAX, STORE_ROOMS_MAX},
+    time::{Duration, Instant, Now},
+};
+use crate::shard::{
+    history::Epoch,
+    relay::{Append, Appended, Place, Reading, Relay, Report, RoomRead, Stored, Unavailable, Wanted},
+};
+use crate::wire::envelope::{self, record};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One node of a fleet, as the caller numbers them.
+pub type Node = usize;
+
+pub struct Memory {
+    tenants: BTreeMap<TenantId, Tenant>,
+    /// Who hears a tenant's channel: the nodes', not the store's, so that it outlives the store's loss.
+    heard: BTreeMap<TenantId, BTreeSet<Node>>,
+    chance: Chance,
+    away: bool,
+}
+
+struct Tenant {
+    epoch: u64,
+    sequence: u64,
+    /// Birth mark of rooms that never had events.
+    birth: u64,
+    /// Rooms that ever had events, with the sequence of their newest.
+    known: BTreeMap<Box<str>, u64>,
+    rooms: BTreeMap<Box<str>, Room>,
+    receipts: BTreeMap<Box<str>, (Appended, Instant)>,
+    sockets: BTreeMap<Sid, (Box<[u8]>, Instant)>,
+}
+
+struct Room {
+    epoch: u64,
+    offset: u64,
+    events: Vec<Event>,
+    until: Instant,
+}
+
+struct Event {
+    sequence: u64,
+    offset: u64,
+    at: Now,
+    body: Box<[u8]>,
+}
+
+impl Memory {
+    pub fn new(seed: [u8; 32]) -> Memory {
+        Memory { tenants: BTreeMap::new(), heard: BTreeMap::new(), chance: Chance::new(seed), away: false }
+    }
+
+    /// Everything is lost, as when Redis is restarted empty. Who hears a channel goes on hearing it.
+    pub fn lose(&mut self) {
+        self.tenants.clear();
+    }
+
+    /// The store cannot be reached, or can again. Away, everything is answered `Unavailable` and what is told is dropped; the journal of what
+    /// waits is its caller's.
+    pub fn set_away(&mut self, away: bool) {
+        self.away = away;
+    }
+
+    /// A node is gone: it hears nothing any more.
+    pub fn leave(&mut self, node: Node) {
+        for nodes in self.heard.values_mut() {
+            nodes.remove(&node);
+        }
+    }
+
+    /// Where a tenant's stream stands: what [`Report::Opened`] says. Draws an epoch where there is none.
+    pub fn place(&mut self, tenant: &TenantId) -> Place {
+        let Tenant { epoch, sequence, .. } = self.tenant(tenant);
+        Place { epoch: Epoch(*epoch), sequence: *sequence }
+    }
+
+    /// Carries out what `node` asks; appends what every node hears then, the asking one's answer included, in order.
+    pub fn ask(&mut self, now: Now, node: Node, relay: Relay, out: &mut Vec<(Node, Report)>) {
+        if self.away {
+            return self.refuse(node, relay, out);
+        }
+        match relay {
+            Relay::Open { tenant } => {
+                self.heard.entry(tenant.clone()).or_default().insert(node);
+                let place = Ok(self.place(&tenant));
+                out.push((node, Report::Opened { tenant, place }));
+            }
+            Relay::Close { tenant } => {
+                if let Some(nodes) = self.heard.get_mut(&tenant) {
+                    nodes.remove(&node);
+                }
+            }
+            Relay::Append { tenant, ticket, append } => {
+                let (appended, frame) = self.tenant(&tenant).append(now, *append);
+                if let Some(frame) = frame {
+                    self.publish(&tenant, &frame, None, out);
+                }
+                out.push((node, Report::Appended { ticket, result: Ok(appended) }));
+            }
+            Relay::Tell { tenant, body } => self.publish(&tenant, &envelope::told(&body), Some(node), out),
+            Relay::Read { tenant, ticket, rooms } => {
+                let reading = self.tenant(&tenant).read(now, &rooms);
+                out.push((node, Report::Read { ticket, result: Ok(reading) }));
+            }
+            Relay::Save { tenant, pid, body, ttl } => {
+                let sockets = &mut self.tenant(&tenant).sockets;
+                sockets.retain(|_, (_, until)| *until > now.at);
+                if sockets.get(&pid).is_none_or(|(kept, _)| record::generation(kept) <= record::generation(&body)) {
+                    sockets.insert(pid, (body, now.at + ttl));
+                }
+            }
+            Relay::Refresh { tenant, pids, ttl } => {
+                let tenant = self.tenant(&tenant);
+                tenant.sockets.retain(|_, (_, until)| *until > now.at);
+                for pid in pids {
+                    if let Some((_, until)) = tenant.sockets.get_mut(&pid) {
+                        *until = now.at + ttl;
+                    }
+                }
+            }
+            Relay::Forget { tenant, pid, generation } => {
+                let sockets = &mut self.tenant(&tenant).sockets;
+                if sockets.get(&pid).is_some_and(|(kept, _)| record::generation(kept) <= generation) {
+                    sockets.remove(&pid);
+                }
+            }
+            Relay::Claim { tenant, pid, ticket } => {
+                let taken = self.tenant(&tenant).sockets.remove(&pid);
+                let body = taken.filter(|(_, until)| *until > now.at).map(|(body, _)| body);
+                out.push((node, Report::Claimed { ticket, result: Ok(body) }));
+            }
+        }
+    }
+
+    fn refuse(&mut self, node: Node, relay: Relay, out: &mut Vec<(Node, Report)>) {
+        let report = match relay {
+            Relay::Open { tenant } => {
+                self.heard.entry(tenant.clone()).or_default().insert(node);
+                Report::Opened { tenant, place: Err(Unavailable) }
+            }
+            Relay::Close { tenant } => {
+                if let Some(nodes) = self.heard.get_mut(&tenant) {
+                    nodes.remove(&node);
+                }
+                return;
+            }
+            Relay::Append { ticket, .. } => Report::Appended { ticket, result: Err(Unavailable) },
+            Relay::Read { ticket, .. } => Report::Read { ticket, result: Err(Unavailable) },
+            Relay::Claim { ticket, .. } => Report::Claimed { ticket, result: Err(Unavailable) },
+            Relay::Tell { .. } | Relay::Save { .. } | Relay::Refresh { .. } | Relay::Forget { .. } => return,
+        };
+        out.push((node, report));
+    }
+
+    fn publish(&self, tenant: &TenantId, frame: &[u8], but: Option<Node>, out: &mut Vec<(Node, Report)>) {
+        let nodes = self.heard.get(tenant).into_iter().flatten();
+        for &node in nodes.filter(|node| Some(**node) != but) {
+            out.push((node, Report::Envelope { tenant: tenant.clone(), frame: frame.into() }));
+        }
+    }
+
+    fn tenant(&mut self, tenant: &TenantId) -> &mut Tenant {
+        let Memory { tenants, chance, .. } = self;
+        tenants.entry(tenant.clone()).or_insert_with(|| Tenant {
+            epoch: (chance.u64() >> 16).max(1),
+            sequence: 0,
+            birth: 0,
+            known: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+        })
+    }
+}
+
+impl Tenant {
+    /// The place, and the frame to publish where the event is new.
+    fn append(&mut self, now: Now, append: Append) -> (Appended, Option<Vec<u8>>) {
+        let Append { room, body, id, id_ttl, keep, linger } = append;
+        self.receipts.retain(|_, (_, until)| *until > now.at);
+        if let Some((appended, _)) = id.as_ref().and_then(|id| self.receipts.get(id)) {
+            return (Appended { known: true, ..*appended }, None);
+        }
+        self.sequence += 1;
+        let sequence = self.sequence;
+        self.rooms.retain(|_, room| room.until > now.at);
+        let epoch = self.epoch.wrapping_add(self.known.get(&room).copied().unwrap_or(self.birth));
+        self.known.insert(room.clone(), sequence);
+        let until = now.at + linger.max(Duration::from_millis(1));
+        let known = self.rooms.entry(room).or_insert(Room { epoch, offset: 0, events: Vec::new(), until });
+        known.offset += 1;
+        known.until = until;
+        let place = envelope::Place { epoch: self.epoch, sequence, room_epoch: known.epoch, offset: known.offset };
+        let frame = envelope::placed(place, &body);
+        known.events.push(Event { sequence, offset: known.offset, at: now, body });
+        let spare = known.events.len().saturating_sub(keep.max(1) as usize);
+        known.events.drain(..spare);
+        let appended = Appended { sequence, room_epoch: Epoch(known.epoch), offset: known.offset, known: false };
+        if self.known.len() > STORE_ROOMS_MAX.0 {
+            let mut oldest: Vec<(u64, Box<str>)> =
+                self.known.iter().map(|(room, sequence)| (*sequence, room.clone())).collect();
+            oldest.sort();
+            for (_, room) in oldest.into_iter().take(STORE_ROOMS_MAX.1) {
+                self.known.remove(&room);
+            }
+            self.birth = sequence;
+        }
+        if let Some(id) = id.filter(|_| !id_ttl.is_zero()) {
+            self.receipts.insert(id, (appended, now.at + id_ttl));
+        }
+        (appended, Some(frame))
+    }
+
+    fn read(&mut self, now: Now, wanted: &[Wanted]) -> Reading {
+        self.rooms.retain(|_, room| room.until > now.at);
+        let place = Place { epoch: Epoch(self.epoch), sequence: self.sequence };
+        let rooms = wanted.iter().map(|wanted| match self.rooms.get(&wanted.room) {
+            Some(room) => {
+                let after = wanted.after.unwrap_or(u64::MAX);
+                let first = room.events.partition_point(|event| event.sequence <= after);
+                let first = first.max(room.events.len().saturating_sub(READ_EVENTS_MAX));
+                let stored = |event: &Event| Stored {
+                    sequence: event.sequence,
+                    offset: event.offset,
+                    at: event.at.unix,
+                    body: event.body.clone(),
+                };
+                RoomRead {
+                    epoch: Epoch(room.epoch),
+                    offset: room.offset,
+                    sequence: room.events.last().map_or(0, |event| event.sequence),
+                    entries: room.events[first..].iter().map(stored).collect(),
+                }
+            }
+            None => {
+                let mark = self.known.get(&wanted.room).copied().unwrap_or(self.birth);
+                let epoch = Epoch(self.epoch.wrapping_add(mark));
+                RoomRead { epoch, offset: 0, sequence: mark, entries: Vec::new() }
+            }
+        });
+        let rooms = rooms.collect();
+        Reading { place, rooms }
+    }
+}

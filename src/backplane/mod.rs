@@ -1,0 +1,144 @@
+//! Floor 4: the backplane, by which the nodes of a fleet are one server. One thread of its own, with tokio; it is started only where Redis is
+//! configured.
+//!
+//! ```text
+//!  shards --- Errands ---> journal: lanes, one pipeline under way in each ---> Redis: scripts, streams
+//!     ^                                                                          |
+//!     +---- outlet, lane <---- tenants: who hears what, and from where <---- inlet: channels
+//! ```
+//!
+//! Redis away: what gets a place waits in the journal, what is ephemeral is dropped and counted, reads and claims are answered in time. Back:
+//! channels first, then where each tenant's stream stands, then the journal.
+//!
+//! Invariants: no shard ever waits for this thread; whatever waits here is bounded, by the journal, the inlet, the outlets and what a tenant may
+//! hold; what Redis or a stranger on it says never panics. The guarantees of [`relay`](crate::shard::relay) hold: a batch whose outcome nobody
+//! knows is sent again before anything else, and each append in it is recognised by its number.
+
+mod command;
+mod count;
+mod inlet;
+mod journal;
+mod key;
+mod link;
+pub mod memory;
+mod outlet;
+mod run;
+mod settle;
+mod tenant;
+
+pub use count::names;
+pub use link::{Server, Servers};
+
+use crate::base::{
+    id::ShardId,
+    time::{Clock, Duration, Instant},
+};
+use crate::bridge::{Errands, Load};
+use crate::shard::relay::{Relay, Report};
+use crate::wire::envelope::Origin;
+use link::Refusal;
+use std::{
+    fmt, io,
+    sync::{Arc, mpsc},
+    thread,
+};
+use tokio::{runtime, sync::oneshot};
+
+/// Threads that look up names, at most: the system's resolver blocks.
+const RESOLVERS_MAX: usize = 4;
+/// How long the start waits for Redis. Without it the server starts all the same, and says that it is degraded.
+const FIRST_PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+pub struct Settings {
+    pub servers: Servers,
+    pub user: Option<Box<str>>,
+    pub password: Option<Box<str>>,
+    /// Of no meaning in a Cluster.
+    pub db: u16,
+    /// TLS.
+    pub is_secure: bool,
+    /// Before every name; has no brace. Nodes with the same prefix are one fleet.
+    pub prefix: Box<str>,
+    /// Bytes of durable events that may wait for Redis.
+    pub journal_bytes: usize,
+    /// This process, the same that its shards say in what they publish.
+    pub origin: Origin,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("servers", &self.servers).field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("redis: {0}")]
+    Refused(Box<str>),
+    #[error("the backplane cannot run: {0}")]
+    Thread(io::Error),
+}
+
+/// Takes reports to a shard, or gives them back when its lane is full.
+pub type Deliver = dyn Fn(ShardId, Vec<Report>, Load) -> Result<(), Vec<Report>> + Send + Sync;
+
+/// What the thread needs to start.
+pub struct Start {
+    pub errands: Arc<Errands<Relay>>,
+    pub clock: Arc<dyn Clock + Send + Sync>,
+    pub deliver: Box<Deliver>,
+    pub shards: u8,
+    /// All the chance it will have.
+    pub seed: [u8; 32],
+}
+
+/// A running backplane.
+pub struct Handle {
+    thread: thread::JoinHandle<()>,
+    end: oneshot::Sender<Instant>,
+}
+
+/// Starts the thread. Redis may be away; one that is there and will not do is an error.
+pub fn start(settings: Settings, start: Start) -> Result<Handle, Error> {
+    if settings.is_secure {
+        link::choose_cryptography();
+    }
+    // Until it is known that Redis is there.
+    start.errands.set_up(false);
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(RESOLVERS_MAX)
+        .build()
+        .map_err(Error::Thread)?;
+    let (end, ended) = oneshot::channel();
+    let (first, first_result) = mpsc::channel();
+    let thread = thread::Builder::new()
+        .name("backplane".into())
+        .spawn(move || {
+            runtime.block_on(run::run(settings, start, first, ended));
+            // A name that is being looked up is nobody's any more.
+            runtime.shutdown_background();
+        })
+        .map_err(Error::Thread)?;
+    match first_result.recv_timeout(FIRST_PATIENCE) {
+        Ok(Err(refusal @ (Refusal::Old(_) | Refusal::Denied(_)))) => Err(Error::Refused(refusal.to_string().into())),
+        // It goes on trying, and has said so.
+        Ok(_) | Err(_) => Ok(Handle { thread, end }),
+    }
+}
+
+impl Handle {
+    /// Ends when everything asked for is done, or at `until`. To be called when no shard asks any more.
+    pub fn finish(self, until: Instant) {
+        // A thread that has panicked hears nothing and is joined.
+        let _ = self.end.send(until);
+        if self.thread.join().is_err() {
+            tracing::error!("the backplane has panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Shards of several nodes on the store in memory.
+
+mod nodes;
+mod swarm;

@@ -1,0 +1,306 @@
+//! The backplane's guarantees (`shard::relay`), asked of a store in memory, of a Redis and of a Cluster; then what only a real one can suffer.
+
+use crate::fleet::{Fleet, InMemory, OverRedis, append, at, body, room_epoch, said, tenant};
+use crate::redis::Redis;
+use tenantcast::backplane::Servers;
+use tenantcast::base::chance::Chance;
+use tenantcast::base::id::{NodeId, ShardId, Sid};
+use tenantcast::base::time::Duration;
+use tenantcast::shard::relay::{Append, Place, Relay, Report};
+
+type Case = (&'static str, fn(&mut dyn Fleet));
+
+/// Every guarantee, on a tenant of its own.
+const CASES: &[Case] = &[
+    ("order", order),
+    ("known ids", known_ids),
+    ("told", told),
+    ("reading", reading),
+    ("expiry", expiry),
+    ("sockets", sockets),
+    ("tenants apart", tenants_apart),
+    ("closed and opened", closed_and_opened),
+    ("loss", loss),
+];
+
+/// Nodes that start anew over one store, for each case.
+pub fn check<'a>(mut fleet: impl FnMut() -> Box<dyn Fleet + 'a>) {
+    for (name, case) in CASES {
+        println!("{name}");
+        case(&mut *fleet());
+    }
+}
+
+fn order(fleet: &mut dyn Fleet) {
+    let place = fleet.open(0, "order");
+    assert_eq!(fleet.open(1, "order"), place, "one epoch for everybody");
+    assert_eq!(place.sequence, 0);
+    for n in 0..30 {
+        fleet.append(0, "order", n, append(["a", "b", "c"][n as usize % 3], &format!("event {n}")));
+    }
+    let mut answers = Vec::new();
+    let mut heard = [Vec::new(), Vec::new()];
+    while answers.len() + heard[0].len() < 60 {
+        match fleet.hear(0) {
+            Report::Appended { ticket, result } => answers.push((ticket.0, result.unwrap())),
+            Report::Envelope { frame, .. } => heard[0].push(said(&frame)),
+            other => panic!("{other:?}"),
+        }
+    }
+    while heard[1].len() < 30 {
+        heard[1].push(fleet.envelope(1));
+    }
+    for (n, (ticket, appended)) in answers.into_iter().enumerate() {
+        let n = n as u64;
+        let expected = (place.epoch.0, n + 1, place.epoch.0, n / 3 + 1);
+        assert_eq!((ticket, appended.known), (n, false));
+        assert_eq!((appended.sequence, appended.room_epoch.0, appended.offset), (expected.1, expected.2, expected.3));
+        for heard in &heard {
+            assert_eq!((&*heard[n as usize].text, heard[n as usize].place), (&*format!("event {n}"), Some(expected)));
+        }
+    }
+}
+
+fn known_ids(fleet: &mut dyn Fleet) {
+    fleet.open(0, "ids");
+    fleet.open(1, "ids");
+    let named = |text: &str, id: &str| Append { id: Some(id.into()), ..append("a", text) };
+    fleet.append(0, "ids", 1, named("first", "x"));
+    let (first, _) = fleet.appended(0);
+    assert_eq!(fleet.envelope(1).text, "first");
+    for node in [0, 1] {
+        fleet.append(node, "ids", 2, named("again", "x"));
+        let again = fleet.answer(node).unwrap();
+        assert_eq!((again.sequence, again.offset, again.known), (first.sequence, first.offset, true));
+    }
+    fleet.append(1, "ids", 3, named("other", "y"));
+    let (other, frame) = fleet.appended(1);
+    assert_eq!((other.sequence, other.offset, other.known, &*frame.text), (2, 2, false, "other"));
+    assert_eq!(fleet.envelope(0).text, "other", "nobody heard the repetition");
+    // A receipt has its time.
+    let short = || Append { id_ttl: Duration::from_millis(30), ..named("short", "z") };
+    fleet.append(0, "ids", 4, short());
+    fleet.appended(0);
+    fleet.until("the receipt expires", &mut |fleet| {
+        fleet.append(0, "ids", 5, short());
+        let known = fleet.answer_or_both(0);
+        !known
+    });
+}
+
+fn told(fleet: &mut dyn Fleet) {
+    fleet.open(0, "told");
+    fleet.open(1, "told");
+    fleet.append(0, "told", 1, append("a", "one"));
+    fleet.ask(0, Relay::Tell { tenant: tenant("told"), body: body(1, "two") });
+    fleet.append(0, "told", 2, append("a", "three"));
+    let heard: Vec<_> = (0..3).map(|_| fleet.envelope(1)).collect();
+    let texts: Vec<(&str, bool)> = heard.iter().map(|said| (&*said.text, said.place.is_some())).collect();
+    assert_eq!(texts, [("one", true), ("two", false), ("three", true)]);
+    let mut own = Vec::new();
+    let mut answers = 0;
+    while own.len() < 2 || answers < 2 {
+        match fleet.hear(0) {
+            Report::Envelope { frame, .. } => own.push(said(&frame).text),
+            Report::Appended { .. } => answers += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(own, ["one", "three"], "a node does not hear its own words");
+}
+
+fn reading(fleet: &mut dyn Fleet) {
+    let place = fleet.open(0, "reading");
+    for n in 1..=6 {
+        let room = if n % 2 == 1 { "odd" } else { "even" };
+        fleet.append(0, "reading", n, Append { keep: 2, ..append(room, &n.to_string()) });
+        fleet.appended(0);
+    }
+    let rooms =
+        [("odd", Some(0)), ("even", Some(4)), ("even", Some(6)), ("even", None), ("never", Some(0)), ("nor", None)];
+    let reading = fleet.read(0, "reading", &rooms).unwrap();
+    assert_eq!(reading.place, Place { sequence: 6, ..place });
+    let shown: Vec<_> = reading
+        .rooms
+        .iter()
+        .map(|room| {
+            assert_eq!(room.epoch, place.epoch);
+            let entries: Vec<(u64, u64, String)> = room
+                .entries
+                .iter()
+                .map(|entry| (entry.sequence, entry.offset, String::from_utf8(entry.body[17..].to_vec()).unwrap()))
+                .collect();
+            (room.sequence, room.offset, entries)
+        })
+        .collect();
+    let entry = |sequence: u64, offset| (sequence, offset, sequence.to_string());
+    assert_eq!(
+        shown,
+        [
+            (5, 3, vec![entry(3, 2), entry(5, 3)]),
+            (6, 3, vec![entry(6, 3)]),
+            (6, 3, vec![]),
+            (6, 3, vec![]),
+            (0, 0, vec![]),
+            (0, 0, vec![]),
+        ],
+        "two are kept, oldest first"
+    );
+    // A room that keeps nothing still has its head.
+    fleet.append(0, "reading", 7, Append { keep: 0, ..append("odd", "7") });
+    fleet.appended(0);
+    let reading = fleet.read(0, "reading", &[("odd", None)]).unwrap();
+    assert_eq!((reading.rooms[0].sequence, reading.rooms[0].offset), (7, 4));
+    assert_eq!(fleet.read(0, "reading", &[]).unwrap().place.sequence, 7);
+}
+
+fn expiry(fleet: &mut dyn Fleet) {
+    let place = fleet.open(0, "expiry");
+    fleet.append(0, "expiry", 1, append("long", "1"));
+    fleet.appended(0);
+    fleet.append(0, "expiry", 2, Append { linger: Duration::from_millis(30), ..append("short", "2") });
+    fleet.appended(0);
+    fleet.until("the room expires", &mut |fleet| {
+        fleet.read(0, "expiry", &[("short", None)]).unwrap().rooms[0].offset == 0
+    });
+    let gone = fleet.read(0, "expiry", &[("short", Some(0)), ("never", None)]).unwrap();
+    let life = (gone.rooms[0].epoch, gone.rooms[0].sequence, gone.rooms[0].entries.len());
+    assert_eq!(life, (room_epoch(place, 2), 2, 0), "another life, and what may be lost of the one before");
+    assert_eq!(gone.rooms[1].epoch, room_epoch(place, 0));
+    fleet.append(0, "expiry", 3, append("short", "3"));
+    let (appended, _) = fleet.appended(0);
+    assert_eq!(
+        (appended.sequence, appended.offset, appended.room_epoch),
+        (3, 1, room_epoch(place, 2)),
+        "the one that was said"
+    );
+    let head = fleet.read(0, "expiry", &[("short", Some(0))]).unwrap();
+    assert_eq!((head.rooms[0].epoch, head.rooms[0].offset), (room_epoch(place, 2), 1));
+}
+
+fn sockets(fleet: &mut dyn Fleet) {
+    let mut chance = Chance::new([3; 32]);
+    let mut pid = || Sid::new(NodeId(1), ShardId(2), &mut chance);
+    let (a, b, c) = (pid(), pid(), pid());
+    let long = Duration::from_secs(60);
+    let kept = |generation: u32, text: &str| [&generation.to_be_bytes()[..], text.as_bytes()].concat();
+    let save = |pid, text: &str, ttl| Relay::Save { tenant: tenant("sockets"), pid, body: kept(0, text).into(), ttl };
+    fleet.ask(0, save(a, "one", long));
+    fleet.ask(0, save(a, "two", long));
+    fleet.ask(0, save(b, "three", long));
+    fleet.ask(0, Relay::Forget { tenant: tenant("sockets"), pid: b, generation: 0 });
+    assert_eq!(fleet.claim(0, "sockets", b), None, "it was forgotten");
+    assert_eq!(fleet.claim(1, "sockets", a).as_deref(), Some(&kept(0, "two")[..]));
+    for node in [0, 1] {
+        assert_eq!(fleet.claim(node, "sockets", a), None, "it was taken");
+    }
+    assert_eq!(fleet.claim(0, "sockets", c), None);
+    // One is kept alive, one is not.
+    let short = Duration::from_millis(200);
+    fleet.ask(0, save(b, "short", short));
+    fleet.ask(0, save(c, "kept", short));
+    fleet.ask(0, Relay::Refresh { tenant: tenant("sockets"), pids: vec![c], ttl: long });
+    let mut taken = None;
+    fleet.until("a saved socket expires", &mut |fleet| {
+        taken = fleet.claim(1, "sockets", b);
+        if let Some(body) = &taken {
+            // Taken too early: kept for a shorter time.
+            fleet.ask(
+                1,
+                Relay::Save { tenant: tenant("sockets"), pid: b, body: body.clone(), ttl: Duration::from_millis(1) },
+            );
+        }
+        taken.is_none()
+    });
+    assert_eq!(fleet.claim(1, "sockets", c).as_deref(), Some(&kept(0, "kept")[..]));
+    // A node that knows it as it was before it came back to another changes nothing.
+    let back = |generation, text: &str| Relay::Save {
+        tenant: tenant("sockets"),
+        pid: a,
+        body: kept(generation, text).into(),
+        ttl: long,
+    };
+    fleet.ask(0, back(300, "back"));
+    fleet.ask(1, back(299, "before"));
+    fleet.ask(1, Relay::Forget { tenant: tenant("sockets"), pid: a, generation: 299 });
+    fleet.ask(0, back(300, "back, and in a room"));
+    assert_eq!(fleet.claim(1, "sockets", a), Some(kept(300, "back, and in a room").into()));
+    fleet.ask(0, back(300, "back"));
+    fleet.ask(1, Relay::Forget { tenant: tenant("sockets"), pid: a, generation: 300 });
+    assert_eq!(fleet.claim(1, "sockets", a), None);
+}
+
+fn tenants_apart(fleet: &mut dyn Fleet) {
+    // Names that would be each other's, were they not escaped.
+    for (mine, room, theirs) in [("a", "x", "b"), ("x", "r}:m", "x}:h:r"), ("%7D", "x", "}")] {
+        fleet.open(0, mine);
+        fleet.open(1, theirs);
+        fleet.append(0, mine, 1, append(room, "mine"));
+        fleet.appended(0);
+        fleet.append(1, theirs, 1, append(room, "theirs"));
+        let (appended, heard) = fleet.appended(1);
+        assert_eq!((appended.sequence, &*heard.text), (1, "theirs"), "{theirs} heard nothing of {mine}");
+        let head = fleet.read(0, mine, &[(room, Some(0))]).unwrap();
+        assert_eq!((head.place.sequence, head.rooms[0].entries.len()), (1, 1));
+    }
+}
+
+fn closed_and_opened(fleet: &mut dyn Fleet) {
+    let place = fleet.open(0, "closed");
+    fleet.open(1, "closed");
+    fleet.ask(1, Relay::Close { tenant: tenant("closed") });
+    // A question behind it: it is closed when that is answered, or soon after.
+    fleet.open(1, "closed too");
+    for n in 1..=3 {
+        fleet.append(0, "closed", n, append("a", "unheard"));
+        fleet.appended(0);
+    }
+    assert_eq!(fleet.open(1, "closed"), Place { sequence: 3, ..place });
+    fleet.append(0, "closed", 4, append("a", "heard"));
+    assert_eq!(fleet.envelope(1).place, Some((place.epoch.0, 4, place.epoch.0, 4)));
+    fleet.appended(0);
+    assert_eq!(fleet.open(1, "closed").sequence, 4, "asked again, it is told again");
+}
+
+fn loss(fleet: &mut dyn Fleet) {
+    let place = fleet.open(0, "loss");
+    fleet.append(0, "loss", 1, append("a", "lost"));
+    fleet.appended(0);
+    fleet.lose();
+    let reading = fleet.read(0, "loss", &[("a", Some(0))]).unwrap();
+    assert_ne!(reading.place.epoch, place.epoch, "what was lost does not come back");
+    assert_eq!((reading.place.sequence, reading.rooms[0].offset), (0, 0));
+    fleet.append(0, "loss", 2, append("a", "new"));
+    let (appended, heard) = fleet.appended(0);
+    assert_eq!((appended.sequence, appended.offset), (1, 1));
+    assert_eq!(heard.place.map(|place| place.0), Some(reading.place.epoch.0));
+    assert_eq!(fleet.open(0, "loss").epoch, reading.place.epoch);
+}
+
+impl dyn Fleet + '_ {
+    /// Hears an answer, and the envelope where there is one: whether the event was known.
+    fn answer_or_both(&mut self, node: usize) -> bool {
+        match self.hear(node) {
+            Report::Appended { result, .. } => {
+                let known = result.unwrap().known;
+                if !known {
+                    self.envelope(node);
+                }
+                known
+            }
+            Report::Envelope { .. } => self.answer(node).unwrap().known,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_store_in_memory_keeps_the_guarantees() {
+    check(|| Box::new(InMemory::new(2)));
+}
+
+#[test]
+fn a_redis_keeps_the_guarantees() {
+    let redis = Redis::start(&[]);
+    check(|| Box::new(OverRedis::new(Servers::One(at(redis.port)), 2, vec![&redis])));
+}
