@@ -14,7 +14,10 @@ pub struct Report(Value);
 pub fn run(scenario: &Scenario, server: &Server, built: &Built, core: usize, quick: bool) -> Result<Report> {
     let mut command = Command::new("taskset");
     command.args(["-c", &core.to_string()]).arg(&built.loadgen).args(["run", scenario.file, "--json", "-"]);
-    command.args(["--url", &server.url(), "--server-pid", &server.pid().to_string()]);
+    command.args(["--url", &server.url(), "--server-pid", &server.pids()]);
+    if let Some(redis) = server.redis_pid() {
+        command.args(["--beside-pid", &redis.to_string()]);
+    }
     command.args(["--dialect", dialect(server.contender)]).current_dir(root());
     for setting in if quick { scenario.quick } else { scenario.settings } {
         command.args(["--set", setting]);
@@ -47,7 +50,19 @@ impl Report {
             Figure::CpuUsPerConnection => server["cpu_us_per_connection"].as_f64(),
             Figure::BytesPerConnection => server["rss_per_connection_bytes"].as_f64(),
             Figure::IdleCpu => server["cpu_share"].as_f64().map(|share| share * 100.0),
+            Figure::PublishesPerSecond => Some(self.published()? / self.seconds()?),
+            Figure::RedisCpuUsPerPublish => {
+                Some(report["beside_cpu_share"].as_f64()? * self.seconds()? * 1e6 / self.published()?)
+            }
         }
+    }
+
+    fn published(&self) -> Option<f64> {
+        self.0["publishing"]["published"].as_f64().filter(|published| *published > 0.0)
+    }
+
+    fn seconds(&self) -> Option<f64> {
+        self.0["publishing"]["seconds"].as_f64()
     }
 
     /// What was not as it should be: deliveries that were lost or late, a load that could not keep up with itself.

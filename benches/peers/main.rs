@@ -1,11 +1,11 @@
 //! tenantcast beside the servers its users have today: uWebSockets, socketioxide and socket.io, in one run, on this machine.
 //!
-//! One core for the server, one for the load; each scenario is run in rounds, the servers one after the other within a round, each freshly
+//! One core for the server (of two nodes: for both and their Redis), one for the load; each scenario is run in rounds, the servers one after the other within a round, each freshly
 //! started; what is told are medians with least and most. The goals stand beside: uWebSockets' own figures of the same run, and absolute
 //! ones where the aim is absolute. Take the ratios: the figures are this machine's.
 //!
 //! `cargo bench --bench peers -- run` (35 minutes with both cores to itself, which is why a plain `cargo bench` leaves it out) builds and
-//! installs what it needs: Node 20, npm, a C++20 compiler and crates.io have to be there. `-- --help` tells how to leave servers out, to
+//! installs what it needs: Node 20, npm, a C++20 compiler, redis-server and crates.io have to be there. `-- --help` tells how to leave servers out, to
 //! shorten it, and where the JSON goes.
 //! Today (November 2026): see "Today" in benches/README.md and, with every round, tuning/results/.
 
@@ -69,10 +69,11 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let contenders = contenders(&arguments.without)?;
+    let mut contenders = contenders(&arguments.without)?;
     let scenarios = scenarios(&arguments.only)?;
+    contenders.retain(|contender| scenarios.iter().any(|scenario| contender.takes_part(scenario)));
     let (server_core, load_core) = machine::two_cores()?;
-    let built = recipe::all(&contenders)?;
+    let built = recipe::all(&contenders, scenarios.iter().any(|scenario| scenario.nodes > 1))?;
     let _steered = arguments.steer.then(|| steer::to(load_core)).transpose()?;
     let rounds = if arguments.quick { 1 } else { arguments.rounds };
     let mut table = Table::new(rounds, &contenders);
@@ -84,7 +85,7 @@ fn run(arguments: &Arguments) -> Result<()> {
                 if !contender.takes_part(scenario) {
                     continue;
                 }
-                let server = Server::start(contender, &built, server_core)?;
+                let server = Server::start(contender, scenario.nodes, &built, server_core)?;
                 let report = load::run(scenario, &server, &built, load_core, arguments.quick)
                     .with_context(|| format!("{} against {}", scenario.name, contender.name()))?;
                 server.stop()?;

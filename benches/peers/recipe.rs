@@ -24,7 +24,14 @@ pub struct Built {
 const SOURCES: &str = "libuwebsockets-sys";
 const C_SOURCES: [&str; 6] = ["bsd.c", "context.c", "loop.c", "socket.c", "udp.c", "eventing/epoll_kqueue.c"];
 
-pub fn all(contenders: &[Contender]) -> Result<Built> {
+/// `fleet`: several nodes of a server will be started on a Redis.
+pub fn all(contenders: &[Contender], fleet: bool) -> Result<Built> {
+    if fleet {
+        version(
+            "redis-server",
+            "it is what several nodes meet on (package redis-server); `--only` with other scenarios does without",
+        )?;
+    }
     // Cargo has built it for this bench, with the bench's profile, which is the release's.
     let tenantcast = PathBuf::from(env!("CARGO_BIN_EXE_tenantcast"));
     let target = tenantcast.ancestors().nth(2).context("the binary is in target/release")?.to_owned();

@@ -57,6 +57,11 @@ impl Table {
     fn goal(&self, at: usize) -> Option<(f64, &'static str)> {
         match ROWS[at].goal {
             Goal::Absolute(goal) => Some((goal, "absolute")),
+            Goal::SocketIo => Some((self.median(at, Contender::SocketIo)?, "socket.io, this run")),
+            Goal::ThreeTimesSocketIo => {
+                Some((self.median(at, Contender::SocketIo)? * 3.0, "three times socket.io, this run"))
+            }
+            Goal::None => None,
             Goal::UWebSockets { of_socket_io } => {
                 let measured = self.median(at, Contender::UWebSockets).map(|goal| (goal, "uwebsockets, this run"));
                 let derived = || self.median(at, Contender::SocketIo).map(|figure| figure * of_socket_io);
@@ -165,6 +170,8 @@ fn short_name(figure: Figure) -> &'static str {
         Figure::CpuUsPerConnection => "us of CPU a connection",
         Figure::BytesPerConnection => "B a connection",
         Figure::IdleCpu => "% of a core idle",
+        Figure::PublishesPerSecond => "publishes/s",
+        Figure::RedisCpuUsPerPublish => "us of Redis' CPU a publish",
     }
 }
 

@@ -106,6 +106,12 @@ impl Plan {
         }
     }
 
+    /// Which of so many nodes a connection goes to: every room is spread over them in equal parts, those who publish at the first.
+    pub fn node(&self, connection: u32, nodes: usize) -> usize {
+        let members = self.members(self.room(connection)) as usize;
+        self.place(connection) as usize * nodes / members
+    }
+
     /// The connections of a process, ascending.
     pub fn share(&self, process: u32) -> Vec<u32> {
         (0..self.scenario.connections).filter(|&connection| self.process(connection) == process).collect()
@@ -170,6 +176,18 @@ mod tests {
                 assert!((0..plan.publishers).all(|place| plan.process(plan.connection(room, place)) == process));
             }
         }
+    }
+
+    #[test]
+    fn rooms_are_spread_over_nodes() {
+        let plan = plan(&["connections=1000", "tenants=5", "rooms_per_tenant=2"], 2);
+        for room in 0..plan.rooms() {
+            let of = |place| plan.node(plan.connection(room, place), 2);
+            let (first, second): (Vec<u32>, Vec<u32>) = (0..plan.members(room)).partition(|&place| of(place) == 0);
+            assert_eq!((first.len(), second.len()), (50, 50));
+            assert!((0..plan.publishers).all(|place| first.contains(&place)));
+        }
+        assert!((0..1000).all(|connection| plan.node(connection, 1) == 0));
     }
 
     #[test]

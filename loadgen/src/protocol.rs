@@ -46,8 +46,8 @@ pub struct Setup {
     pub processes: u32,
     pub process: u32,
     pub run: u32,
-    /// `host:port`
-    pub authority: String,
+    /// `host:port` of each node.
+    pub authorities: Vec<String>,
     pub secret: Option<String>,
     /// Cores to stay on; empty: any.
     pub cpus: Vec<usize>,
@@ -279,7 +279,7 @@ mod tests {
             processes: 3,
             process: 2,
             run: 7,
-            authority: "h:1".to_owned(),
+            authorities: vec!["h:1".to_owned(), "h:2".to_owned()],
             secret: Some("s\n\"".to_owned()),
             cpus: vec![0, 2],
         };

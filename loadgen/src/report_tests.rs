@@ -20,6 +20,7 @@ fn sample(at_us: u64, is_empty: bool) -> Sample {
     Sample {
         at_us,
         server: Some(server),
+        beside_us: None,
         own: Usage { cpu_us: since / 4, user_us: 0, rss_bytes: 3 << 20 },
         machine_us: since,
     }
@@ -108,6 +109,16 @@ fn sums_and_costs() {
     assert_eq!((report.timeline[2].delivery_p50, report.timeline[0].connect_p50), (1_000, 2_000));
     let curves: Vec<&str> = report.curves.iter().map(|curve| curve.name.as_str()).collect();
     assert_eq!(curves, ["delivery", "request", "connect"]);
+}
+
+#[test]
+fn what_works_beside_the_server_is_told_and_is_nobody_else() {
+    let mut log = log("fan-out-small", &[], faultless());
+    (log.marks.from.beside_us, log.marks.until.beside_us) = (Some(SECOND), Some(SECOND + SECOND / 2));
+    let report = gather(&log);
+    assert_eq!((report.beside_cpu_share, report.others_cpu_share), (Some(0.125), Some(0.125)));
+    assert_eq!(report.warnings, Vec::<String>::new());
+    assert!(report.to_string().contains("beside it    12.5 % of a core"), "{report}");
 }
 
 #[test]

@@ -32,13 +32,15 @@ const RESULT_WITHIN_US: u64 = 30 * SECOND_US;
 pub struct Side {
     /// With its dialect.
     pub scenario: Scenario,
-    /// `http://host:port`; `None` starts a tenantcast.
+    /// `http://host:port`, with a comma of several nodes; `None` starts a tenantcast.
     pub url: Option<String>,
     pub secret: Option<String>,
     pub binary: Option<PathBuf>,
     pub shards: Option<u32>,
     /// Processes of a server that was not started here.
     pub pids: Vec<u32>,
+    /// Processes that work for the server, its Redis for instance, and are not it.
+    pub beside: Vec<u32>,
     pub server_cpus: Vec<usize>,
     pub processes: u32,
     pub cpus: Vec<usize>,
@@ -50,6 +52,8 @@ pub struct Sample {
     pub at_us: u64,
     /// `None` where the server's process is not known.
     pub server: Option<Usage>,
+    /// CPU time of what is beside the server, where something is.
+    pub beside_us: Option<u64>,
     pub own: Usage,
     /// CPU time of everything on this machine.
     pub machine_us: u64,
@@ -82,26 +86,26 @@ pub fn run(side: &Side, watch: &mut Watch) -> Result<Report> {
     side.scenario.validate(side.processes).map_err(anyhow::Error::msg)?;
     let dialect = side.scenario.dialect.clone().unwrap_or_default();
     crate::dialect::Dialect::compile(&dialect).map_err(anyhow::Error::msg)?;
-    let (authority, secret) = match &side.url {
+    let (authorities, secret) = match &side.url {
         Some(url) => {
             if side.secret.is_none() && dialect.needs_secret() {
                 bail!("tokens for {url} need its key: give --secret (or JWT_SECRET), or dialect.token");
             }
-            (authority(url)?, side.secret.clone())
+            (url.split(',').map(authority).collect::<Result<Vec<String>>>()?, side.secret.clone())
         }
         None => {
             let binary = side.binary.clone().map_or_else(server::find_binary, Ok)?;
             let secret = side.secret.clone().map_or_else(|| random_hex(32), Ok)?;
             let server = Server::start_on(&binary, &secret, side.shards, &side.server_cpus)?;
-            (watch.server.insert(server).address.clone(), Some(secret))
+            (vec![watch.server.insert(server).address.clone()], Some(secret))
         }
     };
-    Target::of(&authority)?;
+    authorities.iter().try_for_each(|authority| Target::of(authority).map(drop))?;
     let pids: Vec<u32> = match &watch.server {
         Some(server) => vec![server.process().pid],
         None => side.pids.clone(),
     };
-    let outcome = lead(side, authority, secret, pids, watch);
+    let outcome = lead(side, authorities, secret, pids, watch);
     watch.done();
     let passed = outcome.as_ref().is_ok_and(|report| report.passed);
     // The error of the run says more than that of the stop.
@@ -115,6 +119,7 @@ struct Leader<'a> {
     crew: Crew,
     watch: &'a mut Watch,
     servers: Vec<Process>,
+    beside: Vec<Process>,
     /// Seconds of which not every process has told yet.
     windows: BTreeMap<(Phase, u32), Vec<Window>>,
     total: Total,
@@ -129,7 +134,13 @@ struct Leader<'a> {
     processes: usize,
 }
 
-fn lead(side: &Side, authority: String, secret: Option<String>, pids: Vec<u32>, watch: &mut Watch) -> Result<Report> {
+fn lead(
+    side: &Side,
+    authorities: Vec<String>,
+    secret: Option<String>,
+    pids: Vec<u32>,
+    watch: &mut Watch,
+) -> Result<Report> {
     let run = u32::from_str_radix(&random_hex(4)?, 16).context("eight hexadecimal digits")?;
     let plan = Plan::new(side.scenario.clone(), side.processes, run);
     let setup = |process| Setup {
@@ -137,7 +148,7 @@ fn lead(side: &Side, authority: String, secret: Option<String>, pids: Vec<u32>, 
         processes: side.processes,
         process,
         run,
-        authority: authority.clone(),
+        authorities: authorities.clone(),
         secret: secret.clone(),
         cpus: side.cpus.clone(),
     };
@@ -145,6 +156,7 @@ fn lead(side: &Side, authority: String, secret: Option<String>, pids: Vec<u32>, 
         crew: Crew::start((0..side.processes).map(setup).collect())?,
         watch,
         servers: pids.iter().map(|&pid| Process { pid }).collect(),
+        beside: side.beside.iter().map(|&pid| Process { pid }).collect(),
         windows: BTreeMap::new(),
         total: Total::new(),
         samples: Vec::new(),
@@ -163,7 +175,7 @@ fn lead(side: &Side, authority: String, secret: Option<String>, pids: Vec<u32>, 
     for second in windows.into_values() {
         total.add(&second);
     }
-    Ok(gather(&Log { plan, address: authority, pids, total, samples, marks, outcomes }))
+    Ok(gather(&Log { plan, address: authorities.join(","), pids, total, samples, marks, outcomes }))
 }
 
 impl Leader<'_> {
@@ -271,8 +283,9 @@ impl Leader<'_> {
 
     fn sample(&mut self) -> Result<Sample> {
         let server = if self.servers.is_empty() { None } else { Some(sum(&self.servers)?) };
-        let sample =
-            Sample { at_us: now_us(), server, own: sum(&self.crew.processes())?, machine_us: machine_cpu_us()? };
+        let beside_us = if self.beside.is_empty() { None } else { Some(sum(&self.beside)?.cpu_us) };
+        let own = sum(&self.crew.processes())?;
+        let sample = Sample { at_us: now_us(), server, beside_us, own, machine_us: machine_cpu_us()? };
         self.samples.push(sample);
         Ok(sample)
     }

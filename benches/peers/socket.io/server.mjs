@@ -1,4 +1,4 @@
-// The peer `socket.io`: the Node server as its documentation has it, over WebSocket only.
+// The peer `socket.io`: the Node server as its documentation has it, over WebSocket only; with REDIS_URL one of several, on @socket.io/redis-adapter.
 //
 // `join` room, acked · `publish` {room, data}: `event` data to everyone in the room, the publisher included · `echo` data: acked with it.
 // The token in `auth` is taken and not looked at.
@@ -13,7 +13,15 @@ if (process.argv.length !== 3 || !Number.isInteger(port)) {
   process.exit(2);
 }
 const http = createServer();
-const io = new Server(http, { transports: ["websocket"], serveClient: false });
+const options = { transports: ["websocket"], serveClient: false };
+if (process.env.REDIS_URL) {
+  const { createAdapter } = await import("@socket.io/redis-adapter");
+  const { createClient } = await import("redis");
+  const [pub, sub] = [createClient({ url: process.env.REDIS_URL }), createClient({ url: process.env.REDIS_URL })];
+  await Promise.all([pub.connect(), sub.connect()]);
+  options.adapter = createAdapter(pub, sub);
+}
+const io = new Server(http, options);
 
 io.on("connection", (socket) => {
   socket.on("join", (room, ack) => {

@@ -12,7 +12,8 @@ use crate::scenario::load;
 pub struct RunArgs {
     /// A built-in scenario (see `loadgen scenarios`) or a .toml file
     scenario: String,
-    /// The server's address (http://HOST:PORT); without it a tenantcast is started and stopped here
+    /// The server's address (http://HOST:PORT); several nodes of one server with a comma: every room is spread over them in equal parts, its
+    /// publishers at the first; without it a tenantcast is started and stopped here
     #[arg(long)]
     url: Option<String>,
     /// Compare two servers, in interleaved rounds A B A B
@@ -39,6 +40,9 @@ pub struct RunArgs {
     /// Process of a server given by --url, to report its memory and CPU; several with +, those of a comparison with a comma
     #[arg(long)]
     server_pid: Option<String>,
+    /// Processes beside the server, such as its Redis: their CPU is told apart; several with +
+    #[arg(long, conflicts_with = "compare")]
+    beside_pid: Option<String>,
     /// Load processes; each may hold as many connections as it may open files
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     processes: u32,
@@ -91,6 +95,7 @@ impl RunArgs {
             binary: self.server.clone(),
             shards: self.shards,
             pids,
+            beside: self.beside_pid.as_deref().map_or(Ok(Vec::new()), self::pids)?,
             server_cpus: list(&self.server_cpus)?,
             processes: self.processes,
             cpus: list(&self.cpus)?,
@@ -110,7 +115,9 @@ fn per_side<'a>(flag: &str, text: Option<&'a str>) -> Result<[Option<&'a str>; 2
 }
 
 fn pids(text: &str) -> Result<Vec<u32>> {
-    text.split('+').map(|pid| pid.parse().with_context(|| format!("--server-pid: {pid:?} is no process"))).collect()
+    text.split('+')
+        .map(|pid| pid.parse().with_context(|| format!("{pid:?} is no process: write PID or PID+PID")))
+        .collect()
 }
 
 /// `0,2-3`

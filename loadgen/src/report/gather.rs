@@ -92,6 +92,7 @@ pub fn gather(log: &Log) -> Report {
         refusals: maps(|outcome| &outcome.refusals),
         other_events: maps(|outcome| &outcome.other_events),
         server: server(log, opened, seconds),
+        beside_cpu_share: beside_us(log).map(|us| us as f64 / 1e6 / seconds),
         own: OwnCost {
             cpu_share: own_us as f64 / 1e6 / seconds,
             cpu_us_per_delivery: per(own_us as f64, total.measured.deliveries),
@@ -146,13 +147,18 @@ fn server(log: &Log, opened: u32, seconds: f64) -> Option<ServerCost> {
     })
 }
 
-/// Cores used by processes that are neither the server nor the load.
+/// CPU time of what is beside the server, while measuring.
+fn beside_us(log: &Log) -> Option<u64> {
+    Some(log.marks.until.beside_us?.saturating_sub(log.marks.from.beside_us?))
+}
+
+/// Cores used by processes that are neither the server, nor what is beside it, nor the load.
 fn others(log: &Log, seconds: f64) -> Option<f64> {
     let (from, until) = (log.marks.from, log.marks.until);
     let server = until.server?.cpu_us.saturating_sub(from.server?.cpu_us);
     let own = until.own.cpu_us.saturating_sub(from.own.cpu_us);
     let all = until.machine_us.saturating_sub(from.machine_us);
-    Some(all.saturating_sub(server + own) as f64 / 1e6 / seconds)
+    Some(all.saturating_sub(server + own + beside_us(log).unwrap_or(0)) as f64 / 1e6 / seconds)
 }
 
 /// Per cent, from the mean of the first quarter to that of the last.

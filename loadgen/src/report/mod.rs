@@ -44,6 +44,8 @@ pub struct Report {
     pub other_events: BTreeMap<String, u64>,
     /// `None` if the server's process is not known.
     pub server: Option<ServerCost>,
+    /// CPU of what works for the server beside it, of one core while measuring; `None` where nothing was named.
+    pub beside_cpu_share: Option<f64>,
     pub own: OwnCost,
     /// Cores that neither the server nor the load used while measuring, but somebody did; `None` if the server's process is not known.
     pub others_cpu_share: Option<f64>,

@@ -54,6 +54,9 @@ impl fmt::Display for Report {
         if let Some(server) = &self.server {
             fmt_server(f, server)?;
         }
+        if let Some(share) = self.beside_cpu_share {
+            writeln!(f, "beside it    {:.1} % of a core", share * 100.0)?;
+        }
         write!(f, "loadgen      {:.0} % of a core in {} process", self.own.cpu_share * 100.0, self.processes)?;
         if self.processes != 1 {
             write!(f, "es")?;

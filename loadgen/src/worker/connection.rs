@@ -13,6 +13,7 @@ use crate::dial::{dial, source};
 use crate::frame::{self, Frame};
 use crate::histogram::count;
 use crate::plan::{Plan, Role};
+use crate::target::Target;
 use crate::upgrade;
 
 /// Unsent bytes of one connection; a server that reads less than this closes itself out.
@@ -88,17 +89,22 @@ impl Connection {
 }
 
 impl Worker {
+    fn target(&self, index: usize) -> &Target {
+        &self.targets[self.plan.node(self.numbers[index], self.targets.len())]
+    }
+
     pub(super) fn open(&mut self, index: usize, due_us: u64) {
         self.handshakes += 1;
         let scenario = &self.plan.scenario;
         let sources = u32::from(scenario.sources);
         // Each process has its own addresses, so that no two compete for a port.
-        let source = source(self.target.address, self.process * sources, index as u32, scenario.sources);
+        let address = self.target(index).address;
+        let source = source(address, self.process * sources, index as u32, scenario.sources);
         let connection = &mut self.connections[index];
         connection.step = Step::Connecting;
         connection.due_us = due_us;
         let buffer = scenario.slow.filter(|_| connection.role == Role::Slow).map(|slow| slow.receive_buffer_bytes);
-        match dial(self.target.address, source, buffer) {
+        match dial(address, source, buffer) {
             Ok(stream) => {
                 let stream = connection.stream.insert(stream);
                 let interest = Interest::READABLE | Interest::WRITABLE;
@@ -122,7 +128,7 @@ impl Worker {
             connection.step = Step::Upgrading;
             let mut target = Vec::new();
             self.fill(index, &self.dialect.target, None, &mut target);
-            let request = upgrade::request(&self.target.authority, &String::from_utf8_lossy(&target));
+            let request = upgrade::request(&self.target(index).authority, &String::from_utf8_lossy(&target));
             return self.send(index, &request);
         }
         if !connection.outbox.is_empty() {

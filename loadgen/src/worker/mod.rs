@@ -51,7 +51,8 @@ const HANDSHAKE_STALL_US: u64 = 15_000_000;
 struct Worker {
     plan: Plan,
     dialect: Dialect,
-    target: Target,
+    /// The server's nodes.
+    targets: Vec<Target>,
     mint: Option<Mint>,
     process: u32,
     poll: Poll,
@@ -150,7 +151,7 @@ impl Worker {
                 None => {}
             }
         };
-        let Setup { scenario, processes, process, run, authority, secret, cpus } = setup;
+        let Setup { scenario, processes, process, run, authorities, secret, cpus } = setup;
         pin(&cpus)?;
         let dialect = Dialect::compile(&scenario.dialect.clone().unwrap_or_default()).map_err(anyhow::Error::msg)?;
         let mint = secret.map(|secret| Ok::<_, anyhow::Error>(Mint::new(&secret, unix_seconds()?))).transpose()?;
@@ -179,7 +180,7 @@ impl Worker {
             tenant_names: (0..plan.rooms()).map(|room| plan.tenant_name(room)).collect(),
             ledger: Ledger::new(numbers.len() * publishers),
             sent: vec![0; plan.publishing() as usize],
-            target: Target::of(&authority)?,
+            targets: authorities.iter().map(|authority| Target::of(authority)).collect::<Result<_>>()?,
             plan,
             dialect,
             mint,
@@ -267,7 +268,8 @@ impl Worker {
             State::Opening if self.opening == 0 => {
                 if self.outcome.ready == 0 {
                     let reason = self.outcome.failures.keys().next().map_or("", String::as_str);
-                    bail!("no connection to {} could be opened: {reason}", self.target.address);
+                    let nodes: Vec<&str> = self.targets.iter().map(|target| target.authority.as_str()).collect();
+                    bail!("no connection to {} could be opened: {reason}", nodes.join(", "));
                 }
                 self.state = State::Waiting;
                 tell(&News::Opened)?;

@@ -103,6 +103,18 @@ fn processes_share_the_load() {
 }
 
 #[test]
+fn several_nodes_are_one_server() {
+    // One that is named twice is a fleet of two to the load.
+    let server = Server::start();
+    let (urls, pid) = (format!("{0},{0}", server.url), server.pid());
+    let args = ["--server-pid", &pid, "--beside-pid", &pid];
+    let outcome = run("fan-out-small", &urls, &args, &["rooms_per_tenant=3", "publish.rate=100"]);
+    assert_eq!(outcome.1["address"], urls.replace("http://", ""));
+    assert!(outcome.1["beside_cpu_share"].is_number(), "{}", outcome.1["beside_cpu_share"]);
+    assert_passed("fan-out-small", outcome, &["/publishing/deliveries", "/tally/received"]);
+}
+
+#[test]
 fn two_servers_in_turns() {
     let server = Server::start();
     let page = std::env::temp_dir().join(format!("loadgen-compare-{}.html", std::process::id()));
