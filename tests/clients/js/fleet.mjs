@@ -413,10 +413,12 @@ export class Receiver {
       try {
         // In a room already, what comes while we ask would come twice.
         if (mayBeThere) await socket.timeout(ACK_MS).emitWithAck("unsubscribe", { rooms: [room] });
+        place.isBlind = false;
         const since = place.epoch === undefined ? undefined : { epoch: place.epoch, offset: place.offset };
         const answer = await socket.timeout(ACK_MS).emitWithAck("subscribe", { rooms: [room], since });
-        // Away is not lost: it asks again.
+        // Away is not lost: it asks again, and what comes until then will come again.
         const isAway = answer.ok && answer.recovered === false && answer.reason === "backplane_unavailable";
+        if (isAway) place.isBlind = true;
         if (answer.ok && !isAway && this.life === life) {
           if (since) this.resumed++;
           this.arrive(room, since !== undefined, answer);
@@ -456,6 +458,7 @@ export class Receiver {
     if (data.tenant !== ledger.tenant || data.id !== id || !ledger.events.has(id)) return ledger.fault(`${user} got what nobody sent: ${JSON.stringify([data, meta])}`);
     if (!place) return ledger.fault(`${user} got ${id} of ${room}, where it is not`);
     ledger.note(room, meta, id);
+    if (place.isBlind) return;
     if (place.epoch === undefined) {
       place.first = meta.offset;
       place.start ??= { epoch: meta.epoch, offset: meta.offset };
