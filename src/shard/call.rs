@@ -342,7 +342,9 @@ impl Context<'_> {
     }
 
     pub(super) fn subscribe(&mut self, room: &str, filter: Option<Rc<super::filter::Filter>>) -> Result<(), Refusal> {
-        self.shard.join(self.socket, room, filter).map(drop)
+        let room = self.shard.join(self.socket, room, filter)?;
+        self.shard.owe_head(room);
+        Ok(())
     }
 
     pub(super) fn unsubscribe(&mut self, room: &str) -> bool {

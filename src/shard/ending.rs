@@ -228,6 +228,7 @@ impl Shard {
 
     /// Forgets a tenant of which nothing is left, or sees to it that somebody looks again.
     pub(super) fn tend_tenant(&mut self, key: super::tenant::TenantKey) {
+        self.rest_stream(key);
         let tenant = &mut self.tenants[key];
         if tenant.is_empty() {
             if let Some(tenant) = self.tenants.remove(key) {

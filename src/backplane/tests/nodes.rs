@@ -390,6 +390,10 @@ fn with_the_store_away_what_is_durable_waits_and_what_is_ephemeral_goes_on() {
     let acked = nodes.take(0, a);
     assert_eq!(events(&acked), [(1, 1)]);
     assert!(acked.iter().any(|packet| packet.starts_with("430[{\"ok\":true")), "{acked:?}");
+    let told = nodes.take(0, late);
+    let gap = told.iter().find(|packet| packet.starts_with("42[\"gap\"") && packet.contains("\"room\":\"new\""));
+    let gap = gap.expect("where the room stands is told when that is known");
+    assert!(gap.contains("\"reason\":\"backplane_unavailable\"") && gap.contains("\"offset\":0"), "{gap}");
     nodes.publish(1, far, "new", 2);
     assert_eq!(events(&nodes.take(0, late)), [(2, 1)], "a room that began meanwhile is heard");
 }

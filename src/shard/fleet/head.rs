@@ -9,7 +9,7 @@ use crate::base::{
     limit::FLEET_LOOK_AFTER,
     time::{Instant, UnixMs},
 };
-use crate::shard::history::{Entry, History};
+use crate::shard::history::{Entry, Gap, History};
 use crate::shard::relay::{Reading, Relay, RoomRead, Stored, Ticket, Unavailable, Wanted};
 use crate::shard::room::RoomKey;
 use crate::shard::tenant::{Tenant, TenantKey};
@@ -95,7 +95,8 @@ impl Shard {
         // The room may be gone, or have begun anew and be asked again.
         let Some(cold) = stream.cold.get_mut(&room).filter(|cold| cold.asked == Some(ticket)) else { return };
         cold.asked = None;
-        let Cold { base, fill: wanted, headed, .. } = *cold;
+        let Cold { base, fill: wanted, headed, owes, .. } = *cold;
+        cold.owes = false;
         if fill || !wanted {
             stream.cold.remove(&room);
         } else {
@@ -105,6 +106,9 @@ impl Shard {
         match headed {
             true => self.fill(key, room, read),
             false => self.begin_room(key, room, base, fill, read),
+        }
+        if owes {
+            self.tell_gap(key, Some(room), Gap::Unavailable);
         }
     }
 

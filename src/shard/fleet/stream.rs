@@ -53,6 +53,8 @@ pub struct Cold {
     pub fill: bool,
     /// Its head is known: only its past is not here.
     pub headed: bool,
+    /// Somebody was let in and could not be told where it stands.
+    pub owes: bool,
 }
 
 #[derive(Default)]
@@ -109,7 +111,7 @@ impl Stream {
     }
 
     pub fn begin(&mut self, room: RoomKey, base: u64) {
-        self.cold.insert(room, Cold { base, asked: None, fill: false, headed: false });
+        self.cold.insert(room, Cold { base, asked: None, fill: false, headed: false, owes: false });
     }
 
     pub fn end(&mut self, room: RoomKey) {
@@ -151,6 +153,19 @@ impl Shard {
         if stream.state == State::Closed {
             stream.state = State::Opening;
             self.relay(Relay::Open { tenant: id });
+        }
+    }
+
+    /// Nobody of a tenant is here, and nobody waits: its channel is not heard any more. What is remembered of it stays.
+    pub(in crate::shard) fn rest_stream(&mut self, key: TenantKey) {
+        let tenant = &mut self.tenants[key];
+        let Some(stream) = tenant.stream.as_mut().filter(|_| tenant.sessions == 0) else { return };
+        if stream.state != State::Closed && stream.is_idle() {
+            let cold = std::mem::take(&mut stream.cold);
+            let (stirred, leased) = (stream.stirred, stream.leased);
+            **stream = Stream { cold, stirred, leased, ..Stream::default() };
+            let tenant = (*tenant.id).clone();
+            self.relay(Relay::Close { tenant });
         }
     }
 
@@ -215,8 +230,8 @@ impl Shard {
         stream.whole_to = 0;
         let asking = std::mem::take(&mut stream.asking);
         for room in &rooms {
-            let fill = stream.cold.get(room).is_some_and(|cold| cold.fill);
-            stream.cold.insert(*room, Cold { base: place.sequence, asked: None, fill, headed: false });
+            let (fill, owes) = stream.cold.get(room).map_or((false, false), |cold| (cold.fill, cold.owes));
+            stream.cold.insert(*room, Cold { base: place.sequence, asked: None, fill, headed: false, owes });
         }
         for (_, (_, then)) in asking {
             self.answer_unavailable(then);
@@ -503,7 +518,7 @@ impl Shard {
                 }
                 Some(cold) => met &= cold.headed && !*fill,
                 None if *fill && !filled => {
-                    stream.cold.insert(room, Cold { base: 0, asked: None, fill: true, headed: true });
+                    stream.cold.insert(room, Cold { base: 0, asked: None, fill: true, headed: true, owes: false });
                     met = false;
                 }
                 None => {}

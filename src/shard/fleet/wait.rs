@@ -94,6 +94,15 @@ impl Shard {
         stream.and_then(|stream| stream.cold.get(&room)).is_none_or(|cold| cold.headed)
     }
 
+    /// Somebody was let into a room, and is told where it stands when that is known.
+    pub(in crate::shard) fn owe_head(&mut self, room: RoomKey) {
+        let tenant = self.rooms[room].tenant;
+        let cold = self.tenants[tenant].stream.as_mut().and_then(|stream| stream.cold.get_mut(&room));
+        if let Some(cold) = cold.filter(|cold| !cold.headed) {
+            cold.owes = true;
+        }
+    }
+
     /// Whether a room's past is here; always without a fleet.
     pub(in crate::shard) fn has_past(&self, tenant: TenantKey, room: &str) -> bool {
         let room = self.tenants[tenant].rooms.get(room).map(|room| &self.rooms[*room]);
