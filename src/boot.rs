@@ -493,10 +493,8 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
         if has_demo {
             line(format!("demo     {base}/demo"));
         }
-        for feature in backplane::NEED_REDIS.iter().filter(|_| config.redis.is_none()) {
-            line(format!("off without Redis: {feature}"));
-        }
     }
+    text.push_str(&backplane::said(config.redis.is_some(), config.is_development()));
     let waiting = config.profile.waiting();
     if !waiting.is_empty() {
         text.push_str(&format!("profile  {}: not served yet: {}\n", config.profile.name, waiting.join(", ")));

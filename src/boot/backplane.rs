@@ -17,12 +17,17 @@ use std::sync::Arc;
 const GRACE: Duration = Duration::from_secs(1);
 
 /// What a single process without Redis cannot do.
-pub const NEED_REDIS: &[&str] = &[
-    "several nodes as one, and publishing with @socket.io/redis-emitter",
-    "history and recovery across a restart",
-    "jobs and queues",
-    "the shared cache",
-];
+const NEED_REDIS: &[&str] =
+    &["several nodes as one", "history and recovery across a restart", "jobs and queues", "the shared cache"];
+
+/// What the start says of Redis: what is off without it, in development mode, and what does not use it yet.
+pub fn said(with_redis: bool, in_development: bool) -> String {
+    match with_redis {
+        true => "redis    each node's own yet: presence, last seen, documents, limits; off yet: the offline queue, receipts\n".into(),
+        false if in_development => NEED_REDIS.iter().map(|feature| format!("off without Redis: {feature}\n")).collect(),
+        false => String::new(),
+    }
+}
 
 /// What the backplane is told; `origin` is what this process' shards say of themselves.
 pub fn settings(redis: &Redis, origin: Origin) -> Settings {

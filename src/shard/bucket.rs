@@ -49,6 +49,14 @@ impl Bucket {
     }
 }
 
+impl Bucket {
+    /// Whether nobody could tell it from a new one.
+    pub fn is_full(&self, now: Instant, rate: u32, burst: u32) -> bool {
+        let passed = ms(now).wrapping_sub(self.at_ms);
+        rate == 0 || self.level + i64::from(passed) * i64::from(rate) >= i64::from(burst.max(1)) * 1000
+    }
+}
+
 fn ms(now: Instant) -> u32 {
     (now.0 / 1000) as u32
 }

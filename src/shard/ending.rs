@@ -229,13 +229,16 @@ impl Shard {
     /// Forgets a tenant of which nothing is left, or sees to it that somebody looks again.
     pub(super) fn tend_tenant(&mut self, key: super::tenant::TenantKey) {
         self.rest_stream(key);
+        let rate = self.settings.limits.tenant_events_per_second;
         let tenant = &mut self.tenants[key];
-        if tenant.is_empty() {
+        // One that is forgotten begins with a full bucket.
+        let paced = !tenant.bucket.is_full(self.now.at, rate, rate);
+        if tenant.is_empty() && !paced {
             if let Some(tenant) = self.tenants.remove(key) {
                 self.tenant_keys.remove(&*tenant.id);
                 self.close_stream(&tenant);
             }
-        } else if !tenant.sweeping && tenant.has_aging() {
+        } else if !tenant.sweeping && (paced || tenant.has_aging()) {
             tenant.sweeping = true;
             self.timers.arm(self.now.at + Duration::from_secs(30), Timer::SweepTenant(key));
         }

@@ -452,3 +452,24 @@ fn the_http_api_publishes_and_reads_among_nodes() {
     nodes.settle();
     assert!(nodes.rigs[1].shard.census().iter().all(|(_, count)| *count == 0), "{:?}", nodes.rigs[1].shard.census());
 }
+
+#[test]
+fn a_tenants_rate_is_kept_where_nobody_of_it_is() {
+    let mut nodes = Nodes::new(1);
+    nodes.rigs[0] = Rig::with(|settings| {
+        settings.limits.tenant_events_per_second = 2;
+        settings.fleet = Some(FleetSettings { origin: Origin(1), lease: Duration::from_secs(300) });
+    });
+    let from = ReplyTo { shard: ShardId(0), conn: ConnKey::new(900, 0) };
+    let mut statuses = Vec::new();
+    for _ in 0..3 {
+        let event = Publish { event: "e".into(), room: Some("r".into()), data: "1".into(), ..Publish::default() };
+        let call = Box::new(Call::Publish(vec![event]));
+        nodes.rigs[0].input(Input::Call { from, tenant: TenantId::parse("t").unwrap(), call });
+        nodes.settle();
+        statuses.push(nodes.rigs[0].responses.pop().map(|(_, status, _)| status));
+    }
+    assert_eq!(statuses, [Some(202), Some(202), Some(429)]);
+    nodes.rigs[0].advance(Duration::from_secs(60));
+    assert!(nodes.rigs[0].shard.census().iter().all(|(_, count)| *count == 0), "and is forgotten when it is over");
+}
