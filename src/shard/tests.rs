@@ -49,11 +49,16 @@ impl Rig {
     }
 
     pub(crate) fn of(app: App, change: impl FnOnce(&mut Settings)) -> Rig {
+        Rig::seeded(app, 1, change)
+    }
+
+    /// Ids are drawn from the seed.
+    pub(crate) fn seeded(app: App, seed: u8, change: impl FnOnce(&mut Settings)) -> Rig {
         let keys = Keys::from_secret(b"0123456789abcdef0123456789abcdef").unwrap();
         let mut settings =
             Settings { auth: Some(Auth { keys: keys.clone(), policy: Policy::default() }), ..Settings::new() };
         change(&mut settings);
-        let shard = Shard::new(settings, app, [1; 32]);
+        let shard = Shard::new(settings, app, [seed; 32]);
         let now = Now { at: Instant(1_000_000), unix: UnixMs(1_700_000_000_000) };
         Rig {
             shard,

@@ -11,6 +11,7 @@ use crate::base::{
     time::{Duration, Now},
 };
 use crate::shard::{
+    default_app,
     fleet::FleetSettings,
     io::{Hangup, Input, Wire},
     relay::{self, Relay, Report},
@@ -61,7 +62,7 @@ struct Swarm {
 }
 
 fn rig(node: usize, life: u64, now: Option<Now>) -> Rig {
-    let mut rig = Rig::with(|settings| {
+    let mut rig = Rig::seeded(default_app(["/", "/chat"]), life as u8, |settings| {
         settings.node = NodeId(node as u16);
         settings.limits.events_per_second = 0;
         // A line that is cut without a word is found out by who comes back, and by nothing else.
@@ -206,7 +207,12 @@ impl Swarm {
         if std::env::var_os("SWARM_TRACE").is_some() {
             eprintln!("{c} goes to {node}: {more}");
         }
-        client.asked.clear();
+        for asked in std::mem::take(&mut client.asked).into_values() {
+            // It may be in it or not.
+            if let Asked::Join(room) = asked {
+                client.rooms.insert(room, None);
+            }
+        }
         client.connected = false;
         client.at = Some((node, conn));
         rig.say(conn, &format!("40{{\"token\":\"{token}\"{more}}}"));
@@ -293,6 +299,9 @@ impl Swarm {
                 }
                 Asked::Publish(n) if answer.contains("\"ok\":true") => {
                     let _ = n;
+                }
+                Asked::Join(room) if answer.contains("\"denied\":[{") => {
+                    client.rooms.remove(&room);
                 }
                 Asked::Join(_) | Asked::Leave | Asked::Publish(_) => {}
             }

@@ -82,7 +82,25 @@ pub fn join(
     args: Args<'_>,
 ) -> Result<Option<String>, Refusal> {
     match socket.access(&room) {
-        Access::Granted => socket.join(&room)?,
+        Access::Granted => {
+            let was_in = socket.is_in(&room);
+            socket.join(&room)?;
+            if !was_in && socket.is_kept() {
+                let reply = reply.map(|emit| (emit.event.clone(), shaped(socket, emit.data.as_ref(), args)));
+                let answer = about(&room);
+                socket.when_kept(move |socket, kept| {
+                    if !kept {
+                        socket.leave(&room);
+                        return socket.refuse(&Refusal::BackplaneUnavailable);
+                    }
+                    if let Some((event, data)) = reply {
+                        socket.emit(&event, &data);
+                    }
+                    socket.ack(&answer);
+                });
+                return Ok(None);
+            }
+        }
         Access::AskBackend => {
             let reply = reply.map(|emit| (emit.event.clone(), shaped(socket, emit.data.as_ref(), args)));
             let answer = about(&room);

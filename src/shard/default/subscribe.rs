@@ -138,39 +138,58 @@ fn subscribe_known(socket: &mut Context<'_>, args: Args<'_>, verdicts: Verdicts)
         }
     }
     if socket.is_ready(&needs) {
-        return subscribe_now(socket, args, &verdicts).map(Some);
+        return subscribe_now(socket, args, &verdicts);
     }
     let text: Rc<str> = args.first().unwrap_or("null").into();
     socket.when_ready(needs, move |socket| match subscribe_now(socket, Args::of_value(&text), &verdicts) {
-        Ok(answer) => socket.ack(&answer),
+        Ok(Some(answer)) => socket.ack(&answer),
+        Ok(None) => {}
         Err(refusal) => socket.refuse(&refusal),
     });
     Ok(None)
 }
 
-fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) -> Result<String, Refusal> {
+/// What became of the rooms that were named.
+#[derive(Default)]
+struct Outcome {
+    /// None were: it was about all the socket is in.
+    about_all: bool,
+    asked_since: bool,
+    joined: Vec<Box<str>>,
+    denied: Vec<(Box<str>, Refusal)>,
+    gap: Option<Gap>,
+}
+
+/// None: among nodes, it is answered when the socket's new rooms are kept for its coming back, or could not be.
+fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) -> Result<Option<String>, Refusal> {
     let argument: Argument<'_> = argument(args, TAKES)?;
     argument.check()?;
     let filter = argument.filter()?;
-    let mut joined: Vec<&str> = Vec::new();
-    let mut denied: Vec<(&str, String)> = Vec::new();
+    let mut outcome =
+        Outcome { about_all: argument.rooms.is_none(), asked_since: argument.since.is_some(), ..Outcome::default() };
+    let mut new: Vec<Box<str>> = Vec::new();
     for room in argument.rooms.iter().flatten() {
+        let was_in = socket.is_in(room);
         match permission(socket, room, verdicts).and_then(|()| socket.subscribe(room, filter.clone())) {
-            Ok(()) => joined.push(room),
+            Ok(()) => {
+                outcome.joined.push((**room).into());
+                if !was_in {
+                    new.push((**room).into());
+                }
+            }
             Err(refusal) => {
                 socket.count_refused_room();
-                denied.push((room, refusal.code().to_owned()));
+                outcome.denied.push(((**room).into(), refusal));
             }
         }
     }
     if argument.rooms.is_none() && filter.is_some() {
         socket.narrow_all(filter);
     }
-    let mut gap: Option<Gap> = None;
-    for room in &joined {
+    for room in &outcome.joined {
         let since = match &argument.since {
             Some(Sinces::All(since)) => Some(since),
-            Some(Sinces::Each(each)) => each.get(*room),
+            Some(Sinces::Each(each)) => each.get(&**room),
             None => None,
         };
         if let Some(since) = since {
@@ -178,23 +197,43 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
                 Some((epoch, offset)) => socket.replay(room, epoch, offset),
                 None => Err(Gap::EpochChanged),
             };
-            gap = gap.or(missed.err());
+            outcome.gap = outcome.gap.or(missed.err());
         }
     }
-    Ok(text(|out| {
+    if new.is_empty() || !socket.is_kept() {
+        return Ok(Some(answer(socket, &outcome)));
+    }
+    socket.when_kept(move |socket, kept| {
+        if !kept {
+            // Else a node that takes the socket over would know nothing of what it was told here.
+            for room in new {
+                socket.unsubscribe(&room);
+                outcome.joined.retain(|joined| *joined != room);
+                outcome.denied.push((room, Refusal::BackplaneUnavailable));
+            }
+        }
+        let answer = answer(socket, &outcome);
+        socket.ack(&answer);
+    });
+    Ok(None)
+}
+
+fn answer(socket: &Context<'_>, outcome: &Outcome) -> String {
+    let Outcome { about_all, asked_since, joined, denied, gap } = outcome;
+    text(|out| {
         out.extend_from_slice(b"{\"ok\":true,\"rooms\":");
-        match argument.rooms {
-            Some(_) => write_list(out, joined.iter().copied()),
-            None => write_list(out, socket.rooms()),
+        match about_all {
+            false => write_list(out, joined.iter().map(|room| &**room)),
+            true => write_list(out, socket.rooms()),
         }
         out.extend_from_slice(b",\"denied\":[");
-        for (nth, (room, code)) in denied.iter().enumerate() {
+        for (nth, (room, refusal)) in denied.iter().enumerate() {
             out.extend_from_slice(if nth > 0 { b",{\"room\":" } else { b"{\"room\":" });
             json::write_string(out, room);
-            let _ = write!(out, ",\"code\":\"{code}\"}}");
+            let _ = write!(out, ",\"code\":\"{}\"}}", refusal.code());
         }
         out.push(b']');
-        if argument.since.is_some() && !joined.is_empty() {
+        if *asked_since && !joined.is_empty() {
             let _ = write!(out, ",\"recovered\":{}", gap.is_none());
             if let Some(gap) = gap {
                 let _ = write!(out, ",\"reason\":\"{}\"", gap.code());
@@ -206,7 +245,7 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
         if joined.len() > 1 {
             out.extend_from_slice(b",\"positions\":{");
             let mut first = true;
-            for room in &joined {
+            for room in joined {
                 let Some((epoch, offset)) = socket.place(room) else { continue };
                 if !std::mem::take(&mut first) {
                     out.push(b',');
@@ -217,7 +256,7 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
             out.push(b'}');
         }
         out.push(b'}');
-    }))
+    })
 }
 
 /// Leaves the rooms named (the automatic ones are not left); with event types or entities instead, lifts the filters of all rooms.

@@ -8,7 +8,8 @@
 //!                                     every other node is told, and closes the connection it may still believe in
 //! ```
 //!
-//! A join that was answered less than a turn and a trip to the store before its node was lost may be lost with it.
+//! What a client asks to join is answered when that is kept, so that what it was told holds wherever it comes back to; where it cannot be kept,
+//! it is not let in.
 
 use super::{Job, Needs};
 use crate::base::{
@@ -17,6 +18,7 @@ use crate::base::{
     time::{Duration, Instant},
 };
 use crate::profile::room::Access;
+use crate::shard::app::Context;
 use crate::shard::filter::Filter;
 use crate::shard::history::{Epoch, Position};
 use crate::shard::identity::Identity;
@@ -41,6 +43,8 @@ use crate::wire::{
 use std::rc::Rc;
 
 pub type Claimed = Box<dyn FnOnce(&mut Shard, Option<Box<[u8]>>)>;
+
+pub type Kept = Box<dyn FnOnce(&mut Shard, bool)>;
 
 /// A CONNECT whose token was accepted, while it waits.
 struct Connect {
@@ -215,6 +219,33 @@ impl Shard {
         }
     }
 
+    /// Asks for an answer that comes after what has just been kept.
+    pub(super) fn ask_kept(&mut self, key: TenantKey) {
+        let Some(stream) = &mut self.tenants[key].stream else { return };
+        if stream.keeping.is_empty() {
+            return;
+        }
+        let thens = std::mem::take(&mut stream.keeping);
+        stream.owed += 1;
+        let tenant = (*self.tenants[key].id).clone();
+        let ticket = self.ticket(Job::Keep { tenant: key, thens });
+        self.relay(Relay::Read { tenant, ticket, rooms: Vec::new() });
+    }
+
+    pub(super) fn kept(&mut self, key: TenantKey, thens: Vec<Kept>, kept: bool) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        if let Some(stream) = &mut tenant.stream {
+            stream.owed -= 1;
+        }
+        for then in thens {
+            then(self, kept);
+            self.end_what_handlers_ended();
+        }
+        if self.tenants.contains(key) {
+            self.stir(key);
+        }
+    }
+
     fn generation(&self, socket: SocketKey) -> u32 {
         self.sockets[socket].extras.as_ref().map_or(0, |extras| extras.generation)
     }
@@ -261,6 +292,31 @@ impl Shard {
     /// A socket has come back here: whoever else believes to have it closes it.
     pub(in crate::shard) fn tell_replaced(&mut self, tenant: TenantKey, pid: Sid) {
         self.tell_others(tenant, &Body::Replaced { pid });
+    }
+}
+
+impl Context<'_> {
+    /// Whether another node may take this socket over.
+    pub(in crate::shard) fn is_kept(&self) -> bool {
+        let shard = &self.shard;
+        shard.is_fleet() && !shard.settings.recovery.is_zero() && shard.sockets[self.socket].pid.is_some()
+    }
+
+    /// Does something once what this socket is in now is kept, or could not be, if the socket is still there; it owes the acknowledgement that
+    /// this context owed.
+    pub(in crate::shard) fn when_kept(&mut self, then: impl FnOnce(&mut Context<'_>, bool) + 'static) {
+        let (socket, ack) = (self.socket, self.ack.take());
+        let tenant = self.shard.tenant_of(socket);
+        self.shard.unsaved(socket);
+        let then: Kept = Box::new(move |shard, kept| {
+            if shard.sockets.contains(socket) {
+                then(&mut Context::new(shard, socket, ack), kept);
+            }
+        });
+        if let Some(stream) = &mut self.shard.tenants[tenant].stream {
+            stream.keeping.push(then);
+        }
+        self.shard.stir(tenant);
     }
 }
 

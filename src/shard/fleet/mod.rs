@@ -58,6 +58,7 @@ enum Job {
     Heads { tenant: TenantKey, rooms: Vec<head::Asked> },
     Repair { tenant: TenantKey },
     Claim { then: comeback::Claimed },
+    Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
 }
 
 impl Fleet {
@@ -136,6 +137,7 @@ impl Shard {
             Report::Read { ticket, result } => match self.job(ticket) {
                 Some(Job::Heads { tenant, rooms }) => self.heads(tenant, ticket, &rooms, result),
                 Some(Job::Repair { tenant }) => self.repaired(tenant, result),
+                Some(Job::Keep { tenant, thens }) => self.kept(tenant, thens, result.is_ok()),
                 _ => {}
             },
             Report::Claimed { ticket, result } => {
@@ -156,6 +158,7 @@ impl Shard {
             if self.tenants.contains(tenant) {
                 self.ask_heads(tenant);
                 self.save_sockets(tenant);
+                self.ask_kept(tenant);
                 self.tend_tenant(tenant);
             }
         }

@@ -74,6 +74,8 @@ pub struct Stream {
     pub asking: BTreeMap<Rc<str>, (Ack, Then)>,
     /// Answers that are waited for: places of this node's events, sockets that are claimed.
     pub owed: u32,
+    /// Who waits to hear that its socket is kept as it is.
+    pub keeping: Vec<super::comeback::Kept>,
     /// Sockets that are not kept as they are.
     pub unsaved: BTreeSet<SocketKey>,
     pub stirred: bool,
@@ -98,7 +100,7 @@ impl Stream {
 
     /// Nothing is waited for.
     pub fn is_idle(&self) -> bool {
-        self.waits.is_empty() && self.owed == 0 && self.asking.is_empty()
+        self.waits.is_empty() && self.keeping.is_empty() && self.owed == 0 && self.asking.is_empty()
     }
 
     pub fn is_settled(&self) -> bool {
