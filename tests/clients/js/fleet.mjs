@@ -283,11 +283,8 @@ export class Ledger {
     await poll(() => behind().length === 0, () => `every member is at the end: ${this.summary}\n${behind().join("\n")}\n${this.faults.join("\n")}`, ms);
   }
 
-  /**
-   * Checks everything; says the numbers, gives them back. `gaps`: whether the contract allows one here. `forgotten`: whether a join may be lost that was
-   * answered while Redis was away, before its node died; `connected` shows it.
-   */
-  check({ gaps: allowed = false, forgotten: mayForget = allowed } = {}) {
+  /** Checks everything; says the numbers, gives them back. `gaps`: whether the contract allows one here. */
+  check({ gaps: allowed = false } = {}) {
     let [expected, received, missed, again] = [0, 0, 0, 0];
     for (const receiver of this.receivers) {
       received += receiver.seen.size;
@@ -305,7 +302,7 @@ export class Ledger {
     const recovered = this.receivers.reduce((sum, { recovered }) => sum + recovered, 0);
     const resumed = this.receivers.reduce((sum, { resumed }) => sum + resumed, 0);
     const forgotten = this.receivers.reduce((sum, { forgotten }) => sum + forgotten, 0);
-    if (forgotten && !mayForget) this.fault(`${forgotten} joins were forgotten by a recovery`);
+    if (forgotten) this.fault(`${forgotten} joins were forgotten by a recovery`);
     const sum = (what) => this.publishers.reduce((all, publisher) => all + publisher[what], 0);
     const numbers = { published: sum("acked"), expected, received, missed, again, gaps, retries: sum("retries"), recovered, resumed };
     this.t.diagnostic(
@@ -420,7 +417,7 @@ export class Receiver {
         const since = place.epoch === undefined ? undefined : { epoch: place.epoch, offset: place.offset };
         const answer = await socket.timeout(ACK_MS).emitWithAck("subscribe", { rooms: [room], since });
         // Away is not lost: it asks again, and what comes until then will come again.
-        const isAway = answer.ok && answer.recovered === false && answer.reason === "backplane_unavailable";
+        const isAway = answer.reason === "backplane_unavailable" || answer.denied?.some(({ code }) => code === "backplane_unavailable");
         if (isAway) place.isBlind = true;
         if (answer.ok && !isAway && this.life === life) {
           if (since) this.resumed++;

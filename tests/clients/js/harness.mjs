@@ -69,6 +69,9 @@ export const mint = (tenant, user, more = {}) =>
 
 // The server.
 
+/** Servers this process has started. */
+let started = 0;
+
 /** A running server process. */
 export class Server {
   /**
@@ -96,6 +99,8 @@ export class Server {
       API_KEYS: `${API_KEY},acme=${ACME_KEY}`,
       // The whole suite can be run with the connections of every tenant spread over the shards: SPREAD='*'.
       TENANTCAST_SERVER__SPREAD: process.env.SPREAD ?? "",
+      // And with what is durable in Redis, a prefix for each server: WITH_REDIS=redis://127.0.0.1:6379.
+      ...(process.env.WITH_REDIS ? { REDIS_URL: process.env.WITH_REDIS, TENANTCAST_REDIS__PREFIX: `t${process.pid}-${++started}` } : {}),
       ...env,
     };
     for (const name of Object.keys(all)) if (all[name] === null) delete all[name];
