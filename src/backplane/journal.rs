@@ -104,14 +104,9 @@ impl Job {
         size_of::<Job>()
             + self.tenant().map_or(0, |tenant| tenant.as_str().len())
             + match self {
-                Job::Append { append, .. } => {
-                    size_of::<Append>()
-                        + append.room.len()
-                        + append.body.len()
-                        + append.id.as_ref().map_or(0, |id| id.len())
-                }
+                Job::Append { append, .. } => append.bytes(),
                 Job::Tell { body, .. } | Job::Save { body, .. } => body.len(),
-                Job::Read { rooms, .. } => rooms.iter().map(|wanted| wanted.room.len() + size_of::<Wanted>()).sum(),
+                Job::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum(),
                 Job::Refresh { pids, .. } => size_of_val(&pids[..]),
                 Job::Void | Job::Place { .. } | Job::Check { .. } | Job::Forget { .. } | Job::Claim { .. } => 0,
             }

@@ -139,6 +139,9 @@ impl Shard {
     ) -> Result<(Receipt, Asked), Refusal> {
         debug_assert!(!draft.ephemeral, "who gets it twice has to be able to tell");
         if self.is_fleet() {
+            if !self.may_ask(tenant, draft.room) {
+                return Err(Refusal::TooManyReceivers);
+            }
             // Who is told of its place is told with how it ended.
             if self.deliveries.open.len() >= limit::DELIVERIES_MAX {
                 return Err(Refusal::TooManyDeliveries);

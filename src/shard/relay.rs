@@ -189,6 +189,20 @@ pub struct Stored {
     pub body: Box<[u8]>,
 }
 
+impl Append {
+    /// What it weighs while it waits.
+    pub fn bytes(&self) -> usize {
+        size_of::<Append>() + self.room.len() + self.body.len() + self.id.as_ref().map_or(0, |id| id.len())
+    }
+}
+
+impl Wanted {
+    /// As [`Append::bytes`].
+    pub fn bytes(&self) -> usize {
+        size_of::<Wanted>() + self.room.len()
+    }
+}
+
 impl Relay {
     pub fn tenant(&self) -> &TenantId {
         match self {
@@ -209,16 +223,9 @@ impl Relay {
         size_of::<Relay>()
             + self.tenant().as_str().len()
             + match self {
-                Relay::Append { append, .. } => {
-                    size_of::<Append>()
-                        + append.room.len()
-                        + append.body.len()
-                        + append.id.as_ref().map_or(0, |id| id.len())
-                }
+                Relay::Append { append, .. } => append.bytes(),
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
-                Relay::Read { rooms, .. } => {
-                    rooms.iter().map(|wanted| wanted.room.len() + size_of::<Wanted>()).sum::<usize>()
-                }
+                Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
                 Relay::Refresh { pids, .. } => size_of_val(&pids[..]),
                 Relay::Open { .. } | Relay::Close { .. } | Relay::Forget { .. } | Relay::Claim { .. } => 0,
             }

@@ -9,6 +9,7 @@ mod cluster;
 mod command;
 mod fleet;
 mod hostile;
+mod member;
 mod nodes;
 mod outage;
 mod peer;

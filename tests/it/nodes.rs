@@ -1,5 +1,6 @@
 //! Two processes on one Redis are one server.
 
+use crate::member::{member, publish, tick};
 use crate::peer::Peer;
 use crate::redis::Redis;
 use crate::server::{Server, token, until};
@@ -8,28 +9,6 @@ fn node(redis: &Redis) -> Server {
     let port = redis.port.to_string();
     let limit = ("TENANTCAST_LIMITS__EVENTS_PER_SECOND", "0");
     Server::start(&[("REDIS_HOST", "127.0.0.1"), ("REDIS_PORT", &port), limit])
-}
-
-/// A member of `/ws` that has joined the room `r`.
-fn member(server: &Server, token: &str) -> Peer {
-    let mut peer = Peer::websocket(server.address, &format!("/ws?token={token}"));
-    peer.send_frame(0x81, br#"{"event":"subscribe","data":{"rooms":["r"]},"id":1}"#);
-    while !peer.next_text().contains(r#""ack":1"#) {}
-    peer
-}
-
-fn publish(peer: &mut Peer, id: usize, data: &str) {
-    let text = format!(r#"{{"event":"publish","data":{{"room":"r","type":"tick","data":{data}}},"id":{id}}}"#);
-    peer.send_frame(0x81, text.as_bytes());
-}
-
-fn tick(peer: &mut Peer) -> String {
-    loop {
-        let text = peer.next_text();
-        if text.starts_with(r#"{"event":"tick""#) {
-            return text;
-        }
-    }
 }
 
 #[test]

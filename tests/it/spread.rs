@@ -3,7 +3,8 @@
 //! With two shards about half of the connections of each test are lent; the kernel says which. A test has so many that each shard has some.
 
 use crate::hostile;
-use crate::peer::{End, Peer, frame};
+use crate::member::{member, publish, tick};
+use crate::peer::{End, Peer};
 use crate::server::{API_KEY, Server, token, until};
 use std::thread;
 
@@ -13,29 +14,6 @@ const MEMBERS: usize = 16;
 
 fn start(more: &[(&str, &str)]) -> Server {
     Server::start(&[&[SPREAD, ("TENANTCAST_LIMITS__CONNECTIONS_PER_USER", "0")], more].concat())
-}
-
-/// A member of `/ws` that has joined the room `r`.
-fn member(server: &Server, token: &str) -> Peer {
-    let mut peer = Peer::websocket(server.address, &format!("/ws?token={token}"));
-    peer.send_frame(0x81, br#"{"event":"subscribe","data":{"rooms":["r"]},"id":1}"#);
-    while !peer.next_text().contains(r#""ack":1"#) {}
-    peer
-}
-
-fn publish(peer: &mut Peer, id: usize, data: &str) {
-    let text = format!(r#"{{"event":"publish","data":{{"room":"r","type":"tick","data":{data}}},"id":{id}}}"#);
-    peer.send(frame(0x81, text.as_bytes()));
-}
-
-/// The next event `tick`.
-fn tick(peer: &mut Peer) -> String {
-    loop {
-        let text = peer.next_text();
-        if text.starts_with(r#"{"event":"tick""#) {
-            return text;
-        }
-    }
 }
 
 fn ask(server: &Server, method: &str, rest: &str) -> String {

@@ -73,57 +73,52 @@ pub fn reply(socket: &mut Context<'_>, event: &str, data: Option<&Shape>, args: 
     socket.emit(event, &data);
 }
 
-/// Joins a room; where the application's backend decides, the answer comes when it has.
+/// Joins a room, and answers: now, or when the application's backend has decided and the socket is kept in it.
 pub fn join(
     socket: &mut Context<'_>,
     own: &str,
     room: String,
     reply: Option<&Emit>,
     args: Args<'_>,
-) -> Result<Option<String>, Refusal> {
+) -> Result<(), Refusal> {
+    let was_in = socket.is_in(&room);
+    let reply = reply.map(|emit| (emit.event.clone(), shaped(socket, emit.data.as_ref(), args)));
     match socket.access(&room) {
         Access::Granted => {
-            let was_in = socket.is_in(&room);
             socket.join(&room)?;
-            if !was_in && socket.is_kept() {
-                let reply = reply.map(|emit| (emit.event.clone(), shaped(socket, emit.data.as_ref(), args)));
-                let answer = about(&room);
-                socket.when_kept(move |socket, kept| {
-                    if !kept {
-                        socket.leave(&room);
-                        return socket.refuse(&Refusal::BackplaneUnavailable);
-                    }
-                    if let Some((event, data)) = reply {
-                        socket.emit(&event, &data);
-                    }
-                    socket.ack(&answer);
-                });
-                return Ok(None);
-            }
+            joined(socket, room, was_in, reply);
         }
         Access::AskBackend => {
-            let reply = reply.map(|emit| (emit.event.clone(), shaped(socket, emit.data.as_ref(), args)));
-            let answer = about(&room);
-            socket.join_authorized(&room, own, move |socket, outcome| match outcome {
-                Ok(()) => {
-                    if let Some((event, data)) = reply {
-                        socket.emit(&event, &data);
-                    }
-                    socket.ack(&answer);
-                }
+            let name = room.clone();
+            socket.join_authorized(&name, own, move |socket, outcome| match outcome {
+                Ok(()) => joined(socket, room, was_in, reply),
                 Err(refusal) => {
                     socket.count_refused_room();
                     socket.refuse(&refusal);
                 }
             });
-            return Ok(None);
         }
         Access::Denied => {
             socket.count_refused_room();
             return Err(Refusal::Forbidden);
         }
     }
-    Ok(Some(about(&room)))
+    Ok(())
+}
+
+/// Answers a join. Among nodes, one that could not be kept for the socket's coming back is undone.
+fn joined(socket: &mut Context<'_>, room: String, was_in: bool, reply: Option<(Box<str>, String)>) {
+    let answer = move |socket: &mut Context<'_>, kept: bool| {
+        if !kept {
+            socket.leave(&room);
+            return socket.refuse(&Refusal::BackplaneUnavailable);
+        }
+        if let Some((event, data)) = reply {
+            socket.emit(&event, &data);
+        }
+        socket.ack(&about(&room));
+    };
+    if !was_in && socket.is_kept() { socket.when_kept(answer) } else { answer(socket, true) }
 }
 
 pub fn leave(socket: &mut Context<'_>, room: &str) -> Result<String, Refusal> {

@@ -79,7 +79,8 @@ fn handle(
         Act::Unsubscribe => subscribe::unsubscribe(socket, args),
         Act::Join { room } => {
             let room = act::room(socket, room, args)?;
-            return act::join(socket, own, room, event.reply.as_ref(), args);
+            // It has answered, or will.
+            return act::join(socket, own, room, event.reply.as_ref(), args).map(|()| None);
         }
         Act::Leave { room } => act::leave(socket, &act::room(socket, room, args)?),
         Act::Relay { room, event, data } => {

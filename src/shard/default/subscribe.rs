@@ -212,6 +212,8 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
                 outcome.denied.push((room, Refusal::BackplaneUnavailable));
             }
         }
+        // What it has left meanwhile it is not told to be in.
+        outcome.joined.retain(|room| socket.is_in(room));
         let answer = answer(socket, &outcome);
         socket.ack(&answer);
     });

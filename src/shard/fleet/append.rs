@@ -82,8 +82,11 @@ impl Shard {
         let asks = asking.is_some();
         let stream = self.tenants[tenant].stream.get_or_insert_default();
         stream.owed += 1;
-        if let Some(Asking { ack, then }) = asking {
-            stream.asking.insert(id.clone(), (ack, then));
+        if let Some(Asking { ack, then }) = asking
+            && let Some((_, before)) = stream.asking.insert(id.clone(), (ack, then))
+        {
+            // Asked again by the same id before it was answered: one of them is told how it ends.
+            self.answer_unavailable(before);
         }
         let pending = Pending { tenant, id: id.clone(), heard, then, asks };
         let ticket = self.ticket(Job::Append(Box::new(pending)));

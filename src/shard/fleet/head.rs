@@ -138,7 +138,7 @@ impl Shard {
             if entry.sequence > here {
                 let frame = envelope::placed(envelope::Place { epoch, ..place(entry) }, &entry.body);
                 if let Some(stream) = &mut self.tenants[key].stream {
-                    stream.hold(entry.sequence, &frame);
+                    stream.hold(entry.sequence, frame.into());
                 }
             } else if let Ok((_, Body::Post(post))) = Body::decode(&entry.body) {
                 self.land(key, room, &place(entry), &post, here);

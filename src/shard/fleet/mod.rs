@@ -126,7 +126,7 @@ impl Shard {
             }
             Report::Envelope { tenant, frame } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
-                    self.envelope(key, &frame);
+                    self.envelope(key, frame);
                 }
             }
             Report::Appended { ticket, result } => {

@@ -66,6 +66,8 @@ pub struct Stream {
     held: BTreeMap<u64, Box<[u8]>>,
     held_bytes: usize,
     repairing: bool,
+    /// It has turned out to be another stream, and where that stands is asked.
+    asking_place: bool,
     /// Up to there what is not held was of no room of this node.
     whole_to: u64,
     pub cold: BTreeMap<RoomKey, Cold>,
@@ -120,13 +122,13 @@ impl Stream {
         self.cold.remove(&room);
     }
 
-    pub fn hold(&mut self, sequence: u64, frame: &[u8]) {
+    pub fn hold(&mut self, sequence: u64, frame: Box<[u8]>) {
         if self.held.len() >= HELD_MAX || self.held_bytes + frame.len() > HELD_BYTES_MAX {
             // The newest goes: it is read back, as what is missing is.
             return;
         }
         self.held_bytes += frame.len();
-        if let Some(before) = self.held.insert(sequence, frame.into()) {
+        if let Some(before) = self.held.insert(sequence, frame) {
             self.held_bytes -= before.len();
         }
     }
@@ -187,6 +189,7 @@ impl Shard {
         }
         self.stir(key);
         let Some(stream) = &mut self.tenants[key].stream else { return };
+        stream.asking_place = false;
         let Ok(place) = place else {
             stream.away = true;
             if state == State::Opening {
@@ -195,7 +198,6 @@ impl Shard {
             return;
         };
         stream.away = false;
-        // What was asked before it was away may not have been answered.
         match state {
             State::Opening => {
                 stream.state = State::Live;
@@ -255,22 +257,39 @@ impl Shard {
         room.map_or(Vec::new(), |room| self.rooms[room].members.iter().map(|member| member.socket).collect())
     }
 
-    pub(super) fn envelope(&mut self, key: TenantKey, bytes: &[u8]) {
-        let Ok(frame) = envelope::Frame::decode(bytes) else { return self.counts.up(Count::EnvelopesBroken) };
+    pub(super) fn envelope(&mut self, key: TenantKey, bytes: Box<[u8]>) {
+        let Ok(frame) = envelope::Frame::decode(&bytes) else { return self.counts.up(Count::EnvelopesBroken) };
         let Some(place) = frame.place else { return self.told(key, frame.body) };
         let Tenant { epoch, sequence, stream: Some(stream), .. } = &mut self.tenants[key] else { return };
         match stream.state {
             // Its place is not known yet, and this may be after it.
             State::Opening => stream.hold(place.sequence, bytes),
-            State::Live if epoch.0 != place.epoch => {
-                let tenant = (*self.tenants[key].id).clone();
-                self.relay(Relay::Open { tenant });
+            State::Live if epoch.0 != place.epoch => self.ask_place(key),
+            // As nearly all are: nothing is held, and this is next.
+            State::Live if place.sequence == *sequence + 1 && stream.held.is_empty() => {
+                let epoch = *epoch;
+                if self.apply(key, epoch, &bytes) {
+                    self.stir(key);
+                } else if let Some(stream) = &mut self.tenants[key].stream {
+                    stream.hold(place.sequence, bytes);
+                }
             }
             State::Live if place.sequence > *sequence => {
                 stream.hold(place.sequence, bytes);
                 self.flow(key);
             }
             State::Live | State::Adrift | State::Closed => {}
+        }
+    }
+
+    /// The stream is another one than was known: where it stands is asked, once.
+    fn ask_place(&mut self, key: TenantKey) {
+        let tenant = &mut self.tenants[key];
+        if let Some(stream) = &mut tenant.stream
+            && !std::mem::replace(&mut stream.asking_place, true)
+        {
+            let tenant = (*tenant.id).clone();
+            self.relay(Relay::Open { tenant });
         }
     }
 
@@ -291,7 +310,7 @@ impl Shard {
                     if !self.apply(key, epoch, &bytes) {
                         // Its room's head is not known yet.
                         if let Some(stream) = &mut self.tenants[key].stream {
-                            stream.hold(first, &bytes);
+                            stream.hold(first, bytes);
                         }
                         return;
                     }
@@ -370,8 +389,7 @@ impl Shard {
         // It is away: that it is back is said.
         let Ok(reading) = result else { return };
         if reading.place.epoch != tenant.epoch {
-            let tenant = (*tenant.id).clone();
-            return self.relay(Relay::Open { tenant });
+            return self.ask_place(key);
         }
         let after = tenant.sequence;
         let epoch = tenant.epoch.0;
@@ -385,7 +403,7 @@ impl Shard {
                         room_epoch: read.epoch.0,
                         offset: entry.offset,
                     };
-                    stream.hold(entry.sequence, &envelope::placed(place, &entry.body));
+                    stream.hold(entry.sequence, envelope::placed(place, &entry.body).into());
                 }
             }
         }

@@ -10,6 +10,7 @@ const SEED = Number(process.env.CHAOS_SEED ?? 7919);
 const SECONDS = Number(process.env.CHAOS_SECONDS ?? 30);
 const ROOMS = 4;
 
+/** For how long something is broken, and for how long it is not: chosen by the seed. Nothing is waited for by time. */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Numbers below n, the same for the same seed (mulberry32). */

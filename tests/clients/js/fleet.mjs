@@ -15,6 +15,7 @@ const ACK_MS = 4_000;
 /** How long an event may be sent again before the test has failed. */
 const ACKED_WITHIN_MS = 60_000;
 
+/** The pace of a load, and how long a client that was refused rests before it asks again. Nothing is waited for by it. */
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Nodes on one Redis. */
