@@ -13,13 +13,14 @@
 //! ([`Journal::add`]); nothing that is answered in time waits beyond its time ([`Journal::expire`]); of what is kept of one socket only the
 //! newest waits.
 
+use super::command::{KNOWS_NONE, Known};
 use crate::base::{
     chance::Map,
     id::{ShardId, Sid, TenantId},
     limit::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, JOURNAL_EVENTS_MAX, JOURNAL_REST_BYTES_MAX},
     time::Instant,
 };
-use crate::shard::relay::{Append, Ticket, Wanted};
+use crate::shard::relay::{Act, Append, Ticket, Wanted};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Lanes where there is no Cluster: one could be held up by one tenant's long answer.
@@ -60,6 +61,7 @@ pub enum Job {
     },
     Save {
         tenant: TenantId,
+        from: ShardId,
         pid: Sid,
         body: Box<[u8]>,
         until: Instant,
@@ -82,6 +84,14 @@ pub enum Job {
         number: u64,
         due: Instant,
     },
+    Share {
+        tenant: TenantId,
+        from: ShardId,
+        ticket: Option<Ticket>,
+        act: Box<Act>,
+        /// Without a ticket it is never too late.
+        due: Option<Instant>,
+    },
 }
 
 impl Job {
@@ -96,7 +106,8 @@ impl Job {
             | Job::Save { tenant, .. }
             | Job::Refresh { tenant, .. }
             | Job::Forget { tenant, .. }
-            | Job::Claim { tenant, .. } => Some(tenant),
+            | Job::Claim { tenant, .. }
+            | Job::Share { tenant, .. } => Some(tenant),
         }
     }
 
@@ -108,6 +119,7 @@ impl Job {
                 Job::Tell { body, .. } | Job::Save { body, .. } => body.len(),
                 Job::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum(),
                 Job::Refresh { pids, .. } => size_of_val(&pids[..]),
+                Job::Share { act, .. } => act.bytes(),
                 Job::Void | Job::Place { .. } | Job::Check { .. } | Job::Forget { .. } | Job::Claim { .. } => 0,
             }
     }
@@ -125,6 +137,7 @@ impl Job {
     fn due(&self) -> Option<Instant> {
         match self {
             Job::Read { due, .. } | Job::Claim { due, .. } => Some(*due),
+            Job::Share { due, .. } => *due,
             _ => None,
         }
     }
@@ -137,9 +150,6 @@ impl Job {
         }
     }
 }
-
-/// Which scripts the store has.
-pub type Known = [bool; 4];
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LaneKey {
@@ -194,7 +204,7 @@ impl Default for Lane {
             is_flying: false,
             rests_until: Instant::default(),
             failures: 0,
-            knows: [false; 4],
+            knows: KNOWS_NONE,
         }
     }
 }
@@ -226,7 +236,7 @@ impl Journal {
             self.awake.insert(key);
         }
         for lane in self.lanes.values_mut() {
-            lane.knows = [false; 4];
+            lane.knows = KNOWS_NONE;
             lane.failures = 0;
             lane.rests_until = Instant::default();
         }
@@ -333,7 +343,7 @@ impl Journal {
     /// Takes a lane's next batch: the caller sees it, the lane keeps it until it has [`landed`](Self::landed). Empty where all of it was void.
     pub fn take(&mut self, key: &LaneKey) -> (&[Job], Known) {
         self.awake.remove(key);
-        let Some(lane) = self.lanes.get_mut(key) else { return (&[], [false; 4]) };
+        let Some(lane) = self.lanes.get_mut(key) else { return (&[], KNOWS_NONE) };
         debug_assert!(!lane.is_flying, "one batch is under way in a lane");
         let (mut commands, mut bytes) = (0, 0);
         while let Some(job) = lane.queue.front() {

@@ -24,6 +24,7 @@ pub mod memory;
 mod outlet;
 mod run;
 mod settle;
+mod share;
 mod tenant;
 
 pub use count::names;

@@ -9,10 +9,10 @@
 
 use super::{
     Settings, Start,
-    command::{self, Encoder, Scripts},
+    command::{self, Encoder, Known, Scripts},
     count::Count,
     inlet::{Heard, Inlet},
-    journal::{Job, Journal, Known, LaneKey},
+    journal::{Job, Journal, LaneKey},
     key::Keys,
     link::{self, Link, Refusal},
     outlet::Outlet,
@@ -253,12 +253,15 @@ impl Core {
             Relay::Read { tenant, ticket, rooms } => {
                 Job::Read { tenant, from, ticket, rooms, due: now + RELAY_PATIENCE }
             }
-            Relay::Save { tenant, pid, body, ttl } => Job::Save { tenant, pid, body, until: now + ttl },
+            Relay::Save { tenant, pid, body, ttl } => Job::Save { tenant, from, pid, body, until: now + ttl },
             Relay::Refresh { tenant, pids, ttl } => Job::Refresh { tenant, pids, until: now + ttl },
             Relay::Forget { tenant, pid, generation } => Job::Forget { tenant, pid, generation },
             Relay::Claim { tenant, pid, ticket } => {
                 self.number += 1;
                 Job::Claim { tenant, from, ticket, pid, number: self.number, due: now + RELAY_PATIENCE }
+            }
+            Relay::Share { tenant, ticket, act } => {
+                Job::Share { tenant, from, ticket, act, due: ticket.map(|_| now + RELAY_PATIENCE) }
             }
         };
         if let Err(job) = self.journal.add(job) {
@@ -274,7 +277,9 @@ impl Core {
         }
         match job {
             Job::Tell { .. } => self.count(Count::ToldDropped),
-            Job::Save { .. } | Job::Refresh { .. } | Job::Forget { .. } => self.count(Count::SavesDropped),
+            Job::Save { .. } | Job::Refresh { .. } | Job::Forget { .. } | Job::Share { ticket: None, .. } => {
+                self.count(Count::SavesDropped);
+            }
             _ => {}
         }
     }

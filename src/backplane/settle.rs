@@ -54,7 +54,7 @@ impl Core {
                     }
                     match &*code {
                         BEHIND => {}
-                        NOSCRIPT => knows = [false; 4],
+                        NOSCRIPT => knows = command::KNOWS_NONE,
                         _ => {
                             self.count(Count::Refused);
                             passing = Some(code);

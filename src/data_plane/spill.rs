@@ -38,12 +38,16 @@ impl Spill {
             Relay::Append { ticket, .. } => Err(Full::Answer(Report::Appended { ticket, result: Err(Unavailable) })),
             Relay::Read { ticket, .. } => Err(Full::Answer(Report::Read { ticket, result: Err(Unavailable) })),
             Relay::Claim { ticket, .. } => Err(Full::Answer(Report::Claimed { ticket, result: Err(Unavailable) })),
+            Relay::Share { ticket: Some(ticket), .. } => {
+                Err(Full::Answer(Report::Shared { ticket, result: Err(Unavailable) }))
+            }
             Relay::Tell { .. } => Err(Full::Dropped),
             Relay::Open { .. }
             | Relay::Close { .. }
             | Relay::Save { .. }
             | Relay::Refresh { .. }
-            | Relay::Forget { .. } => {
+            | Relay::Forget { .. }
+            | Relay::Share { ticket: None, .. } => {
                 // Without a backplane nothing waits for one.
                 if bridge.backplane.is_some() {
                     self.waiting.push_back(refused);

@@ -13,6 +13,9 @@
 //!  Save, Forget ------------->  a socket that may come back to any node
 //!  Claim   ------------------>  it has come here
 //!          <------------------  Claimed
+//!          <------------------  Replaced: what was to be kept of a socket has come back elsewhere
+//!  Share   ------------------>  what the nodes share beside the stream: one script, see the modules below
+//!          <------------------  Shared, where it was given a ticket
 //!  Close   ------------------>  the channel is not heard any more
 //! ```
 //!
@@ -27,6 +30,10 @@
 //! 4. A `Read` sees all that was appended before it was asked. What it reads may have grown meanwhile: entries beyond the `sequence` it names
 //!    are not whole.
 //! 5. Nothing is waited for for ever: everything that is answered is answered, with [`Unavailable`] where the store is away.
+
+pub mod document;
+pub mod presence;
+pub mod queue;
 
 use crate::base::{
     id::{Sid, TenantId},
@@ -88,6 +95,52 @@ pub enum Relay {
         pid: Sid,
         ticket: Ticket,
     },
+    /// Changes or asks what the nodes share of a tenant. With a ticket it is answered in time; without, it waits for the store as what is kept
+    /// of sockets does, and is dropped where that is too much.
+    Share {
+        tenant: TenantId,
+        ticket: Option<Ticket>,
+        act: Box<Act>,
+    },
+}
+
+/// What is done with what the nodes share of a tenant.
+#[derive(Debug)]
+pub enum Act {
+    Presence(presence::Act),
+    Queue(queue::Act),
+    Document(document::Act),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Answer {
+    Presence(presence::Answer),
+    Queue(queue::Answer),
+    Document(document::Answer),
+}
+
+impl Act {
+    /// What it weighs while it waits.
+    pub fn bytes(&self) -> usize {
+        size_of::<Act>()
+            + match self {
+                Act::Presence(act) => act.bytes(),
+                Act::Queue(act) => act.bytes(),
+                Act::Document(act) => act.bytes(),
+            }
+    }
+}
+
+impl Answer {
+    /// As [`Act::bytes`].
+    pub fn bytes(&self) -> usize {
+        match self {
+            Answer::Presence(answer) => answer.bytes(),
+            Answer::Queue(answer) => answer.bytes(),
+            Answer::Document(answer) => answer.bytes(),
+        }
+    }
 }
 
 /// A durable event that is to get its place.
@@ -142,6 +195,15 @@ pub enum Report {
     Claimed {
         ticket: Ticket,
         result: Result<Option<Box<[u8]>>, Unavailable>,
+    },
+    /// A [`Save`](Relay::Save) was not done: the socket has come back elsewhere. Comes before the answer of what was asked after it.
+    Replaced {
+        tenant: TenantId,
+        pid: Sid,
+    },
+    Shared {
+        ticket: Ticket,
+        result: Result<Answer, Unavailable>,
     },
 }
 
@@ -214,7 +276,8 @@ impl Relay {
             | Relay::Save { tenant, .. }
             | Relay::Refresh { tenant, .. }
             | Relay::Forget { tenant, .. }
-            | Relay::Claim { tenant, .. } => tenant,
+            | Relay::Claim { tenant, .. }
+            | Relay::Share { tenant, .. } => tenant,
         }
     }
 
@@ -227,6 +290,7 @@ impl Relay {
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
                 Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
                 Relay::Refresh { pids, .. } => size_of_val(&pids[..]),
+                Relay::Share { act, .. } => act.bytes(),
                 Relay::Open { .. } | Relay::Close { .. } | Relay::Forget { .. } | Relay::Claim { .. } => 0,
             }
     }
@@ -236,8 +300,10 @@ impl Report {
     /// The tenant it is about, where it is about one; an answer goes to the shard that asked.
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Report::Opened { tenant, .. } | Report::Envelope { tenant, .. } => Some(tenant),
-            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } => None,
+            Report::Opened { tenant, .. } | Report::Envelope { tenant, .. } | Report::Replaced { tenant, .. } => {
+                Some(tenant)
+            }
+            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } | Report::Shared { .. } => None,
         }
     }
 
@@ -253,7 +319,13 @@ impl Report {
                     .map(|entry| size_of::<Stored>() + entry.body.len())
                     .sum(),
                 Report::Claimed { result: Ok(Some(body)), .. } => body.len(),
-                Report::Opened { .. } | Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } => 0,
+                Report::Shared { result: Ok(answer), .. } => answer.bytes(),
+                Report::Opened { .. }
+                | Report::Appended { .. }
+                | Report::Read { .. }
+                | Report::Claimed { .. }
+                | Report::Replaced { .. }
+                | Report::Shared { .. } => 0,
             }
     }
 }
