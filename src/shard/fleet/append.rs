@@ -77,6 +77,8 @@ impl Shard {
             id_ttl: PUBLISH_ID_TTL,
             keep: keep.events,
             linger,
+            wait: self.wait_of(draft.room, draft.event),
+            track: self.track_of(draft, &id),
         };
         let heard = (listens && self.listens(draft.event)).then(|| Box::new(Heard::of(draft)));
         let asks = asking.is_some();
@@ -168,6 +170,7 @@ impl Shard {
             let asked = delivery::About { tenant: key, room, event: event.clone(), sequence: place.sequence, receipt };
             self.ask_receivers(asked, ack, then, number);
         }
+        self.queue_landed(key, room, event, (place.sequence, id), number);
     }
 
     /// Publishes what is ephemeral to the others of the fleet; here it has been delivered.

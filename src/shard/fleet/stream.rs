@@ -14,7 +14,7 @@
 //! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
 //! until it is.
 
-use super::{Job, Needs, wait::Wait};
+use super::{Job, Needs, queue::Queues, wait::Wait};
 use crate::base::{
     limit::{HELD_BYTES_MAX, HELD_MAX},
     time::Duration,
@@ -80,6 +80,8 @@ pub struct Stream {
     pub keeping: Vec<super::comeback::Kept>,
     /// Sockets that are not kept as they are.
     pub unsaved: BTreeSet<SocketKey>,
+    /// What waits for users.
+    pub queues: Queues,
     pub stirred: bool,
     pub leased: bool,
 }
@@ -102,7 +104,7 @@ impl Stream {
 
     /// Nothing is waited for.
     pub fn is_idle(&self) -> bool {
-        self.waits.is_empty() && self.keeping.is_empty() && self.owed == 0 && self.asking.is_empty()
+        self.waits.is_empty() && self.keeping.is_empty() && self.owed == 0 && self.asking.is_empty() && self.queues.is_idle()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -192,19 +194,23 @@ impl Shard {
         stream.asking_place = false;
         let Ok(place) = place else {
             stream.away = true;
+            stream.queues.cut = true;
             if state == State::Opening {
                 stream.state = State::Adrift;
             }
             return;
         };
         stream.away = false;
+        stream.queues.cut = false;
         match state {
             State::Opening => {
                 stream.state = State::Live;
                 self.begin_epoch(key, place);
+                self.read_unread(key);
                 self.flow(key);
             }
             State::Live if place.epoch == epoch => {
+                self.read_unread(key);
                 if place.sequence > self.tenants[key].sequence {
                     self.flow(key);
                 }
@@ -215,11 +221,13 @@ impl Shard {
                 stream.state = State::Live;
                 self.begin_epoch(key, place);
                 self.tell_gap(key, None, Gap::EpochChanged);
+                self.read_unread(key);
                 self.flow(key);
             }
             State::Closed => {}
         }
         self.unmet_sequences(key, place.sequence);
+        self.ask_untold(key);
     }
 
     /// The tenant's stream begins, or begins anew: nothing that was known of places counts.
@@ -244,9 +252,13 @@ impl Shard {
             let room = &mut self.rooms[room];
             (room.history, room.lost) = (None, 0);
         }
+        self.forget_queues(key);
         for socket in self.sockets_of(key) {
             let state = &mut self.sockets[socket];
             state.begin_at(place.sequence);
+            if let Some(extras) = &mut state.extras {
+                extras.given = Default::default();
+            }
             self.unsaved(socket);
         }
     }
@@ -283,7 +295,7 @@ impl Shard {
     }
 
     /// The stream is another one than was known: where it stands is asked, once.
-    fn ask_place(&mut self, key: TenantKey) {
+    pub(super) fn ask_place(&mut self, key: TenantKey) {
         let tenant = &mut self.tenants[key];
         if let Some(stream) = &mut tenant.stream
             && !std::mem::replace(&mut stream.asking_place, true)
@@ -351,7 +363,9 @@ impl Shard {
         let room = tenant.rooms.get(post.room).copied();
         let is_cold =
             |room| tenant.stream.as_ref().and_then(|stream| stream.cold.get(&room)).is_some_and(|cold| !cold.headed);
-        if room.is_some_and(is_cold) {
+        let is_stopped =
+            |room| tenant.stream.as_ref().is_some_and(|stream| stream.queues.stops(room)) || is_cold(room);
+        if room.is_some_and(is_stopped) {
             return false;
         }
         self.tenants[key].sequence = place.sequence;
