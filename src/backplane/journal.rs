@@ -63,6 +63,7 @@ pub enum Job {
         tenant: TenantId,
         from: ShardId,
         pid: Sid,
+        generation: u32,
         body: Box<[u8]>,
         until: Instant,
     },

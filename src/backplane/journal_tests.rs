@@ -30,7 +30,14 @@ fn pid(n: u8) -> Sid {
 }
 
 fn save(n: u8, text: &str) -> Job {
-    Job::Save { tenant: tenant("t"), from: ShardId(0), pid: pid(n), body: text.as_bytes().into(), until: Instant(0) }
+    Job::Save {
+        tenant: tenant("t"),
+        from: ShardId(0),
+        pid: pid(n),
+        generation: 0,
+        body: text.as_bytes().into(),
+        until: Instant(0),
+    }
 }
 
 fn shown(jobs: &[Job]) -> Vec<String> {

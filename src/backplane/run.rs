@@ -253,7 +253,9 @@ impl Core {
             Relay::Read { tenant, ticket, rooms } => {
                 Job::Read { tenant, from, ticket, rooms, due: now + RELAY_PATIENCE }
             }
-            Relay::Save { tenant, pid, body, ttl } => Job::Save { tenant, from, pid, body, until: now + ttl },
+            Relay::Save { tenant, pid, generation, body, ttl } => {
+                Job::Save { tenant, from, pid, generation, body, until: now + ttl }
+            }
             Relay::Refresh { tenant, pids, ttl } => Job::Refresh { tenant, pids, until: now + ttl },
             Relay::Forget { tenant, pid, generation } => Job::Forget { tenant, pid, generation },
             Relay::Claim { tenant, pid, ticket } => {
