@@ -1,4 +1,6 @@
 //! Shards of several nodes on the store in memory.
 
+mod absent;
 mod nodes;
+mod queue;
 mod swarm;

@@ -305,7 +305,7 @@ impl Shard {
         let name = self.rooms[room].name.clone();
         let Some(user) = self.owner_of(&name) else { return };
         let Some(acknowledge) = self.waits(&event.name) else { return };
-        if self.sockets_of_owner(room, user).next().is_some() {
+        if self.sockets_of_owner(room, user).any(|socket| self.sockets[socket].connected_at < sequence) {
             // One that is asked for its acknowledgement waits until it is given.
             if number.is_none_or(|number| !self.deliveries.awaits(number, user)) {
                 self.done(key, [sequence]);
