@@ -194,7 +194,8 @@ impl Shard {
     pub(super) fn give_waiting(&mut self, socket: SocketKey, up_to: u64, filter: Option<&Filter>) {
         let Some(state) = self.sockets.get(socket) else { return };
         let tenant = self.tenant_of(socket);
-        if self.tenants[tenant].offline.is_none() {
+        let is_blind = self.tenants[tenant].stream.as_ref().is_some_and(|stream| stream.queues.blind);
+        if self.tenants[tenant].offline.is_none() || is_blind {
             return;
         }
         let session = state.session;

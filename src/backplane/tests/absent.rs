@@ -1,8 +1,9 @@
 //! Users of the swarm who come and go, and are told of what waits: each by one client that begins anew each time, has got all that was written to
 //! it, and acknowledges when it likes.
 //!
-//! Checked: in one connection events come in order; what came live or was acknowledged does not come again; in the end it has got everything
-//! that was published to it, but for what the store has lost.
+//! Checked: in one connection events come in order; what came live or was acknowledged does not come again, unless the connection was let in
+//! while the store was away and its node could not know how far others had come; in the end it has got everything that was published to it, but
+//! for what the store has lost.
 
 use super::swarm::{Swarm, tenant_token};
 use crate::base::id::ConnKey;
@@ -20,6 +21,8 @@ pub struct Absent {
     pub user: String,
     pub at: Option<(usize, ConnKey)>,
     connected: bool,
+    /// Its node did not reach the store when it let it in.
+    blind: bool,
     /// The newest of this connection.
     last: Option<Place>,
     got: BTreeSet<Place>,
@@ -44,14 +47,16 @@ impl Absent {
         self.expected.clear();
     }
 
-    pub fn packet(&mut self, packet: &str) {
+    pub fn packet(&mut self, packet: &str, is_cut_off: bool) {
         if packet.starts_with("40{") {
             self.connected = true;
+            self.blind = is_cut_off;
         }
         let Some(rest) = packet.strip_prefix("42[\"w\",") else { return };
         let place: Place = (field(rest, "epoch").to_owned(), field(rest, "offset").parse().unwrap());
         let is_queued = rest.contains("\"queued\":true");
-        assert!(!self.done.contains(&place), "{}: {place:?} comes again, queued {is_queued}", self.user);
+        let may_come_again = self.blind && !is_queued;
+        assert!(may_come_again || !self.done.contains(&place), "{}: {place:?} comes again, queued {is_queued}", self.user);
         if let Some((epoch, offset)) = &self.last
             && *epoch == place.0
         {

@@ -241,7 +241,8 @@ impl Swarm {
                 if std::env::var_os("SWARM_TRACE").is_some() {
                     eprintln!("{} at {node} <- {packet}", absent.user);
                 }
-                absent.packet(&packet);
+                let is_cut_off = self.rigs[node].shard.describe_streams().iter().any(|stream| stream.contains("away true"));
+                absent.packet(&packet, is_cut_off);
             }
             assert!(self.rigs[node].closed.iter().all(|(closed, _)| *closed != conn), "nobody closes it");
         }

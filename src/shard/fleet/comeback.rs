@@ -152,9 +152,14 @@ impl Shard {
                 }
                 return;
             };
+            if !is_read {
+                shard.begin_blind(tenant);
+            }
             shard.connect_with(connect, back.map(|back| (back.pid, back.saved)));
-            if !is_read && shard.sessions.get(session).is_some_and(|session| session.sockets.len() > before) {
-                shard.owe_queue(tenant, session);
+            if !is_read {
+                let session = shard.sessions.get(session).filter(|session| session.sockets.len() > before);
+                let socket = session.and_then(|session| session.sockets.last().copied());
+                shard.end_blind(tenant, socket);
             }
         });
     }
@@ -208,12 +213,17 @@ impl Shard {
                 return shard.release(open.address, open.crowded);
             }
             shard.set_role(conn, Role::None);
-            shard.open_plain(open, Some(Ok(admission)));
-            if let Some(Role::Session(session)) = shard.link(conn).map(|link| link.role)
-                && !is_read
-            {
-                shard.owe_queue(tenant, session);
+            if is_read {
+                return shard.open_plain(open, Some(Ok(admission)));
             }
+            shard.begin_blind(tenant);
+            shard.open_plain(open, Some(Ok(admission)));
+            let session = match shard.link(conn).map(|link| link.role) {
+                Some(Role::Session(session)) => shard.sessions.get(session),
+                _ => None,
+            };
+            let socket = session.and_then(|session| session.sockets.last().copied());
+            shard.end_blind(tenant, socket);
         };
         self.when_ready(tenant, needs, move |shard| shard.with_queue(tenant, &user, then));
     }

@@ -25,7 +25,6 @@ use crate::shard::relay::{
     queue::{self, Entry, Track, Wait},
 };
 use crate::shard::room::RoomKey;
-use crate::shard::session::SessionKey;
 use crate::shard::socket::SocketKey;
 use crate::shard::tenant::TenantKey;
 use crate::shard::waiting::Waiting;
@@ -45,6 +44,8 @@ pub struct Queues {
     done: Vec<u64>,
     /// Sockets that came without what waits for their users.
     unread: BTreeSet<SocketKey>,
+    /// One is coming so right now: it is given nothing before it can be given all.
+    pub blind: bool,
     /// Own rooms whose events stop the stream until that is given; with the epoch in which it was asked, while it is.
     halted: BTreeMap<RoomKey, Option<Epoch>>,
     /// Receipts that the store could not say whom to tell, at most [`UNTOLD_MAX`].
@@ -125,24 +126,32 @@ impl Shard {
             }
             *stream.queues.coming.entry(user.clone()).or_default() += 1;
             shard.read_queue(key, &user.clone(), move |shard, result| {
-                let coming = &mut shard.queues(key).coming;
-                if let Some(count) = coming.get_mut(&user) {
-                    *count -= 1;
-                    if *count == 0 {
-                        coming.remove(&user);
+                // It comes where the queue was read, or later: what other nodes had delivered by then does not come again.
+                let to = result.as_ref().ok().and_then(|waiting| waiting.place).map_or(0, |place| place.sequence);
+                shard.when_reached(key, to, move |shard| {
+                    shard.came(key, &user);
+                    match result {
+                        Ok(waiting) if shard.is_of(key, epoch, &waiting) && shard.rooms.contains(room) => {
+                            shard.fill_queue(key, &user, waiting);
+                            then(shard, true);
+                        }
+                        Ok(_) => return shard.ask_queue(key, user, tries - 1, then),
+                        Err(Unavailable) => then(shard, false),
                     }
-                }
-                match result {
-                    Ok(waiting) if shard.is_of(key, epoch, &waiting) && shard.rooms.contains(room) => {
-                        shard.fill_queue(key, &user, waiting);
-                        then(shard, true);
-                    }
-                    Ok(_) => return shard.ask_queue(key, user, tries - 1, then),
-                    Err(Unavailable) => then(shard, false),
-                }
-                shard.release_queue(key, &user);
+                    shard.release_queue(key, &user);
+                });
             });
         });
+    }
+
+    fn came(&mut self, key: TenantKey, user: &str) {
+        let coming = &mut self.queues(key).coming;
+        if let Some(count) = coming.get_mut(user) {
+            *count -= 1;
+            if *count == 0 {
+                coming.remove(user);
+            }
+        }
     }
 
     fn read_queue(
@@ -169,8 +178,8 @@ impl Shard {
         asked == epoch && waiting.place.is_some_and(|place| place.epoch == epoch)
     }
 
-    /// The copy of a user's queue is as the store's up to where this node's stream is; what of it was not here before.
-    fn fill_queue(&mut self, key: TenantKey, user: &str, read: queue::Waiting) -> Vec<Waiting> {
+    /// The copy of a user's queue is as the store's up to where this node's stream is.
+    fn fill_queue(&mut self, key: TenantKey, user: &str, read: queue::Waiting) {
         let (here, whole_to) = (self.tenants[key].sequence, read.place.map_or(0, |place| place.sequence));
         let entries: Vec<Waiting> = read
             .entries
@@ -183,16 +192,13 @@ impl Shard {
         let is_read = |sequence: u64| entries.binary_search_by_key(&sequence, |waiting| waiting.sequence).is_ok();
         // What another node's sockets have acknowledged.
         offline.take(user, |waiting| waiting.sequence <= whole_to && !is_read(waiting.sequence));
-        let known: BTreeSet<u64> =
-            offline.of(user).into_iter().flat_map(|queue| &queue.waiting).map(|waiting| waiting.sequence).collect();
-        for waiting in &entries {
-            offline.keep(user, waiting.clone(), per_user);
+        for waiting in entries {
+            offline.keep(user, waiting, per_user);
         }
         offline.set_dropped(user, read.dropped);
         if offline.is_empty() {
             self.tenants[key].offline = None;
         }
-        entries.into_iter().filter(|waiting| !known.contains(&waiting.sequence)).collect()
     }
 
     fn waiting_of(&self, entry: &Entry) -> Option<Waiting> {
@@ -209,12 +215,18 @@ impl Shard {
         })
     }
 
-    /// The newest socket of a session, which came without what waits for its user.
-    pub(super) fn owe_queue(&mut self, key: TenantKey, session: SessionKey) {
-        if self.settings.offline.per_user == 0 || !self.tenants.contains(key) {
+    /// A socket is to come without what waits for its user.
+    pub(super) fn begin_blind(&mut self, key: TenantKey) {
+        self.queues(key).blind = true;
+    }
+
+    /// It has come, the newest of its session, or has not been let in.
+    pub(super) fn end_blind(&mut self, key: TenantKey, socket: Option<SocketKey>) {
+        if !self.tenants.contains(key) {
             return;
         }
-        let Some(&socket) = self.sessions.get(session).and_then(|session| session.sockets.last()) else { return };
+        self.queues(key).blind = false;
+        let Some(socket) = socket else { return };
         let own = self.own_room(key, &self.identity(socket).user.clone());
         let queues = self.queues(key);
         queues.unread.insert(socket);
@@ -282,12 +294,14 @@ impl Shard {
         if !self.rooms.contains(room) {
             return;
         }
-        let new = self.fill_queue(key, user, waiting);
+        self.fill_queue(key, user, waiting);
+        let queue = self.tenants[key].offline.as_ref().and_then(|offline| offline.of(user));
+        let all: Vec<Waiting> = queue.into_iter().flat_map(|queue| &queue.waiting).cloned().collect();
         let sockets: Vec<SocketKey> = self.sockets_of_owner(room, user).collect();
         for socket in sockets {
             if self.queues(key).unread.remove(&socket) {
                 let came_at = self.sockets[socket].connected_at;
-                let due = new.iter().filter(|waiting| waiting.sequence <= came_at).cloned().collect();
+                let due = all.iter().filter(|waiting| waiting.sequence <= came_at).cloned().collect();
                 self.give(socket, due, false);
             }
         }
