@@ -103,6 +103,7 @@ impl Swarm {
         absent.unacknowledged.clear();
         absent.at = Some((node, conn));
         rig.say(conn, &format!("40{{\"token\":\"{token}\"}}"));
+        self.read();
     }
 
     pub fn absent_acknowledges(&mut self, nth: usize) {

@@ -150,7 +150,8 @@ impl Shard {
         self.nobody_asked(key, &receipt, owner.as_deref(), true);
     }
 
-    /// Gives an event of the stream to those of its room who may have it.
+    /// Gives an event of the stream to those of its room who may have it. `late`: the stream had come as far as this before the event could be
+    /// given.
     pub(super) fn deliver_placed(
         &mut self,
         key: TenantKey,
@@ -158,16 +159,16 @@ impl Shard {
         event: &Rc<Event>,
         place: &envelope::Place,
         id: &str,
-        read_to: u64,
+        late: Option<u64>,
     ) {
-        let position = Position { epoch: self.tenants[key].epoch, sequence: read_to };
+        let position = Position { epoch: self.tenants[key].epoch, sequence: late.unwrap_or(place.sequence) };
         let asking = match &mut self.tenants[key].stream {
             Some(stream) if !stream.asking.is_empty() => stream.asking.remove(id),
             _ => None,
         };
         let number = asking.as_ref().map(|_| self.next_delivery());
-        if read_to > place.sequence {
-            // Known only now that the room's head is: whoever has come since is told of it by where the room stands, or by its queue.
+        if late.is_some() {
+            // Whoever has come since is told of it by where the room stands, or by its queue.
             self.deliver_late(room, event, position, place.sequence, number);
         } else {
             self.deliver(room, event, Some(position), false, None, number);

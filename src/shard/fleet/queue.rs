@@ -286,6 +286,7 @@ impl Shard {
             Err(Unavailable) if is_there && self.queues(key).cut => drop(self.queues(key).halted.insert(room, None)),
             _ => drop(self.queues(key).halted.remove(&room)),
         }
+        self.tend_halted(key);
         self.flow(key);
         self.release_queue(key, user);
     }
@@ -375,23 +376,28 @@ impl Shard {
         if !self.is_fleet() || !self.tenants.contains(key) {
             return;
         }
-        let Shard { tenants, sockets, .. } = self;
-        if let Some(stream) = &mut tenants[key].stream
-            && !stream.queues.unread.is_empty()
-        {
-            stream.queues.unread.retain(|socket| sockets.contains(*socket));
-            let unread: Vec<SocketKey> = stream.queues.unread.iter().copied().collect();
-            let is_owed = unread.into_iter().any(|socket| *self.identity(socket).user == *user);
-            if let Some(room) = self.own_room(key, user).filter(|_| !is_owed) {
-                let halted = &mut self.queues(key).halted;
-                // One that is asked goes on when it is answered.
-                if halted.get(&room).is_some_and(Option::is_none) {
-                    halted.remove(&room);
-                    self.stir(key);
-                }
-            }
-        }
+        self.tend_halted(key);
         self.release_queue(key, user);
+    }
+
+    /// Rooms stop the stream only for sockets that are there.
+    fn tend_halted(&mut self, key: TenantKey) {
+        let Shard { tenants, sockets, .. } = self;
+        let Some(stream) = &mut tenants[key].stream else { return };
+        if stream.queues.halted.is_empty() {
+            return;
+        }
+        stream.queues.unread.retain(|socket| sockets.contains(*socket));
+        let unread: Vec<SocketKey> = stream.queues.unread.iter().copied().collect();
+        let owed: BTreeSet<RoomKey> =
+            unread.into_iter().filter_map(|socket| self.own_room(key, &self.identity(socket).user)).collect();
+        let halted = &mut self.queues(key).halted;
+        let before = halted.len();
+        // One that is asked goes on when it is answered.
+        halted.retain(|room, asked| asked.is_some() || owed.contains(room));
+        if halted.len() < before {
+            self.stir(key);
+        }
     }
 
     /// Nobody of a user is here any more, nor about to be: neither is the copy of its queue.

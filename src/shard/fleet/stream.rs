@@ -370,7 +370,7 @@ impl Shard {
         }
         self.tenants[key].sequence = place.sequence;
         match room {
-            Some(room) => self.land(key, room, &place, &post, place.sequence),
+            Some(room) => self.land(key, room, &place, &post, None),
             None => self.nobody_answers(key, &post, &place),
         }
         true
@@ -470,14 +470,14 @@ impl Shard {
         self.send_to(to, &Outgoing { name: "gap", args: &args, ..Outgoing::default() }, false, None);
     }
 
-    /// An event of the stream, into its room.
+    /// An event of the stream, into its room; `late`: see [`deliver_placed`](Self::deliver_placed).
     pub(super) fn land(
         &mut self,
         key: TenantKey,
         room: RoomKey,
         place: &envelope::Place,
         post: &envelope::Post<'_>,
-        read_to: u64,
+        late: Option<u64>,
     ) {
         let keep = self.settings.history.of(post.room);
         let state = &mut self.rooms[room];
@@ -511,7 +511,7 @@ impl Shard {
             self.tell_gap(key, Some(room), Gap::Expired);
         }
         self.counts.up(Count::EnvelopesApplied);
-        self.deliver_placed(key, room, &event, place, post.id, read_to);
+        self.deliver_placed(key, room, &event, place, post.id, late);
     }
 
     /// A client waits to come back to a place of this stream that it does not have.
