@@ -214,8 +214,8 @@ fn redis_stops_and_returns_with_its_data() {
     let took = node.now().since(began);
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?}");
     assert_eq!(node.count("backplane_told_dropped_total"), 1);
-    // The journal takes what it may, and refuses the rest at once.
-    let big = "x".repeat(JOURNAL_BYTES / 5);
+    // The journal takes what it may, of one tenant four fifths of it, and refuses the rest at once.
+    let big = "x".repeat(JOURNAL_BYTES / 6);
     (1..=6).for_each(|n| publish(&node, "t", n, append("a", &big)));
     while log.answers.len() < 3 {
         log.hear(&node);
