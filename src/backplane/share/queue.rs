@@ -107,7 +107,7 @@ pub fn encode(script: &mut Script<'_>, tenant: &TenantId, act: &Act) {
 pub fn decode(act: &Act, values: Vec<Value>) -> Option<Answer> {
     match (act, values.into_iter().next()?) {
         (Act::Read { .. }, Value::Array(fields)) => waiting(fields).map(Answer::Waiting),
-        (Act::Done { .. } | Act::Keep { .. }, Value::Int(_)) => Some(Answer::Nothing),
+        (Act::Done { .. } | Act::Keep { .. }, Value::Int(0 | 1)) => Some(Answer::Nothing),
         (Act::Tell { .. }, Value::Array(fields)) => {
             let texts: Option<Vec<Box<str>>> = fields.into_iter().map(text).collect();
             let pairs = texts?;

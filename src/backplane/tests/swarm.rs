@@ -42,7 +42,7 @@ struct Client {
 
 enum Asked {
     Join(String),
-    Leave,
+    Leave(String),
     Publish(u64),
     /// To a user who comes and goes; how often the store had lost all by then.
     Tell(usize, u64),
@@ -224,7 +224,7 @@ impl Swarm {
         }
         for asked in std::mem::take(&mut client.asked).into_values() {
             // It may be in it or not.
-            if let Asked::Join(room) = asked {
+            if let Asked::Join(room) | Asked::Leave(room) = asked {
                 client.rooms.insert(room, None);
             }
         }
@@ -332,7 +332,9 @@ impl Swarm {
                 Asked::Join(room) if answer.contains("\"denied\":[{") => {
                     client.rooms.remove(&room);
                 }
-                Asked::Join(_) | Asked::Leave | Asked::Publish(_) | Asked::Tell(..) => {}
+                // It may have waited for a join before it; till now its events came.
+                Asked::Leave(room) => drop(client.rooms.remove(&room)),
+                Asked::Join(_) | Asked::Publish(_) | Asked::Tell(..) => {}
             }
         }
     }
@@ -359,11 +361,8 @@ impl Swarm {
                 self.rigs[node].say(conn, &format!("42{ack}[\"subscribe\",{{\"rooms\":[\"{room}\"]}}]"));
             }
             20..24 => {
-                client.rooms.remove(room);
-                client.asked.insert(ack, Asked::Leave);
+                client.asked.insert(ack, Asked::Leave(room.to_owned()));
                 self.rigs[node].say(conn, &format!("42{ack}[\"unsubscribe\",{{\"rooms\":[\"{room}\"]}}]"));
-                self.read();
-                self.clients[c].rooms.remove(room);
             }
             24..36 => {
                 self.published += 1;
