@@ -68,7 +68,7 @@ fn encode(jobs: &[Job], knows: Known) -> (Vec<String>, Batch) {
 
 #[test]
 fn a_scripts_first_use_carries_its_text_and_an_append_names_the_one_before() {
-    let (commands, batch) = encode(&[append(3, None), append(4, Some("x")), Job::Void, claim()], [false; 4]);
+    let (commands, batch) = encode(&[append(3, None), append(4, Some("x")), Job::Void, claim()], KNOWS_NONE);
     assert_eq!((batch.commands, batch.knows, &*batch.key), (vec![1, 1, 0, 1], [true, false, true, false], "tc:{t}"));
     assert!(commands[0].starts_with("EVAL .. 4 tc:{t}:m tc:{t}:z tc:{t}:h:r tc:{t}:r:ff "), "{}", commands[0]);
     assert!(commands[0].contains(" 7 5 ff 3  r body 1 1 1000 "), "{}", commands[0]);

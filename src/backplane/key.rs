@@ -10,6 +10,9 @@
 //! tc:{acme}:i:<id>        string: "sequence room-epoch offset origin:number" of an event whose publisher chose its id
 //! tc:{acme}:p:<pid>       string: a saved socket
 //! tc:{acme}:c:<origin>:<number>   string: a socket that was claimed, for as long as the claim may be repeated
+//! tc:{acme}:d:<document>  string: a document
+//! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
+//! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
@@ -83,6 +86,18 @@ impl Keys {
         let mut name = self.channel(tenant);
         let _ = write!(name, ":c:{}:{number}", self.origin());
         name
+    }
+
+    pub fn document(&self, tenant: &TenantId, document: &str) -> String {
+        self.channel(tenant) + ":d:" + document
+    }
+
+    pub fn document_ends(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":dz"
+    }
+
+    pub fn document_weights(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":dw"
     }
 
     /// This process in hexadecimal, as the store knows it.

@@ -6,6 +6,7 @@
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
+//!  document.rs   documents that several nodes write to                                         Shared, Envelope
 //! ```
 //!
 //! Invariants: a durable event is delivered from the stream and from nothing else, in the order of the tenant's sequence, so that a place in
@@ -14,6 +15,7 @@
 
 mod append;
 mod comeback;
+mod document;
 mod head;
 mod stream;
 mod wait;
@@ -125,7 +127,11 @@ impl Shard {
         match report {
             Report::Opened { tenant, place } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
+                    let is_there = place.is_ok();
                     self.opened(key, place);
+                    if is_there {
+                        self.check_documents(key);
+                    }
                 }
             }
             Report::Envelope { tenant, frame } => {
@@ -248,6 +254,7 @@ impl Shard {
         let every = fleet.settings.lease / 3;
         if self.tenants.get(tenant).is_some_and(|tenant| tenant.sessions > 0) {
             self.refresh_sockets(tenant);
+            self.keep_documents(tenant);
             self.timers.arm(self.now.at + every, Timer::Lease(tenant));
         } else if let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) {
             stream.leased = false;

@@ -80,6 +80,8 @@ pub struct Stream {
     pub keeping: Vec<super::comeback::Kept>,
     /// Sockets that are not kept as they are.
     pub unsaved: BTreeSet<SocketKey>,
+    /// Documents that somebody here has open, or asks about.
+    pub documents: super::document::Desk,
     pub stirred: bool,
     pub leased: bool,
 }
@@ -414,6 +416,9 @@ impl Shard {
     /// What another node tells.
     fn told(&mut self, key: TenantKey, body: &[u8]) {
         let Ok((origin, body)) = Body::decode(body) else { return self.counts.up(Count::EnvelopesBroken) };
+        if let Body::Edition(edition) = &body {
+            return self.edition(key, origin, edition);
+        }
         if origin == self.origin() {
             return;
         }
@@ -433,6 +438,7 @@ impl Shard {
             Body::Kick { user } => {
                 self.kick(key, user);
             }
+            Body::Edition(_) => {}
         }
     }
 
