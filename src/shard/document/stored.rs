@@ -162,3 +162,84 @@ fn read_conflict(reader: &mut Reader<'_>, ever: u64) -> Result<Conflict, Broken>
 fn read_receipt(reader: &mut Reader<'_>) -> Result<Receipt, Broken> {
     Ok(Receipt { key: reader.number()?, version: read_count(reader)?, kept: reader.maybe(read_count)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::chance::Chance;
+    use crate::shard::document::{DocumentRule, Strategy, Update};
+
+    /// A document after some writes, one of each kind.
+    fn written(strategy: Strategy, chance: &mut Chance) -> (Document, DocumentRule) {
+        let rule =
+            DocumentRule { strategy, bytes_max: 300, fields_max: 5, versions_kept: 8, ..DocumentRule::default() };
+        let mut document = Document::new(Epoch(7), 40, [("t", "\"x\"")], Instant(0));
+        for key in 0..60 {
+            let base = document.version() - chance.below(4).min(document.version() - document.horizon);
+            let (name, value) =
+                (format!("f{}", chance.below(6)), format!("\"{}\"", "é".repeat(chance.below(20) as usize)));
+            let stamp = Stamp { at: UnixMs(key), user: "u".into() };
+            let fields = vec![(name.as_str().into(), value.as_str())];
+            let update = Update { base, epoch: None, fields, stamp, writer: chance.below(3), key };
+            // A refusal changes nothing.
+            let _ = document.update(&rule, &update);
+        }
+        (document, rule)
+    }
+
+    #[test]
+    fn a_document_reads_back_and_goes_on() {
+        let mut chance = Chance::new([9; 32]);
+        for round in 0..50 {
+            let strategy = [Strategy::LastWriteWins, Strategy::Reject, Strategy::Manual][round % 3];
+            let (mut document, rule) = written(strategy, &mut chance);
+            let bytes = document.encode(5);
+            assert_eq!(head(&bytes), [0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5]);
+            let mut again = Document::decode(&bytes, Instant(0)).expect("what was written");
+            assert_eq!(
+                (again.bytes, again.past_bytes, again.weight()),
+                (document.bytes, document.past_bytes, document.weight())
+            );
+            assert_eq!(again.encode(5), bytes);
+            for cut in 0..bytes.len() {
+                assert!(Document::decode(&bytes[..cut], Instant(0)).is_err());
+            }
+            // Whatever comes next is the same for both.
+            let (base, stamp) = (document.horizon, Stamp { at: UnixMs(99), user: "v".into() });
+            let update = Update { base, epoch: None, fields: vec![("f1".into(), "1")], stamp, writer: 9, key: 999 };
+            let (one, other) = (document.update(&rule, &update), again.update(&rule, &update));
+            assert_eq!(format!("{one:?}"), format!("{other:?}"));
+            assert_eq!(document.encode(6), again.encode(6));
+        }
+    }
+
+    #[test]
+    fn what_no_node_writes_is_refused() {
+        let (document, _) = written(Strategy::Manual, &mut Chance::new([2; 32]));
+        let bytes = document.encode(1);
+        let mut other = bytes.to_vec();
+        other[HEAD_BYTES] = 2;
+        assert_eq!(Document::decode(&other, Instant(0)).map(drop), Err(Broken::Version));
+        let mut other = bytes.to_vec();
+        other[FIELDS_AT] ^= 1;
+        assert_eq!(Document::decode(&other, Instant(0)).map(drop), Err(Broken::Checksum));
+        let sealed = |fields: &[u8]| {
+            let mut bytes = vec![0; HEAD_BYTES];
+            bytes.push(VERSION);
+            bytes.extend_from_slice(&crc32fast::hash(fields).to_be_bytes());
+            bytes.extend_from_slice(fields);
+            Document::decode(&bytes, Instant(0)).map(|document| document.version())
+        };
+        assert_eq!(sealed(&[3, 1, 0, 0, 0, 0]), Ok(3));
+        for (fields, want) in [
+            (&[1, 3, 0, 0, 0, 0][..], Broken::Field),
+            (&[3, 1, 0, 1, 1, b'a', 1, b'1', 4, 0, 0, 0, 0, 0, 0], Broken::Field),
+            (&[3, 1, 0, 2, 1, b'a', 1, b'1', 2, 0, 0, 0, 0, 1, b'a', 1, b'1', 2, 0, 0, 0, 0, 0, 0], Broken::Field),
+            (&[3, 1, 0, 1, 1, b'a', 1, b'1', 2, 0, 0, 0, 1, 2, 1, b'0', 0, 0], Broken::Field),
+            (&[3, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0], Broken::Field),
+            (&[3, 1, 0, 0, 0, 0, 0], Broken::Length),
+        ] {
+            assert_eq!(sealed(fields), Err(want), "{fields:?}");
+        }
+    }
+}
