@@ -309,14 +309,8 @@ fn documents() {
         corpus.push(document.encode(1));
         for key in 0..12 {
             let name = ["t", "u", "v"][key as usize % 3];
-            let _ = update(
-                &mut document,
-                strategy,
-                document.version() - key % 2,
-                name,
-                ["1", "\"é\""][key as usize % 2],
-                key,
-            );
+            let base = document.version() - key % 2;
+            let _ = update(&mut document, strategy, base, name, ["1", "\"é\""][key as usize % 2], key);
         }
         corpus.push(document.encode(2));
     }
