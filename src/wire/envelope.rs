@@ -113,6 +113,8 @@ pub struct Edition<'a> {
     pub room: &'a str,
     /// The document's life.
     pub epoch: u64,
+    /// Of this write, and of no other.
+    pub mark: u64,
     /// The version it follows; none: the life begins with `version`.
     pub before: Option<u64>,
     pub version: u64,
@@ -282,6 +284,7 @@ impl<'a> Edition<'a> {
         out.text(self.document);
         out.text(self.room);
         out.number(self.epoch);
+        out.number(self.mark);
         out.maybe(self.before, Writer::number);
         out.number(self.version);
         out.list(self.words.iter(), |out, word| {
@@ -296,6 +299,7 @@ impl<'a> Edition<'a> {
             document: reader.text()?,
             room: reader.text()?,
             epoch: reader.number()?,
+            mark: reader.number()?,
             before: reader.maybe(Reader::number)?,
             version: reader.number()?,
             words: reader
@@ -340,6 +344,7 @@ mod tests {
                 document: "d",
                 room: "document:d",
                 epoch: 1 << 40,
+                mark: 1 << 60,
                 before: Some(4),
                 version: 5,
                 words: vec![Word { event: "document:updated", args: "{}", others: true }, Word::default()],

@@ -376,6 +376,7 @@ fn envelopes_and_records() {
         document: "d",
         room: "document:d",
         epoch: 1 << 40,
+        mark: 1 << 60,
         before: Some(4),
         version: 5,
         words: vec![Word { event: "document:updated", args: "{\"document\":\"d\"}", others: true }],

@@ -55,7 +55,13 @@ struct Client {
 
 enum Asked {
     Open(&'static str),
-    Update { document: &'static str, fields: State, text: String },
+    /// `again`: it has been sent before.
+    Update {
+        document: &'static str,
+        fields: State,
+        text: String,
+        again: bool,
+    },
     Get(&'static str),
 }
 
@@ -221,7 +227,7 @@ impl Sim {
             "{{\"document\":\"{document}\",\"baseVersion\":{version}{epoch},\"fields\":{},\"timestamp\":{time}}}",
             serde_json::to_string(&fields).unwrap()
         );
-        self.say(c, "document:update", &text.clone(), Asked::Update { document, fields, text });
+        self.say(c, "document:update", &text.clone(), Asked::Update { document, fields, text, again: false });
     }
 
     /// Takes what has been written to every client.
@@ -287,7 +293,7 @@ impl Sim {
                 }
             }
             Asked::Get(document) => {
-                let copy = &self.clients[c].open[document];
+                let Some(copy) = self.clients[c].open.get(document) else { return };
                 if code.is_empty() && strict {
                     assert_eq!(
                         (version, object(&answer["fields"])),
@@ -296,11 +302,11 @@ impl Sim {
                     );
                 }
             }
-            Asked::Update { document, fields, text } => match (code, version) {
+            Asked::Update { document, fields, text, again } => match (code, version) {
                 ("" | "conflict", Some(version)) => {
                     let epoch = answer["epoch"].as_str().unwrap().to_owned();
                     let clashed = !answer["strategy"].is_null() || !answer["conflict"].is_null();
-                    let copy = self.clients[c].open.get_mut(document).unwrap();
+                    let copy = self.clients[c].open.entry(document).or_default();
                     let rises = version > copy.version || copy.epoch != epoch;
                     if strict {
                         assert!(version - copy.version <= 1, "client {c}, {document}: {answer} after {}", copy.version);
@@ -309,18 +315,22 @@ impl Sim {
                         let known = self.written.insert((document, epoch.clone(), version), fields.clone());
                         assert_eq!(known, None, "{document} {version} is given once");
                     }
-                    // Sent again after it was done: it says the version, and no more.
-                    let knows = code == "conflict" || answer["fields"].is_object() || version == copy.version + 1;
                     if version >= copy.version && copy.epoch == epoch || copy.version == 0 {
+                        let disputed = |name: &str| {
+                            let names = answer["conflictedFields"].as_array();
+                            names.is_some_and(|names| names.iter().any(|other| other == name))
+                        };
                         if code.is_empty() {
                             copy.state.extend(fields);
+                        } else if answer["strategy"] == "manual" {
+                            copy.state.extend(fields.into_iter().filter(|(name, _)| !disputed(name)));
                         }
                         copy.state.extend(object(&answer["fields"]));
                         copy.version = version;
                         copy.epoch = epoch;
                     }
-                    if !knows && !strict {
-                        // What others wrote before it is not in its answer.
+                    if again {
+                        // It says the version it was given, and not what else is in that.
                         self.clients[c].open.remove(document);
                     }
                     self.counts[1] += u64::from(rises);
@@ -329,7 +339,11 @@ impl Sim {
                 ("backplane_unavailable" | "document_busy", _) => {
                     assert!(!strict || code == "document_busy", "{answer}");
                     if self.chance.below(2) == 0 {
-                        self.say(c, "document:update", &text.clone(), Asked::Update { document, fields, text });
+                        let asked = Asked::Update { document, fields, text: text.clone(), again: true };
+                        self.say(c, "document:update", &text, asked);
+                    } else {
+                        // It may have been written.
+                        self.clients[c].open.remove(document);
                     }
                 }
                 ("version_unknown" | "version_too_old" | "unknown_document", _) => {
@@ -358,12 +372,9 @@ impl Sim {
             }
         }
         // Nothing goes wrong any more.
-        let faults = std::mem::replace(&mut self.faults, Faults::None);
-        self.faults = faults;
         self.away = false;
         self.store.set_away(false);
-        let lossless = self.faults == Faults::None;
-        if !lossless {
+        if self.faults == Faults::All {
             self.reopen();
         }
         for _ in 0..4 {
@@ -373,9 +384,7 @@ impl Sim {
     }
 
     fn calm(&mut self) {
-        let faults = self.faults;
         loop {
-            self.faults = faults;
             let is_busy = |node: &usize| {
                 !self.editions[*node].is_empty()
                     || !self.answers[*node].is_empty()

@@ -11,21 +11,22 @@
 //! from the channel, once and in order, and a request is answered when they have heard what it has seen, so that nobody is told of what it was
 //! told before; what does not come through the channel in time is read, and told as one update; whoever waits is answered.
 
+mod request;
 mod word;
 
 use crate::base::{limit, time::Instant};
 use crate::shard::Shard;
 use crate::shard::app::Context;
 use crate::shard::count::Count;
-use crate::shard::document::access::{Deed, Edit, Known, Tidings, Whom};
-use crate::shard::document::{Document, Stamp, Update, encode, stored};
+use crate::shard::document::access::{Deed, Tidings, Whom};
+use crate::shard::document::{Document, encode, stored};
 use crate::shard::history::Epoch;
 use crate::shard::refusal::Refusal;
 use crate::shard::relay::{self, Unavailable, document::Act, document::Answer, document::Write};
 use crate::shard::socket::SocketKey;
 use crate::shard::tenant::TenantKey;
 use crate::wire::envelope::{Body, Edition, Origin, Word};
-use std::borrow::Cow;
+use request::{Draft, Fields};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -49,10 +50,10 @@ struct Shared {
     room: Rc<str>,
     /// What members here have last been told of; none: nobody knows what they have.
     told: Option<Told>,
+    /// The edition of the write that is under way has come.
+    has_heard: bool,
     /// What was heard of while a word before it had not come.
     missed: Option<Told>,
-    /// What the write that is under way will be.
-    writing: Option<Told>,
     copy: Option<Reading>,
     /// The first is under way unless `stage` is idle.
     queue: VecDeque<Request>,
@@ -73,14 +74,21 @@ const NOTHING: Told = Told { epoch: Epoch(0), version: 0 };
 enum Stage {
     Idle,
     Asked,
+    /// It is written if nobody was faster.
+    Writes(Box<Made>),
     /// It is done, and members are to be told of it.
     Waits(Box<Waits>),
 }
 
-struct Waits {
-    number: u64,
+/// What is there once it is done, and what is said then.
+struct Made {
     reading: Reading,
     done: Done,
+}
+
+struct Waits {
+    number: u64,
+    made: Made,
 }
 
 /// A document, and by what the store knows that it is this one.
@@ -96,8 +104,8 @@ struct Done {
     answer: Option<Result<String, Refusal>>,
     /// For the writer alone.
     own: Vec<(Box<str>, String, Whom)>,
-    /// What all are told.
-    edition: Option<Box<[u8]>>,
+    /// What all are told, by its mark.
+    edition: Option<(u64, Box<[u8]>)>,
 }
 
 type Then = Box<dyn FnOnce(&mut Context<'_>, Result<String, Refusal>)>;
@@ -117,40 +125,14 @@ enum Wish {
     Check,
 }
 
-type Fields = Vec<(Box<str>, Box<str>)>;
-
-/// An update that outlives its packet.
-struct Draft {
-    deed: Deed,
-    base: u64,
-    epoch: Option<Epoch>,
-    fields: Fields,
-    stamp: Stamp,
-    writer: u64,
-    key: u64,
-}
-
-impl Draft {
-    fn update(&self) -> Update<'_> {
-        Update {
-            base: self.base,
-            epoch: self.epoch,
-            fields: self.fields.iter().map(|(name, value)| (Cow::Borrowed(&**name), &**value)).collect(),
-            stamp: self.stamp.clone(),
-            writer: self.writer,
-            key: self.key,
-        }
-    }
-}
-
 impl Shared {
     fn new(rule: usize, room: &str, now: Instant) -> Shared {
         Shared {
             rule,
             room: room.into(),
             told: None,
+            has_heard: false,
             missed: None,
-            writing: None,
             copy: None,
             queue: VecDeque::new(),
             stage: Stage::Idle,
@@ -159,12 +141,19 @@ impl Shared {
         }
     }
 
-    /// The writer whose write this edition is of, if it is under way.
-    fn writer_of(&self, edition: &Edition<'_>) -> Option<SocketKey> {
-        let now_is = Told::by(edition);
-        // One that was given up, and done all the same, was another version.
-        let request =
-            self.queue.front().filter(|_| self.writing == Some(now_is) && edition.before != Some(now_is.version))?;
+    /// What is under way is the write of this mark.
+    fn is_of(&self, mark: u64) -> bool {
+        let made = match &self.stage {
+            Stage::Writes(made) => made,
+            Stage::Waits(waits) => &waits.made,
+            Stage::Idle | Stage::Asked => return false,
+        };
+        made.done.edition.as_ref().is_some_and(|(known, _)| *known == mark)
+    }
+
+    /// The writer whose write this is, if it is under way.
+    fn writer_of(&self, mark: u64) -> Option<SocketKey> {
+        let request = self.queue.front().filter(|_| self.is_of(mark))?;
         request.asker.as_ref().map(|(socket, ..)| *socket)
     }
 
@@ -192,109 +181,6 @@ impl Reading {
 impl Done {
     fn refused(refusal: Refusal) -> Done {
         Done { answer: Some(Err(refusal)), ..Done::default() }
-    }
-}
-
-/// By which an update is known on every node when it is sent again: FNV-1a, since only who sends both could make two of them one.
-fn fingerprint(parts: [&[u8]; 4]) -> u64 {
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
-    let part = |hash, part: &[u8]| part.len().to_be_bytes().iter().chain(part).fold(hash, fold);
-    parts.into_iter().fold(0xcbf2_9ce4_8422_2325, part)
-}
-
-fn owned(fields: &[(Cow<'_, str>, &str)]) -> (Fields, usize) {
-    let fields: Fields = fields.iter().map(|(name, value)| ((**name).into(), (*value).into())).collect();
-    let bytes = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
-    (fields, bytes)
-}
-
-impl Context<'_> {
-    pub(in crate::shard) fn is_among_nodes(&self) -> bool {
-        self.shard.is_fleet()
-    }
-
-    /// As [`write_document`](Self::write_document), among nodes: `then` is told.
-    pub(in crate::shard) fn write_shared(
-        &mut self,
-        id: &str,
-        deed: Deed,
-        edit: &Edit<'_>,
-        then: impl FnOnce(&mut Context<'_>, Result<String, Refusal>) + 'static,
-    ) -> Result<(), Refusal> {
-        let (rule, room) = self.enter(id)?;
-        self.shard.pace_tenant(self.shard.tenant_of(self.socket))?;
-        let user: Rc<str> = (*self.identity().user).into();
-        let (fields, bytes) = owned(&edit.fields);
-        if bytes > self.shard.settings.documents.rules[rule].1.bytes_max {
-            // It could never be part of it, and need not wait to be told so.
-            return Err(Refusal::DocumentTooLarge);
-        }
-        let deed_byte = [deed as u8];
-        let base = edit.base.to_be_bytes();
-        let raw = [edit.raw.0, "\0", edit.raw.1].concat();
-        let draft = Draft {
-            deed,
-            base: edit.base,
-            epoch: edit.epoch,
-            fields,
-            stamp: Stamp::new(edit.at, user.clone(), self.shard.now.unix),
-            // A socket that comes back to another node is the same writer.
-            writer: fingerprint([self.sid().as_bytes(), b"", b"", b""]),
-            key: fingerprint([&deed_byte, user.as_bytes(), &base, raw.as_bytes()]),
-        };
-        self.request(id, rule, &room, Wish::Write(draft), bytes, then)
-    }
-
-    /// As [`read_document`](Self::read_document), among nodes.
-    pub(in crate::shard) fn read_shared(
-        &mut self,
-        id: &str,
-        then: impl FnOnce(&mut Context<'_>, Result<String, Refusal>) + 'static,
-    ) -> Result<(), Refusal> {
-        let (rule, room) = self.enter(id)?;
-        self.request(id, rule, &room, Wish::Get, 0, then)
-    }
-
-    /// As [`open_document`](Self::open_document), among nodes.
-    pub(in crate::shard) fn open_shared(
-        &mut self,
-        id: &str,
-        copy: Option<&Known<'_>>,
-        then: impl FnOnce(&mut Context<'_>, Result<String, Refusal>) + 'static,
-    ) -> Result<(), Refusal> {
-        let (rule, room) = self.enter(id)?;
-        let (version, (fields, bytes)) = copy.map_or_else(Default::default, |copy| (copy.version, owned(&copy.fields)));
-        let rule_of = &self.shard.settings.documents.rules[rule].1;
-        if bytes > rule_of.bytes_max || fields.len() > rule_of.fields_max {
-            return Err(Refusal::DocumentTooLarge);
-        }
-        let wish = Wish::Open(copy.map(|_| (version, fields)));
-        self.request(id, rule, &room, wish, bytes, then)
-    }
-
-    fn request(
-        &mut self,
-        id: &str,
-        rule: usize,
-        room: &str,
-        wish: Wish,
-        bytes: usize,
-        then: impl FnOnce(&mut Context<'_>, Result<String, Refusal>) + 'static,
-    ) -> Result<(), Refusal> {
-        let (key, now) = (self.shard.tenant_of(self.socket), self.shard.now.at);
-        let desk = &mut self.shard.tenants[key].stream.get_or_insert_default().documents;
-        let waiting = desk.known.get(id).map_or(0, |shared| shared.queue.len());
-        if waiting >= limit::DOCUMENT_WAITS_MAX || desk.bytes + bytes > limit::DOCUMENT_WAITS_BYTES_MAX {
-            return Err(Refusal::DocumentBusy);
-        }
-        let id: Rc<str> = match desk.known.get_key_value(id) {
-            Some((id, _)) => id.clone(),
-            None => id.into(),
-        };
-        desk.known.entry(id.clone()).or_insert_with(|| Shared::new(rule, room, now));
-        let asker = Some((self.socket, self.ack.take(), Box::new(then) as Then));
-        self.shard.enqueue(key, &id, Request { wish, asker, bytes });
-        Ok(())
     }
 }
 
@@ -372,7 +258,7 @@ impl Shard {
             }
             (Wish::Open(None) | Wish::Check, None) => self.finish_request(key, id, Some(reading), Done::default()),
             (Wish::Get | Wish::Open(_) | Wish::Check, Some(_)) => {
-                self.settle_request(key, id, reading, Done::default())
+                self.settle_request(key, id, Made { reading, done: Done::default() })
             }
         }
     }
@@ -385,10 +271,11 @@ impl Shard {
         let fields = fields.iter().map(|(name, value)| (&**name, &**value));
         let document = Document::new(epoch, *version, fields, now);
         let room = shared.room.clone();
-        let version = document.version();
-        let edition = Edition { document: id, room: &room, epoch: epoch.0, before: None, version, words: Vec::new() };
-        let edition = Body::Edition(edition).encode(self.origin());
-        self.write_made(key, id, reading.head.clone(), document, Done { edition: Some(edition), ..Done::default() });
+        let (version, mark) = (document.version(), self.chance.u64());
+        let words = Vec::new();
+        let edition = Edition { document: id, room: &room, epoch: epoch.0, mark, before: None, version, words };
+        let edition = Some((mark, Body::Edition(edition).encode(self.origin())));
+        self.write_made(key, id, reading.head.clone(), document, Done { edition, ..Done::default() });
     }
 
     /// Makes of a document what the first request wants of it. `fresh`: it was asked for this.
@@ -422,14 +309,11 @@ impl Shard {
                 let words: Vec<Word<'_>> = words
                     .map(|(event, args, whom)| Word { event, args, others: matches!(whom, Whom::Others) })
                     .collect();
-                let version = outcome.version;
-                let says = !is_done && (version > before || !words.is_empty());
-                let room = &shared.room;
-                let edition =
-                    Edition { document: id, room, epoch: document.epoch.0, before: Some(before), version, words };
-                let edition = says.then_some(Body::Edition(edition));
+                let (version, mark, room) = (outcome.version, chance.u64(), &shared.room);
+                let epoch = document.epoch.0;
+                let edition = Edition { document: id, room, epoch, mark, before: Some(before), version, words };
                 let origin = self.fleet.as_ref().map_or(Origin(0), |fleet| fleet.settings.origin);
-                let edition = edition.map(|edition| edition.encode(origin));
+                let edition = (!is_done).then(|| (mark, Body::Edition(edition).encode(origin)));
                 let own = events.into_iter().filter(|(.., whom)| matches!(whom, Whom::Writer | Whom::AllAndWriter));
                 if !is_done {
                     self.counts.add(Count::DocumentConflicts, u64::from(outcome.clash.is_some()));
@@ -446,46 +330,48 @@ impl Shard {
         if !is_done {
             self.write_made(key, id, head, document, done);
         } else if fresh {
-            self.settle_request(key, id, Reading { document: Some(document), head }, done);
+            let reading = Reading { document: Some(document), head };
+            self.settle_request(key, id, Made { reading, done });
         } else {
             self.read_document_again(key, id);
         }
     }
 
     fn write_made(&mut self, key: TenantKey, id: &Rc<str>, on: Box<[u8]>, document: Document, done: Done) {
-        let body = document.encode(self.chance.u64());
+        let Some((mark, edition)) = done.edition.clone() else { return };
+        let body = document.encode(mark);
         let Some(shared) = self.shared_document(key, id) else { return };
-        (shared.stage, shared.writing) = (Stage::Asked, Some(Told::of(&document)));
+        let reading = Reading { document: Some(document), head: stored::head(&body).into() };
+        shared.stage = Stage::Writes(Box::new(Made { reading, done }));
         let rule = shared.rule;
         let keep = self.settings.documents.rules[rule].1.kept * 2;
-        let head = stored::head(&body).into();
-        let edition = done.edition.clone().unwrap_or_default();
         let write = Write { document: (**id).into(), on, body, keep, edition };
         let id = id.clone();
-        self.share_then(key, relay::Act::Document(Act::Write(Box::new(write))), move |shard, result| match result {
-            Ok(relay::Answer::Document(Answer::Written)) => {
-                shard.document_was_written(key, &id, Reading { document: Some(document), head }, done);
-            }
-            Ok(relay::Answer::Document(Answer::Other(body))) => {
-                let Some(shared) = shard.shared_document(key, &id) else { return };
-                shared.tries += 1;
-                if shared.tries > limit::DOCUMENT_TRIES_MAX {
-                    return shard.finish_request(key, &id, None, Done::refused(Refusal::DocumentBusy));
+        self.share_then(key, relay::Act::Document(Act::Write(Box::new(write))), move |shard, result| {
+            let Some(shared) = shard.shared_document(key, &id).filter(|shared| shared.is_of(mark)) else { return };
+            // Its edition has come before the answer: then it is written, and answered.
+            let Stage::Writes(made) = std::mem::replace(&mut shared.stage, Stage::Asked) else { return };
+            let refusal = match result {
+                Ok(relay::Answer::Document(Answer::Written)) => return shard.document_was_written(key, &id, *made),
+                Ok(relay::Answer::Document(Answer::Other(body))) => {
+                    shared.tries += 1;
+                    if shared.tries <= limit::DOCUMENT_TRIES_MAX {
+                        return shard.document_was_read(key, &id, Ok(body));
+                    }
+                    Refusal::DocumentBusy
                 }
-                shard.document_was_read(key, &id, Ok(body));
-            }
-            Ok(relay::Answer::Document(Answer::Full)) => {
-                shard.finish_request(key, &id, None, Done::refused(Refusal::TooManyDocuments));
-            }
-            _ => shard.finish_request(key, &id, None, Done::refused(Refusal::BackplaneUnavailable)),
+                Ok(relay::Answer::Document(Answer::Full)) => Refusal::TooManyDocuments,
+                _ => Refusal::BackplaneUnavailable,
+            };
+            shard.finish_request(key, &id, None, Done::refused(refusal));
         });
     }
 
-    fn document_was_written(&mut self, key: TenantKey, id: &Rc<str>, reading: Reading, done: Done) {
+    fn document_was_written(&mut self, key: TenantKey, id: &Rc<str>, made: Made) {
         let now = self.now.at;
         let Some(shared) = self.shared_document(key, id) else { return };
         shared.kept_at = now;
-        if let Some(Ok((_, Body::Edition(edition)))) = done.edition.as_deref().map(Body::decode)
+        if let Some(Ok((_, Body::Edition(edition)))) = made.done.edition.as_ref().map(|(_, body)| Body::decode(body))
             && let Some(before) = edition.before
         {
             if shared.told.is_none() {
@@ -495,37 +381,40 @@ impl Shard {
             }
             self.counts.add(Count::DocumentVersions, u64::from(edition.version > before));
         }
-        self.settle_request(key, id, reading, done);
+        self.settle_request(key, id, made);
     }
 
     /// Ends a request when members here have been told of what it has seen.
-    fn settle_request(&mut self, key: TenantKey, id: &Rc<str>, reading: Reading, done: Done) {
+    fn settle_request(&mut self, key: TenantKey, id: &Rc<str>, made: Made) {
         let Some(shared) = self.shared_document(key, id) else { return };
-        let (room, now_is) = (shared.room.clone(), reading.told());
+        let (room, now_is) = (shared.room.clone(), made.reading.told());
         let has_open = self.has_open(key, &room);
         let Some(shared) = self.shared_document(key, id) else { return };
         let told = shared.told.unwrap_or(now_is);
-        let reads = matches!(shared.queue.front(), Some(Request { wish: Wish::Get | Wish::Open(_), .. }));
-        if reads && told.is_after(now_is) {
+        let is_check = matches!(shared.queue.front(), Some(Request { wish: Wish::Check, .. }));
+        if told.is_after(now_is) && made.done.edition.is_none() && !is_check {
+            // It has been told of more than this has seen.
             shared.tries += 1;
             if shared.tries > limit::DOCUMENT_TRIES_MAX {
                 return self.finish_request(key, id, None, Done::refused(Refusal::DocumentBusy));
             }
             return self.read_document_again(key, id);
         }
-        if !has_open || told == now_is {
-            shared.reach(now_is);
+        // What is written without a new version is told, too.
+        let is_told = told == now_is && made.done.edition.is_none();
+        if !has_open || is_told || shared.has_heard {
+            shared.reach(if told.is_after(now_is) { told } else { now_is });
         } else if !told.is_after(now_is) {
             let has_missed = shared.missed.is_some();
             let number = self.next_patience(key, id);
             let Some(shared) = self.shared_document(key, id) else { return };
-            shared.stage = Stage::Waits(Box::new(Waits { number, reading, done }));
+            shared.stage = Stage::Waits(Box::new(Waits { number, made }));
             if has_missed {
                 self.catch_up_document(key, id);
             }
             return;
         }
-        self.finish_request(key, id, Some(reading), done);
+        self.finish_request(key, id, Some(made.reading), made.done);
     }
 
     /// Answers the first request, and takes up the next.
@@ -534,7 +423,7 @@ impl Shard {
         let Some(stream) = &mut tenant.stream else { return };
         let Some(shared) = stream.documents.known.get_mut(id) else { return };
         let Some(Request { wish, asker, bytes }) = shared.queue.pop_front() else { return };
-        (shared.stage, shared.writing) = (Stage::Idle, None);
+        (shared.stage, shared.has_heard) = (Stage::Idle, false);
         let room = shared.room.clone();
         let now_is = reading.as_ref().map_or(NOTHING, Reading::told);
         stream.owed -= 1;

@@ -8,7 +8,7 @@
 //!   the channel was away                     every document that is open is read
 //! ```
 
-use super::{NOTHING, Reading, Request, Shared, Stage, Told, Waits, Wish};
+use super::{NOTHING, Reading, Request, Shared, Stage, Told, Wish};
 use crate::base::{limit, time::Duration};
 use crate::shard::count::Count;
 use crate::shard::document::{Document, encode};
@@ -61,36 +61,54 @@ impl Shard {
     /// Tells members what they have not heard, of the document that the first request has seen.
     pub(super) fn catch_up_document(&mut self, key: TenantKey, id: &Rc<str>) {
         let Some(shared) = self.shared_document(key, id) else { return };
-        let Stage::Waits(waits) = std::mem::replace(&mut shared.stage, Stage::Asked) else { return };
-        let Waits { reading, done, .. } = *waits;
-        let (told, now_is, rule) = (shared.told.unwrap_or(NOTHING), reading.told(), shared.rule);
+        let Stage::Waits(waits) = &shared.stage else { return };
+        let (told, now_is, rule) = (shared.told.unwrap_or(NOTHING), waits.made.reading.told(), shared.rule);
+        let (mark, edition) = waits.made.done.edition.clone().unzip();
+        let writer = mark.and_then(|mark| shared.writer_of(mark));
+        let since = if told.epoch == now_is.epoch { told.version } else { 0 };
+        let about = waits.made.reading.document.as_ref();
+        let about = about.map(|document| encode::About { id, document, version: now_is.version });
+        let args = about.and_then(|about| encode::caught_up(&about, since));
         let room = shared.room.clone();
-        let edition = done.edition.as_deref().and_then(|edition| Body::decode(edition).ok());
-        match edition {
-            Some((origin, Body::Edition(edition))) if told.is_followed_by(&edition) => {
+        match edition.as_deref().map(Body::decode) {
+            Some(Ok((origin, Body::Edition(edition)))) if told.is_followed_by(&edition) => {
                 self.tell_edition(key, id, origin, &edition);
             }
             _ => {
-                let since = if told.epoch == now_is.epoch { told.version } else { 0 };
-                let about = reading.document.as_ref();
-                let about = about.map(|document| encode::About { id, document, version: now_is.version });
-                let writer = edition.and_then(|(_, body)| match body {
-                    Body::Edition(edition) => self.shared_document(key, id)?.writer_of(&edition),
-                    _ => None,
-                });
-                let args = about.and_then(|about| encode::caught_up(&about, since));
                 if let (Some(args), Some(room)) = (args, self.tenants[key].rooms.get(&*room).copied()) {
-                    let settings = &self.settings.documents.rules[rule].1;
-                    let name = settings.update_event.clone();
+                    let name = self.settings.documents.rules[rule].1.update_event.clone();
                     self.send_to(room, &Outgoing { name: &name, args: &args, ..Outgoing::default() }, false, writer);
                 }
                 if let Some(shared) = self.shared_document(key, id) {
-                    shared.reach(now_is);
+                    if !told.is_after(now_is) {
+                        shared.reach(now_is);
+                    }
+                    shared.has_heard = mark.is_some();
                 }
             }
         }
         self.counts.up(Count::StreamRepairs);
-        self.settle_request(key, id, reading, done);
+        self.look_at_request(key, id);
+    }
+
+    /// The first request may have waited for what has just been told; the edition of a write says that it was written, also before its answer
+    /// does.
+    fn look_at_request(&mut self, key: TenantKey, id: &Rc<str>) {
+        let Some(shared) = self.shared_document(key, id) else { return };
+        match std::mem::replace(&mut shared.stage, Stage::Asked) {
+            Stage::Writes(made) if shared.has_heard => self.document_was_written(key, id, *made),
+            Stage::Waits(waits) => {
+                let now_is = waits.made.reading.told();
+                let is_write = waits.made.done.edition.is_some();
+                let is_told = |told: Told| told.is_after(now_is) || (told == now_is && !is_write);
+                if shared.has_heard || shared.told.is_none_or(is_told) {
+                    self.settle_request(key, id, waits.made);
+                } else {
+                    shared.stage = Stage::Waits(waits);
+                }
+            }
+            stage => shared.stage = stage,
+        }
     }
 
     /// A word has come of a document.
@@ -133,28 +151,18 @@ impl Shard {
             Some(told) if !told.is_followed_by(edition) => {}
             Some(_) | None => self.tell_edition(key, &id, origin, edition),
         }
-        let Some(shared) = self.shared_document(key, &id) else { return };
-        match std::mem::replace(&mut shared.stage, Stage::Asked) {
-            // It looks again whether it has waited for this.
-            Stage::Waits(waits) => {
-                let Waits { reading, done, number } = *waits;
-                let now_is = reading.told();
-                match shared.told {
-                    Some(told) if has_open && told != now_is && !told.is_after(now_is) => {
-                        shared.stage = Stage::Waits(Box::new(Waits { reading, done, number }));
-                    }
-                    _ => self.settle_request(key, &id, reading, done),
-                }
-            }
-            stage => shared.stage = stage,
+        if !has_open && let Some(shared) = self.shared_document(key, &id) {
+            shared.has_heard |= shared.is_of(edition.mark);
         }
+        self.look_at_request(key, &id);
         self.end_what_handlers_ended();
     }
 
     fn tell_edition(&mut self, key: TenantKey, id: &Rc<str>, origin: Origin, edition: &Edition<'_>) {
         let own = origin == self.origin();
         let Some(shared) = self.shared_document(key, id) else { return };
-        let writer = shared.writer_of(edition).filter(|_| own);
+        let writer = shared.writer_of(edition.mark).filter(|_| own);
+        shared.has_heard |= own && shared.is_of(edition.mark);
         let now_is = Told::by(edition);
         shared.reach(now_is);
         // What was at hand is not what is there any more.
