@@ -306,7 +306,7 @@ impl Sim {
                 ("" | "conflict", Some(version)) => {
                     let epoch = answer["epoch"].as_str().unwrap().to_owned();
                     let clashed = !answer["strategy"].is_null() || !answer["conflict"].is_null();
-                    let copy = self.clients[c].open.entry(document).or_default();
+                    let Some(copy) = self.clients[c].open.get_mut(document) else { return };
                     let rises = version > copy.version || copy.epoch != epoch;
                     if strict {
                         assert!(version - copy.version <= 1, "client {c}, {document}: {answer} after {}", copy.version);

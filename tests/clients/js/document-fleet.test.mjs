@@ -6,11 +6,12 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { Fleet } from "./fleet.mjs";
-import { Client } from "./harness.mjs";
+import { Client, SOON, within } from "./harness.mjs";
 import { Redis } from "./redis.mjs";
 
 const PROFILE = `
 name = "drafts"
+about = "Documents, one pattern for each strategy"
 [client_events]
 "document:update" = { do = "document", action = "update" }
 "document:open" = { do = "document", action = "open" }
@@ -62,14 +63,21 @@ class Writer {
     this.fields = { ...this.fields, ...fields };
   }
 
-  async write(fields, { base = this.version, ...more } = {}) {
-    const answer = await this.client.ask("document:update", { document: this.document, baseVersion: base, fields, ...more });
-    if (answer.version > this.version) this.versions.push(answer.version);
-    if (answer.version >= this.version) {
-      this.version = answer.version;
-      this.fields = { ...this.fields, ...(answer.ok ? fields : {}), ...answer.fields };
-    }
-    return answer;
+  /** The answer is taken when it comes, and not when a promise of it has come round. */
+  write(fields, { base = this.version, ...more } = {}) {
+    const update = { document: this.document, baseVersion: base, fields, ...more };
+    const answered = new Promise((resolve) => {
+      this.client.socket.emit("document:update", update, (answer) => {
+        if (answer.version > this.version) this.versions.push(answer.version);
+        if (answer.version >= this.version) {
+          this.version = answer.version;
+          this.epoch = answer.epoch;
+          this.fields = { ...this.fields, ...(answer.ok ? fields : {}), ...answer.fields };
+        }
+        resolve(answer);
+      });
+    });
+    return within(SOON, answered, () => `the answer to ${JSON.stringify(update)}`);
   }
 
   /** Has heard of this version, and waits for it where it has not. */
