@@ -41,16 +41,20 @@ pub enum Name {
     Save,
     Waiting,
     Receipt,
+    Document,
+    KeepDocuments,
 }
 
 /// Their texts, in the order of their names.
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 8] = [
     concat!(include_str!("lua/queue.lua"), include_str!("lua/append.lua")),
     include_str!("lua/open.lua"),
     include_str!("lua/claim.lua"),
     include_str!("lua/save.lua"),
     concat!(include_str!("lua/queue.lua"), include_str!("lua/waiting.lua")),
     include_str!("lua/receipt.lua"),
+    include_str!("lua/document.lua"),
+    include_str!("lua/keep_documents.lua"),
 ];
 
 /// Which scripts the store has.
@@ -415,7 +419,7 @@ pub fn advice(code: &str) -> &'static str {
     PASSING.iter().find(|(passing, _)| *passing == code).map_or("", |(_, advice)| advice)
 }
 
-fn bytes(value: &Value) -> Option<&[u8]> {
+pub fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) => Some(text.as_bytes()),

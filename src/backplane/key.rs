@@ -15,6 +15,9 @@
 //! tc:{acme}:qa            sorted set: the sequences by the time until which they wait
 //! tc:{acme}:qr            hash: events whose senders are told who has got them, by id: see lua/receipt.lua
 //! tc:{acme}:qt            sorted set: these ids by the time until which that is so
+//! tc:{acme}:d:<document>  string: a document
+//! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
+//! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
@@ -98,6 +101,18 @@ impl Keys {
     /// Events whose senders are told who has got them, and their order.
     pub fn tracked(&self, tenant: &TenantId) -> [String; 2] {
         ["qr", "qt"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
+    pub fn document(&self, tenant: &TenantId, document: &str) -> String {
+        self.channel(tenant) + ":d:" + document
+    }
+
+    pub fn document_ends(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":dz"
+    }
+
+    pub fn document_weights(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":dw"
     }
 
     /// This process in hexadecimal, as the store knows it.

@@ -153,7 +153,11 @@ impl Memory {
                 out.push((node, Report::Claimed { ticket, result: Ok(body) }));
             }
             Relay::Share { tenant, ticket, act } => {
-                let answer = self.tenant(&tenant).share(now, *act);
+                let shared = self.tenant(&tenant);
+                let answer = shared.share(now, *act);
+                if let Some(edition) = shared.document.edition.take() {
+                    self.publish(&tenant, &envelope::announced(&edition), None, out);
+                }
                 if let Some(ticket) = ticket {
                     out.push((node, Report::Shared { ticket, result: Ok(answer) }));
                 }

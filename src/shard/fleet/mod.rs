@@ -7,6 +7,7 @@
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
+//!  document.rs   documents that several nodes write to                                         Shared, Envelope
 //! ```
 //!
 //! Invariants: a durable event is delivered from the stream and from nothing else, in the order of the tenant's sequence, so that a place in
@@ -15,6 +16,7 @@
 
 mod append;
 mod comeback;
+mod document;
 mod head;
 mod queue;
 mod stream;
@@ -127,7 +129,11 @@ impl Shard {
         match report {
             Report::Opened { tenant, place } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
+                    let is_there = place.is_ok();
                     self.opened(key, place);
+                    if is_there {
+                        self.check_documents(key);
+                    }
                 }
             }
             Report::Envelope { tenant, frame } => {
@@ -254,6 +260,7 @@ impl Shard {
         if self.tenants.get(tenant).is_some_and(|tenant| tenant.sessions > 0) {
             self.refresh_sockets(tenant);
             self.read_unread(tenant);
+            self.keep_documents(tenant);
             self.timers.arm(self.now.at + every, Timer::Lease(tenant));
         } else if let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) {
             stream.leased = false;

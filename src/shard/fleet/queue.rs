@@ -101,12 +101,7 @@ impl Shard {
     }
 
     /// Goes on when what waits for a user is here, or (`false`) cannot be had: at once where nothing ever waits.
-    pub(super) fn with_queue(
-        &mut self,
-        key: TenantKey,
-        user: &str,
-        then: impl FnOnce(&mut Shard, bool) + 'static,
-    ) {
+    pub(super) fn with_queue(&mut self, key: TenantKey, user: &str, then: impl FnOnce(&mut Shard, bool) + 'static) {
         if self.settings.offline.per_user == 0 {
             return then(self, true);
         }
@@ -256,7 +251,9 @@ impl Shard {
                 continue;
             }
             halted.insert(room, Some(epoch));
-            self.read_queue(key, &user.clone(), move |shard, result| shard.unread_read(key, room, &user, epoch, result));
+            self.read_queue(key, &user.clone(), move |shard, result| {
+                shard.unread_read(key, room, &user, epoch, result)
+            });
         }
     }
 

@@ -82,6 +82,8 @@ pub struct Stream {
     pub unsaved: BTreeSet<SocketKey>,
     /// What waits for users.
     pub queues: Queues,
+    /// Documents that somebody here has open, or asks about.
+    pub documents: super::document::Desk,
     pub stirred: bool,
     pub leased: bool,
 }
@@ -104,7 +106,11 @@ impl Stream {
 
     /// Nothing is waited for.
     pub fn is_idle(&self) -> bool {
-        self.waits.is_empty() && self.keeping.is_empty() && self.owed == 0 && self.asking.is_empty() && self.queues.is_idle()
+        self.waits.is_empty()
+            && self.keeping.is_empty()
+            && self.owed == 0
+            && self.asking.is_empty()
+            && self.queues.is_idle()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -363,8 +369,7 @@ impl Shard {
         let room = tenant.rooms.get(post.room).copied();
         let is_cold =
             |room| tenant.stream.as_ref().and_then(|stream| stream.cold.get(&room)).is_some_and(|cold| !cold.headed);
-        let is_stopped =
-            |room| tenant.stream.as_ref().is_some_and(|stream| stream.queues.stops(room)) || is_cold(room);
+        let is_stopped = |room| tenant.stream.as_ref().is_some_and(|stream| stream.queues.stops(room)) || is_cold(room);
         if room.is_some_and(is_stopped) {
             return false;
         }
@@ -428,6 +433,9 @@ impl Shard {
     /// What another node tells.
     fn told(&mut self, key: TenantKey, body: &[u8]) {
         let Ok((origin, body)) = Body::decode(body) else { return self.counts.up(Count::EnvelopesBroken) };
+        if let Body::Edition(edition) = &body {
+            return self.edition(key, origin, edition);
+        }
         if origin == self.origin() {
             return;
         }
@@ -447,6 +455,7 @@ impl Shard {
             Body::Kick { user } => {
                 self.kick(key, user);
             }
+            Body::Edition(_) => {}
         }
     }
 
