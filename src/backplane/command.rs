@@ -39,14 +39,18 @@ pub enum Name {
     Open,
     Claim,
     Save,
+    Presence,
+    Roster,
 }
 
 /// Their texts, in the order of their names.
-const TEXTS: [&str; 4] = [
+const TEXTS: [&str; 6] = [
     include_str!("lua/append.lua"),
     include_str!("lua/open.lua"),
     include_str!("lua/claim.lua"),
     include_str!("lua/save.lua"),
+    include_str!("lua/presence.lua"),
+    include_str!("lua/roster.lua"),
 ];
 
 /// Which scripts the store has.
@@ -400,7 +404,7 @@ pub fn advice(code: &str) -> &'static str {
     PASSING.iter().find(|(passing, _)| *passing == code).map_or("", |(_, advice)| advice)
 }
 
-fn bytes(value: &Value) -> Option<&[u8]> {
+pub fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) => Some(text.as_bytes()),
@@ -408,7 +412,7 @@ fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
         // A score: exact below 2^53, as sequences are.

@@ -10,6 +10,14 @@
 //! tc:{acme}:i:<id>        string: "sequence room-epoch offset origin:number" of an event whose publisher chose its id
 //! tc:{acme}:p:<pid>       string: a saved socket
 //! tc:{acme}:c:<origin>:<number>   string: a socket that was claimed, for as long as the claim may be repeated
+//!
+//! tc:{acme}:n             sorted set: processes that have users, by when their lease is over (`lua/presence.lua` has the layouts)
+//! tc:{acme}:n:<origin>    hash: user -> what this process has of it: sessions, last sign of life, rooms
+//! tc:{acme}:u             hash: user -> sessions and processes it is on, how it is; has a field exactly while the user is somewhere
+//! tc:{acme}:w             sorted set by name: room, user, sockets, process
+//! tc:{acme}:c             hash: room -> sockets in it; the nameless one: sessions of the tenant
+//! tc:{acme}:l             sorted set: users who have gone, by their last sign of life
+//! tc:{acme}:a             hash: user -> how it was when it went
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls

@@ -150,7 +150,11 @@ impl Memory {
                 out.push((node, Report::Claimed { ticket, result: Ok(body) }));
             }
             Relay::Share { tenant, ticket, act } => {
-                let answer = self.tenant(&tenant).share(now, *act);
+                let state = self.tenant(&tenant);
+                let answer = state.share(now, *act);
+                if let Some(frame) = state.presence.take_notes() {
+                    self.publish(&tenant, &frame, None, out);
+                }
                 if let Some(ticket) = ticket {
                     out.push((node, Report::Shared { ticket, result: Ok(answer) }));
                 }

@@ -509,7 +509,7 @@ impl Core {
             self.journal.forget(&job);
             self.refuse(&job);
         }
-        self.journal.put_back(key, again, rests_until, [false; 4])
+        self.journal.put_back(key, again, rests_until, command::KNOWS_NONE)
     }
 
     fn subscribed(&mut self, changes: &[Change], result: Result<Vec<bool>, RedisError>) {
