@@ -68,8 +68,10 @@ fn encode(jobs: &[Job], knows: Known) -> (Vec<String>, Batch) {
 
 #[test]
 fn a_scripts_first_use_carries_its_text_and_an_append_names_the_one_before() {
-    let (commands, batch) = encode(&[append(3, None), append(4, Some("x")), Job::Void, claim()], [false; 4]);
-    assert_eq!((batch.commands, batch.knows, &*batch.key), (vec![1, 1, 0, 1], [true, false, true, false], "tc:{t}"));
+    let (commands, batch) = encode(&[append(3, None), append(4, Some("x")), Job::Void, claim()], KNOWS_NONE);
+    let mut knows = KNOWS_NONE;
+    (knows[Name::Append as usize], knows[Name::Claim as usize]) = (true, true);
+    assert_eq!((batch.commands, batch.knows, &*batch.key), (vec![1, 1, 0, 1], knows, "tc:{t}"));
     assert!(commands[0].starts_with("EVAL .. 4 tc:{t}:m tc:{t}:z tc:{t}:h:r tc:{t}:r:ff "), "{}", commands[0]);
     assert!(commands[0].contains(" 7 5 ff 3  r body 1 1 1000 "), "{}", commands[0]);
     assert!(
@@ -81,11 +83,11 @@ fn a_scripts_first_use_carries_its_text_and_an_append_names_the_one_before() {
     assert!(commands[2].starts_with("EVAL .. 2 tc:{t}:p:"), "{}", commands[2]);
     // The places of a batch are kept from its first on that has no receipt of its own.
     let jobs = [append(5, Some("x")), append(6, None), append(7, None)];
-    let (commands, _) = encode(&jobs, [true; 4]);
+    let (commands, _) = encode(&jobs, KNOWS_NONE.map(|_| true));
     assert!(commands.iter().all(|command| command.starts_with("EVALSHA ")));
     let keeps = |command: &String| command.contains(" SPUBLISH 3600000 ");
     assert_eq!(commands.iter().map(keeps).collect::<Vec<_>>(), [false, true, false]);
-    let (commands, batch) = encode(&[read(&[None, Some(9)])], [true; 4]);
+    let (commands, batch) = encode(&[read(&[None, Some(9)])], KNOWS_NONE.map(|_| true));
     assert_eq!(batch.commands, [6]);
     assert_eq!(commands[5], format!("XREVRANGE tc:{{t}}:h:r + (9-{} COUNT {READ_EVENTS_MAX}", u64::MAX));
 }

@@ -52,7 +52,7 @@ fn next(journal: &mut Journal) -> Vec<String> {
     for job in journal.landed(&key) {
         journal.forget(&job);
     }
-    journal.put_back(&key, Vec::new(), None, [true; 4]);
+    journal.put_back(&key, Vec::new(), None, KNOWS_NONE.map(|_| true));
     batch
 }
 
@@ -67,7 +67,7 @@ fn one_batch_is_under_way_and_what_is_put_back_goes_first() {
     assert_eq!((journal.flying(), journal.events()), (vec![key.clone()], 4));
     let mut jobs = journal.landed(&key);
     journal.forget(&jobs.remove(0));
-    assert_eq!(journal.put_back(&key, jobs, Some(Instant(50)), [false; 4]), 1);
+    assert_eq!(journal.put_back(&key, jobs, Some(Instant(50)), KNOWS_NONE), 1);
     assert!(journal.is_failing());
     assert_eq!((journal.ready(Instant(49)), journal.next_ready()), (None, Some(Instant(50))));
     journal.add_first(Job::Place { tenant: tenant("t"), stamp: 0 });
@@ -76,12 +76,12 @@ fn one_batch_is_under_way_and_what_is_put_back_goes_first() {
     for job in journal.landed(&key) {
         journal.forget(&job);
     }
-    journal.put_back(&key, Vec::new(), None, [true; 4]);
+    journal.put_back(&key, Vec::new(), None, KNOWS_NONE.map(|_| true));
     assert!(journal.is_empty() && !journal.is_failing() && journal.events() == 0);
     journal.add(Job::Tell { tenant: tenant("t"), body: Box::default() }).unwrap();
     journal.take(&key);
     journal.landed(&key).iter().for_each(|job| journal.forget(job));
-    journal.put_back(&key, Vec::new(), Some(Instant(90)), [false; 4]);
+    journal.put_back(&key, Vec::new(), Some(Instant(90)), KNOWS_NONE);
     assert!(!journal.is_failing(), "what was dropped does not fail any more");
     assert_eq!((journal.event_bytes, journal.rest_bytes), (0, 0));
 }
@@ -162,7 +162,7 @@ fn of_a_socket_only_the_newest_waits() {
     journal.take(&key);
     journal.add(save(1, "b")).unwrap();
     let jobs = journal.landed(&key);
-    journal.put_back(&key, jobs, None, [false; 4]);
+    journal.put_back(&key, jobs, None, KNOWS_NONE);
     assert_eq!(next(&mut journal), ["save a", "save b"]);
 }
 
@@ -179,7 +179,7 @@ fn what_is_answered_in_time_waits_no_longer() {
     assert_eq!(journal.next_due(), Some(Instant(20)), "also while it is under way");
     journal.add(read("t", 30)).unwrap();
     let jobs = journal.landed(&key);
-    journal.put_back(&key, jobs, None, [false; 4]);
+    journal.put_back(&key, jobs, None, KNOWS_NONE);
     assert_eq!(journal.next_due(), Some(Instant(20)), "and when it is put back");
     journal.take(&key);
     assert_eq!(shown(&journal.expire(Instant(25))), ["read"]);

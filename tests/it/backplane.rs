@@ -21,6 +21,9 @@ const CASES: &[Case] = &[
     ("tenants apart", tenants_apart),
     ("closed and opened", closed_and_opened),
     ("loss", loss),
+    ("presence", crate::roster::presence),
+    ("leases", crate::roster::leases),
+    ("presence lost", crate::roster::presence_lost),
 ];
 
 /// Nodes that start anew over one store, for each case.

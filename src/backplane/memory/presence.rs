@@ -1,7 +1,9 @@
 //! Who is there, over all nodes.
 
 use crate::base::time::{Duration, Instant, Now, UnixMs};
-use crate::shard::relay::presence::{Act, Answer, Change, Found, Member, Question, Row, Said, Seat, Stance, Terms, Totals};
+use crate::shard::relay::presence::{
+    Act, Answer, Change, Found, Member, Question, Row, Said, Seat, Stance, Terms, Totals,
+};
 use crate::wire::envelope::{Origin, presence};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,15 +73,12 @@ impl Store {
             (but, bytes(note.from), bytes(note.to))
         });
         let fields: Vec<(String, Vec<u8>, Vec<u8>)> = fields.collect();
-        let entry = |(note, (but, from, to)): (&'_ Note, &'_ (String, Vec<u8>, Vec<u8>))| -> Vec<u8> {
-            let seen = note.seen.0;
-            presence::frame(&[presence::Entry { but, room: &note.room, user: &note.user, from, to, seen }])
-        };
-        // One frame with all of them: what is before the first entry is the same in each.
-        let frames: Vec<Vec<u8>> = notes.iter().zip(&fields).map(entry).collect();
-        let (first, rest) = frames.split_first()?;
-        let more = rest.iter().filter_map(|frame| presence::noted(frame));
-        Some(more.fold(first.clone(), |all, entries| [&all[..], entries].concat()))
+        let entries = notes.iter().zip(&fields).map(|(note, (but, from, to))| {
+            let (room, user, seen) = (&*note.room, &*note.user, note.seen.0);
+            presence::Entry { but, room, user, from, to, seen }
+        });
+        let entries: Vec<presence::Entry<'_>> = entries.collect();
+        (!entries.is_empty()).then(|| presence::frame(&entries))
     }
 
     fn say(&mut self, now: Now, origin: Origin, terms: Terms, changes: Vec<Change>) -> Answer {
@@ -223,7 +222,7 @@ impl Store {
     /// Who is connected was there when its node last said so.
     fn seen(&self, now: Now, row: &Row, node: Node, valid: Duration) -> UnixMs {
         let said = self.leases.get(&node).map_or(UnixMs(0), |until| {
-            let ago = now.at.since(Instant(until.0.saturating_sub(valid.as_micros() as u64)));
+            let ago = now.at.since(*until - valid);
             UnixMs(now.unix.0.saturating_sub(ago.as_millis() as u64))
         });
         if row.sessions > 0 { row.seen.max(said) } else { row.seen }

@@ -33,11 +33,11 @@ pub fn encode(script: &mut Script<'_>, tenant: &TenantId, act: &Act) {
     let (name, valid) = (what.name(), terms.valid.as_millis() as u64);
     cmd.arg(name).arg(valid);
     match what {
-        Question::Room { room, count } => drop(cmd.arg(&**room).arg(*count)),
-        Question::Users(users) => users.iter().for_each(|user| drop(cmd.arg(&**user))),
-        Question::Rooms { count } => drop(cmd.arg(*count)),
-        Question::Totals => {}
-    }
+        Question::Room { room, count } => cmd.arg(&**room).arg(*count),
+        Question::Users(users) => users.iter().fold(&mut cmd, |cmd, user| cmd.arg(&**user)),
+        Question::Rooms { count } => cmd.arg(*count),
+        Question::Totals => &mut cmd,
+    };
     script.pipeline.add_command(cmd);
 }
 

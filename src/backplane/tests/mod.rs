@@ -1,4 +1,5 @@
 //! Shards of several nodes on the store in memory.
 
 mod nodes;
+mod presence;
 mod swarm;

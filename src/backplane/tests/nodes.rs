@@ -7,6 +7,7 @@ use crate::base::{
     time::Duration,
 };
 use crate::shard::{
+    Settings,
     count::Count,
     fleet::FleetSettings,
     io::{Hangup, Input, Wire},
@@ -21,9 +22,9 @@ use crate::wire::{
 use std::collections::VecDeque;
 
 /// Some nodes of a shard each, and what is on its way between them and the store.
-struct Nodes {
-    rigs: Vec<Rig>,
-    store: Memory,
+pub(super) struct Nodes {
+    pub(super) rigs: Vec<Rig>,
+    pub(super) store: Memory,
     /// Reports that have not been heard, in order, by node.
     ways: Vec<VecDeque<Report>>,
     /// Appends that wait for the store.
@@ -33,11 +34,16 @@ struct Nodes {
 
 impl Nodes {
     fn new(count: usize) -> Nodes {
+        Nodes::with(count, |_| {})
+    }
+
+    pub(super) fn with(count: usize, change: impl Fn(&mut Settings)) -> Nodes {
         let rig = |node: usize| {
             Rig::with(|settings| {
                 settings.node = NodeId(node as u16);
                 let origin = Origin(node as u64 + 1);
                 settings.fleet = Some(FleetSettings { origin, lease: Duration::from_secs(300) });
+                change(settings);
             })
         };
         Nodes {
@@ -50,7 +56,7 @@ impl Nodes {
     }
 
     /// What the nodes have asked is done; what they hear of it is on its way.
-    fn ask(&mut self) {
+    pub(super) fn ask(&mut self) {
         for node in 0..self.rigs.len() {
             for relay in std::mem::take(&mut self.rigs[node].relays) {
                 if self.away && matches!(relay, Relay::Append { .. }) {
@@ -71,7 +77,7 @@ impl Nodes {
     }
 
     /// Everything that is on its way arrives.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             self.ask();
             let Some(node) = (0..self.ways.len()).find(|node| !self.ways[*node].is_empty()) else { return };
@@ -82,12 +88,12 @@ impl Nodes {
     }
 
     /// What is on its way to a node is lost.
-    fn lose(&mut self, node: usize) {
+    pub(super) fn lose(&mut self, node: usize) {
         self.ask();
         self.ways[node].clear();
     }
 
-    fn go_away(&mut self) {
+    pub(super) fn go_away(&mut self) {
         self.settle();
         self.away = true;
         self.store.set_away(true);
@@ -98,7 +104,7 @@ impl Nodes {
         self.settle();
     }
 
-    fn come_back(&mut self) {
+    pub(super) fn come_back(&mut self) {
         self.away = false;
         self.store.set_away(false);
         let tenant = TenantId::parse("t").unwrap();
@@ -111,17 +117,27 @@ impl Nodes {
         self.settle();
     }
 
+    /// Time passes, but not for these nodes.
+    pub(super) fn pass(&mut self, by: Duration, dead: &[usize]) {
+        for _ in 0..by.as_secs() {
+            for node in (0..self.rigs.len()).filter(|node| !dead.contains(node)) {
+                self.rigs[node].advance(Duration::from_secs(1));
+            }
+            self.settle();
+        }
+    }
+
     fn reopen(&mut self, node: usize, tenant: &TenantId) {
         let place = Ok(self.store.place(tenant));
         self.ways[node].push_back(Report::Opened { tenant: tenant.clone(), place });
     }
 
-    fn client(&mut self, node: usize, user: &str) -> ConnKey {
+    pub(super) fn client(&mut self, node: usize, user: &str) -> ConnKey {
         self.connect(node, user, "").0
     }
 
     /// A client, and its CONNECT's and greeting's packets.
-    fn connect(&mut self, node: usize, user: &str, more: &str) -> (ConnKey, Vec<String>) {
+    pub(super) fn connect(&mut self, node: usize, user: &str, more: &str) -> (ConnKey, Vec<String>) {
         let rig = &mut self.rigs[node];
         let conn = rig.open(Wire::WebSocket, None);
         let token = rig.token("t", user);
@@ -130,13 +146,13 @@ impl Nodes {
         (conn, self.rigs[node].take(conn))
     }
 
-    fn say(&mut self, node: usize, conn: ConnKey, text: &str) -> Vec<String> {
+    pub(super) fn say(&mut self, node: usize, conn: ConnKey, text: &str) -> Vec<String> {
         self.rigs[node].say(conn, text);
         self.settle();
         self.rigs[node].take(conn)
     }
 
-    fn take(&mut self, node: usize, conn: ConnKey) -> Vec<String> {
+    pub(super) fn take(&mut self, node: usize, conn: ConnKey) -> Vec<String> {
         self.rigs[node].take(conn)
     }
 
@@ -145,7 +161,7 @@ impl Nodes {
     }
 }
 
-fn join(nodes: &mut Nodes, node: usize, conn: ConnKey, room: &str) -> String {
+pub(super) fn join(nodes: &mut Nodes, node: usize, conn: ConnKey, room: &str) -> String {
     let answer = nodes.say(node, conn, &format!("420[\"subscribe\",{{\"rooms\":[\"{room}\"]}}]"));
     answer.into_iter().find(|packet| packet.starts_with("430")).expect("an answer")
 }

@@ -14,7 +14,7 @@
 //! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
 //! until it is.
 
-use super::{Job, Needs, wait::Wait};
+use super::{Job, Needs, presence::Roll, wait::Wait};
 use crate::base::{
     limit::{HELD_BYTES_MAX, HELD_MAX},
     time::Duration,
@@ -80,6 +80,8 @@ pub struct Stream {
     pub keeping: Vec<super::comeback::Kept>,
     /// Sockets that are not kept as they are.
     pub unsaved: BTreeSet<SocketKey>,
+    /// Who is here, as far as the store is to know.
+    pub roll: Roll,
     pub stirred: bool,
     pub leased: bool,
 }
@@ -102,7 +104,11 @@ impl Stream {
 
     /// Nothing is waited for.
     pub fn is_idle(&self) -> bool {
-        self.waits.is_empty() && self.keeping.is_empty() && self.owed == 0 && self.asking.is_empty()
+        self.waits.is_empty()
+            && self.keeping.is_empty()
+            && self.owed == 0
+            && self.asking.is_empty()
+            && self.roll.is_empty()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -197,7 +203,11 @@ impl Shard {
             }
             return;
         };
-        stream.away = false;
+        let was_away = std::mem::replace(&mut stream.away, false);
+        if was_away || state != State::Live || place.epoch != epoch {
+            self.say_all(key);
+        }
+        let Some(stream) = &mut self.tenants[key].stream else { return };
         match state {
             State::Opening => {
                 stream.state = State::Live;
@@ -258,6 +268,9 @@ impl Shard {
     }
 
     pub(super) fn envelope(&mut self, key: TenantKey, bytes: Box<[u8]>) {
+        if let Some(entries) = envelope::presence::noted(&bytes) {
+            return self.noted(key, entries);
+        }
         let Ok(frame) = envelope::Frame::decode(&bytes) else { return self.counts.up(Count::EnvelopesBroken) };
         let Some(place) = frame.place else { return self.told(key, frame.body) };
         let Tenant { epoch, sequence, stream: Some(stream), .. } = &mut self.tenants[key] else { return };
