@@ -127,6 +127,8 @@ pub const APPENDS_MAX: usize = 65_536;
 pub const FLEET_LINGER_MORE: Duration = Duration::from_secs(60);
 /// When a node looks again at a room that it has for a request, and nobody in it.
 pub const FLEET_LOOK_AFTER: Duration = Duration::from_secs(30);
+/// How long a node that has Redis back keeps what its users did meanwhile: the others hear it only when they are back, too.
+pub const FLEET_RETURN: Duration = Duration::from_secs(3);
 /// Sockets that are kept for another lease by one message.
 pub const REFRESH_BATCH_MAX: usize = 500;
 /// Users of whom a node says by one script how they are here.

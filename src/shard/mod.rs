@@ -224,6 +224,8 @@ enum Timer {
     Ticket(verdict::TicketKey),
     /// What other nodes were told of this tenant's sessions has to be told again.
     Lease(TenantKey),
+    /// What a tenant's users did while the store was away is said.
+    Say(TenantKey),
 }
 
 pub struct Shard {
@@ -555,6 +557,7 @@ impl Shard {
                 Timer::Farewell(sid) => self.end_farewell(sid),
                 Timer::Delivery(number) => self.delivery_timer(number),
                 Timer::Lease(tenant) => self.lease_timer(tenant),
+                Timer::Say(tenant) => self.say_timer(tenant),
                 Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
             }
         }

@@ -3,6 +3,7 @@
 use super::nodes::{Nodes, join};
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, TenantId},
+    limit::FLEET_RETURN,
     slab::Key,
     time::Duration,
 };
@@ -214,6 +215,10 @@ fn while_the_store_is_away_a_node_tells_its_own_and_the_others_when_it_is_back()
             nodes.store.lose();
         }
         nodes.come_back();
+        let all = "ana online 1, ben online 1";
+        assert_eq!(nodes.lists(1, ben, "\"users\":[\"ana\",\"ben\"]"), all, "who was there is there at once");
+        assert_eq!((nodes.hears(0, ana), nodes.hears(1, ben)), (vec![], vec![]), "others may not hear yet");
+        nodes.pass(FLEET_RETURN + Duration::from_secs(1), &[]);
         assert_eq!(nodes.hears(0, ana), ["user:offline dan"], "loses {loses}");
         assert_eq!(nodes.hears(1, ben), ["user:online cat"], "who knew is told nothing, loses {loses}");
         assert_eq!(nodes.lists(1, ben, "\"room\":\"tenant:t\""), "ana online 1, ben online 1, cat busy 1");

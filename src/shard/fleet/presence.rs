@@ -13,10 +13,9 @@
 
 use super::stream::State;
 use crate::base::{
-    limit::{PRESENCE_SAY_MAX, PRESENCE_SEATS_MAX},
+    limit::{FLEET_RETURN, PRESENCE_SAY_MAX, PRESENCE_SEATS_MAX},
     time::{Duration, Instant, UnixMs},
 };
-use crate::shard::Shard;
 use crate::shard::count::Count;
 use crate::shard::gathering::Circle;
 use crate::shard::relay::presence::{Act, Answer, Change, Row, Said, Seat, Stance, Terms};
@@ -25,6 +24,7 @@ use crate::shard::session::SessionKey;
 use crate::shard::socket::SocketKey;
 use crate::shard::status::{Choice, Standing, Status};
 use crate::shard::tenant::TenantKey;
+use crate::shard::{Shard, Timer};
 use crate::wire::{close::Close, envelope::presence};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -39,6 +39,8 @@ pub struct Roll {
     said_at: Instant,
     /// The store did not take what was said: it is not tried again before the lease is renewed, or the store is back.
     rests: bool,
+    /// Until then nobody else is told what this node's own were told while the store was away.
+    holds_until: Instant,
 }
 
 #[derive(Default)]
@@ -184,7 +186,17 @@ impl Shard {
         if stream.state != State::Live || stream.away || stream.roll.rests {
             return;
         }
-        let dirty = std::mem::take(&mut stream.roll.dirty);
+        let mut dirty = std::mem::take(&mut stream.roll.dirty);
+        if stream.roll.holds_until > self.now.at {
+            let Roll { users, dirty: held, .. } = &mut stream.roll;
+            dirty.retain(|user| {
+                let holds = users.get(user).and_then(|known| known.news.as_ref()).is_some_and(|news| news.told);
+                if holds {
+                    held.push(user.clone());
+                }
+                !holds
+            });
+        }
         for users in dirty.chunks(PRESENCE_SAY_MAX) {
             let (mut changes, mut sent) = (Vec::with_capacity(users.len()), Vec::with_capacity(users.len()));
             for user in users {
@@ -317,14 +329,27 @@ impl Shard {
         newer.seen = newer.seen.max(seen);
     }
 
-    /// The store is there, or another one: all is said again, and what it knew is no news.
+    /// The store is back, or another one is there: all is said again, and what it knew is no news.
     pub(super) fn say_all(&mut self, key: TenantKey) {
         let Some(stream) = &mut self.tenants[key].stream else { return };
+        if stream.roll.is_empty() {
+            return;
+        }
         stream.roll.rests = false;
+        stream.roll.holds_until = self.now.at + FLEET_RETURN;
+        self.timers.arm(stream.roll.holds_until, Timer::Say(key));
         let known = |(user, known): (&Rc<str>, &Known)| (user.clone(), known.confirmed);
         for (user, confirmed) in stream.roll.users.iter().map(known).collect::<Vec<_>>() {
             stream.roll.news(&user).known |= confirmed;
         }
+    }
+
+    pub(in crate::shard) fn say_timer(&mut self, key: TenantKey) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        let Some(stream) = &mut tenant.stream else { return };
+        // The timer wheel may be early by a little.
+        stream.roll.holds_until = Instant::default();
+        self.stir(key);
     }
 
     /// What was said of this node's users counts for another lease. Whether there is anything.
