@@ -28,7 +28,7 @@ use crate::shard::{
     history::Epoch,
     relay::{Append, Appended, Place, Reading, Report, RoomRead, Stored, Unavailable},
 };
-use crate::wire::envelope::{self, record};
+use crate::wire::envelope;
 use redis::{Cmd, Pipeline, Script, ServerError, Value};
 use std::{collections::BTreeMap, mem};
 
@@ -218,9 +218,9 @@ impl Encoder<'_> {
                     }
                 }
             }
-            Job::Save { tenant, pid, body, until, .. } => {
+            Job::Save { tenant, pid, generation, body, until, .. } => {
                 let mut cmd = self.scripts.command(Name::Save, carried, &[keys.socket(tenant, *pid)]);
-                cmd.arg(record::generation(body)).arg(&body[..]).arg(ms(until.since(self.now)));
+                cmd.arg(*generation).arg(&body[..]).arg(ms(until.since(self.now)));
                 pipeline.add_command(cmd);
             }
             Job::Refresh { tenant, pids, until } => {

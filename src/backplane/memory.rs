@@ -120,10 +120,10 @@ impl Memory {
                 let reading = self.tenant(&tenant).read(now, &rooms);
                 out.push((node, Report::Read { ticket, result: Ok(reading) }));
             }
-            Relay::Save { tenant, pid, body, ttl } => {
+            Relay::Save { tenant, pid, generation, body, ttl } => {
                 let sockets = &mut self.tenant(&tenant).sockets;
                 sockets.retain(|_, (_, until)| *until > now.at);
-                if sockets.get(&pid).is_none_or(|(kept, _)| record::generation(kept) <= record::generation(&body)) {
+                if sockets.get(&pid).is_none_or(|(kept, _)| record::generation(kept) <= generation) {
                     sockets.insert(pid, (body, now.at + ttl));
                 } else {
                     out.push((node, Report::Replaced { tenant, pid }));
@@ -145,8 +145,11 @@ impl Memory {
                 }
             }
             Relay::Claim { tenant, pid, ticket } => {
-                let taken = self.tenant(&tenant).sockets.remove(&pid);
-                let body = taken.filter(|(_, until)| *until > now.at).map(|(body, _)| body);
+                let kept = self.tenant(&tenant).sockets.get_mut(&pid).filter(|(_, until)| *until > now.at);
+                let body = kept.filter(|(kept, _)| kept.len() > 4).map(|(kept, _)| {
+                    let claimed = record::generation(kept).wrapping_add(1).to_be_bytes();
+                    std::mem::replace(kept, claimed.into())
+                });
                 out.push((node, Report::Claimed { ticket, result: Ok(body) }));
             }
             Relay::Share { tenant, ticket, act } => {

@@ -16,6 +16,7 @@
 
 mod command;
 mod count;
+mod hold;
 mod inlet;
 mod journal;
 mod key;

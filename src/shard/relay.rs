@@ -69,11 +69,13 @@ pub enum Relay {
         ticket: Ticket,
         rooms: Vec<Wanted>,
     },
-    /// Keeps a socket for `ttl` from now, in place of what was kept of it: unless that has come back more often, by the first four bytes of its
-    /// [record](crate::wire::envelope::record). A node that still believes in an old connection changes nothing.
+    /// Keeps a socket for `ttl` from now, in place of what was kept of it: unless that has come back more often than `generation`, by the first
+    /// four bytes of its [record](crate::wire::envelope::record), or was claimed meanwhile. A node that still believes in an old connection
+    /// changes nothing, and is told. Who has claimed it says one more than the record has, also where it gives it back as it was.
     Save {
         tenant: TenantId,
         pid: Sid,
+        generation: u32,
         body: Box<[u8]>,
         ttl: Duration,
     },
@@ -89,7 +91,7 @@ pub enum Relay {
         pid: Sid,
         generation: u32,
     },
-    /// Takes a socket: whoever asks next finds nothing.
+    /// Takes a socket: whoever asks next finds nothing, and only who has taken it keeps it again.
     Claim {
         tenant: TenantId,
         pid: Sid,
