@@ -225,7 +225,6 @@ enum Timer {
     Ticket(verdict::TicketKey),
     /// What other nodes were told of this tenant's sessions has to be told again.
     Lease(TenantKey),
-    /// What a tenant's users did while the store was away is said.
     Say(TenantKey),
 }
 
