@@ -18,6 +18,14 @@
 //! tc:{acme}:d:<document>  string: a document
 //! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
 //! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
+//!
+//! tc:{acme}:n             sorted set: processes that have users, by when their lease is over (`lua/presence.lua` has the layouts)
+//! tc:{acme}:n:<origin>    hash: user -> what this process has of it: sessions, last sign of life, rooms
+//! tc:{acme}:u             hash: user -> sessions and processes it is on, how it is; has a field exactly while the user is somewhere
+//! tc:{acme}:w             sorted set by name: room, user, sockets, process
+//! tc:{acme}:c             hash: room -> sockets in it; the nameless one: sessions of the tenant
+//! tc:{acme}:l             sorted set: users who have gone, by their last sign of life
+//! tc:{acme}:a             hash: user -> how it was when it went
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
