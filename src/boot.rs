@@ -197,11 +197,17 @@ impl Server {
             None => None,
         };
         let backplane = match (bridge.backplane.clone(), &config.redis) {
-            (Some(errands), Some(redis)) => {
-                Some(backplane::start(backplane::settings(redis, origin), errands, &bridge, clock.clone())?)
-            }
+            (Some(errands), Some(redis)) => Some(backplane::start(
+                backplane::settings(redis, origin, shard_settings.node),
+                errands,
+                &bridge,
+                clock.clone(),
+            )?),
             _ => None,
         };
+        if let Some(backplane) = &backplane {
+            shard_settings.node = backplane.node();
+        }
 
         let cpus = cpus()?;
         let (ready, all_ready) = mpsc::channel();

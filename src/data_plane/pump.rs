@@ -33,7 +33,8 @@ use crate::base::{
 use crate::shard::{
     Shard,
     count::Count as ShardCount,
-    io::{Answer, Ask, Hangup, Input, Open, Output, Parcel, Wire},
+    io::{Answer, Ask, Hangup, Input, Open, Output, Parcel, Relay, Report, Wire},
+    neighbour::Errand,
     transit::Transit,
 };
 use crate::wire::http::Response;
@@ -277,19 +278,30 @@ impl Pump {
                 }
             }
             Output::Ask(ask) => self.ask(state, now, ask),
-            Output::Relay(relay) => match self.spill.send(self.plane.id, &self.plane.bridge, relay) {
-                Ok(()) => {}
-                Err(Full::Dropped) => state.counts.up(Count::RelaysRefused),
-                Err(Full::Answer(report)) => {
-                    state.counts.up(Count::RelaysRefused);
+            Output::Relay(relay) => {
+                if let Some(report) = self.relay(state, relay) {
                     self.shard.handle(now, Input::Report(report), &mut self.outputs);
                 }
-            },
+            }
             Output::ListenerFailed { listener, code } => {
                 tracing::warn!(%listener, code, "an action of a listener cannot be done; said once");
             }
             Output::Refused { address, code } => tracing::debug!(%address, code, "refused or closed"),
             Output::Release { address } => self.plane.bridge.addresses.release(address),
+        }
+    }
+
+    /// Hands the backplane something, or answers it where that has no room.
+    fn relay(&mut self, state: &mut State, relay: Relay) -> Option<Report> {
+        match self.spill.send(self.plane.id, &self.plane.bridge, relay) {
+            Ok(()) => None,
+            Err(full) => {
+                state.counts.up(Count::RelaysRefused);
+                match full {
+                    Full::Dropped => None,
+                    Full::Answer(report) => Some(report),
+                }
+            }
         }
     }
 
@@ -320,6 +332,11 @@ impl Pump {
     fn reply(&mut self, state: &mut State, to: ReplyTo, response: Response) {
         if to.shard == self.plane.id {
             return self.respond(state, to.conn, &response);
+        }
+        if to.is_elsewhere() {
+            let errand = Errand::Answer { to, response: Box::new(response) };
+            self.relay(state, Relay::Neighbour(Box::new(errand)));
+            return;
         }
         let message = MeshMessage::Reply { conn: to.conn, response: Box::new(response) };
         if self.mesh.send(&self.plane.bridge, to.shard, message).is_err() {

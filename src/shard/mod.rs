@@ -29,6 +29,7 @@ pub mod listener;
 mod membership;
 mod moving;
 mod namespace;
+pub mod neighbour;
 pub mod offline;
 pub mod outbox;
 mod plain;
@@ -341,6 +342,7 @@ impl Shard {
             Parcel::Post { from, sid, body } => self.post(from, sid, &body, false),
             Parcel::Call { from, tenant, call } => self.call(from, &tenant, *call),
             Parcel::Abandon { from, sid } => self.abandon(from, sid, false),
+            Parcel::Release { from, sid } => self.release_poll(from, sid),
             Parcel::Forget { sid } => {
                 if let Some(Place::Moved(to, _)) = self.sids.get(&sid) {
                     // Where a refused CONNECT was followed by another tenant's, the way has more than one step.

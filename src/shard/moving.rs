@@ -270,10 +270,7 @@ impl Shard {
 
     /// A session that came from another shard is over: that shard need not remember where it went.
     pub(super) fn forget_elsewhere(&mut self, sid: Sid) {
-        if sid.shard() != self.settings.shard
-            && sid.node() == self.settings.node
-            && sid.shard().0 < self.settings.shards
-        {
+        if sid.shard() != self.settings.shard && self.is_own(sid) && sid.shard().0 < self.settings.shards {
             self.out.push(Output::Send { to: sid.shard(), parcel: Parcel::Forget { sid } });
         }
     }

@@ -14,6 +14,7 @@
 //!  Claim   ------------------>  it has come here
 //!          <------------------  Claimed
 //!  Close   ------------------>  the channel is not heard any more
+//!  Neighbour <-------------->  requests for sessions of other nodes: see neighbour.rs
 //! ```
 //!
 //! Guarantees of a backplane (`backplane/` keeps them, one suite checks its implementations):
@@ -33,6 +34,7 @@ use crate::base::{
     time::{Duration, UnixMs},
 };
 use crate::shard::history::Epoch;
+use crate::shard::neighbour::{Errand, News};
 
 /// An answer's way back to who asked: chosen by the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -88,6 +90,8 @@ pub enum Relay {
         pid: Sid,
         ticket: Ticket,
     },
+    /// Of requests that cross nodes.
+    Neighbour(Box<Errand>),
 }
 
 /// A durable event that is to get its place.
@@ -143,6 +147,7 @@ pub enum Report {
         ticket: Ticket,
         result: Result<Option<Box<[u8]>>, Unavailable>,
     },
+    Neighbour(Box<News>),
 }
 
 /// A tenant's stream: its life, and its newest event.
@@ -204,8 +209,10 @@ impl Wanted {
 }
 
 impl Relay {
-    pub fn tenant(&self) -> &TenantId {
+    /// The tenant it is about, where it is about one.
+    pub fn tenant(&self) -> Option<&TenantId> {
         match self {
+            Relay::Neighbour(_) => None,
             Relay::Open { tenant }
             | Relay::Close { tenant }
             | Relay::Append { tenant, .. }
@@ -214,19 +221,20 @@ impl Relay {
             | Relay::Save { tenant, .. }
             | Relay::Refresh { tenant, .. }
             | Relay::Forget { tenant, .. }
-            | Relay::Claim { tenant, .. } => tenant,
+            | Relay::Claim { tenant, .. } => Some(tenant),
         }
     }
 
     /// What it counts against the bound of the way to the backplane.
     pub fn bytes(&self) -> usize {
         size_of::<Relay>()
-            + self.tenant().as_str().len()
+            + self.tenant().map_or(0, |tenant| tenant.as_str().len())
             + match self {
                 Relay::Append { append, .. } => append.bytes(),
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
                 Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
                 Relay::Refresh { pids, .. } => size_of_val(&pids[..]),
+                Relay::Neighbour(errand) => errand.bytes(),
                 Relay::Open { .. } | Relay::Close { .. } | Relay::Forget { .. } | Relay::Claim { .. } => 0,
             }
     }
@@ -237,7 +245,7 @@ impl Report {
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
             Report::Opened { tenant, .. } | Report::Envelope { tenant, .. } => Some(tenant),
-            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } => None,
+            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } | Report::Neighbour(_) => None,
         }
     }
 
@@ -253,6 +261,7 @@ impl Report {
                     .map(|entry| size_of::<Stored>() + entry.body.len())
                     .sum(),
                 Report::Claimed { result: Ok(Some(body)), .. } => body.len(),
+                Report::Neighbour(news) => news.bytes(),
                 Report::Opened { .. } | Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } => 0,
             }
     }

@@ -27,7 +27,7 @@ use super::relay::{Relay, Report, Ticket};
 use super::room::RoomKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::time::Duration;
+use crate::base::{id::NodeId, time::Duration};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -50,6 +50,8 @@ pub struct Fleet {
     stirred: Vec<TenantKey>,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
+    /// The number of this node before it got another one.
+    pub(super) number_before: Option<NodeId>,
 }
 
 /// What an answer is for.
@@ -63,7 +65,7 @@ enum Job {
 
 impl Fleet {
     pub fn new(settings: FleetSettings) -> Fleet {
-        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0 }
+        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0, number_before: None }
     }
 
     /// Answers that are waited for, and what waits for them.
@@ -146,6 +148,7 @@ impl Shard {
                     self.end_what_handlers_ended();
                 }
             }
+            Report::Neighbour(news) => self.news(*news),
         }
     }
 
