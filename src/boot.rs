@@ -42,7 +42,8 @@ use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
 use crate::shard::{
-    self, Shard, app::App, fleet::FleetSettings, history::Retention, io::Announcement, listener::ListenerSettings,
+    self, Shard, app::App, count::Counts, fleet::FleetSettings, history::Retention, io::Announcement,
+    listener::ListenerSettings,
 };
 use crate::wire::{
     api::{Access, Bounds},
@@ -161,8 +162,9 @@ impl Server {
         let config = self.config;
         check_webhooks(&self.calls.listeners, self.calls.control.hooks.len())?;
         let shards = config.server.shards;
-        let mut public = listen(config.server.address, "server.host, server.port", shards)?;
-        let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1)?;
+        let takeover = config.server.takeover;
+        let mut public = listen(config.server.address, "server.host, server.port", shards, takeover)?;
+        let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1, takeover)?;
         // Just made, so they have one.
         let address_of = |listeners: &[TcpListener], asked| {
             listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(asked)
@@ -348,7 +350,8 @@ impl Handle {
 
     /// Begins to drain: nobody new, and everyone who is here is told to come back, to another node or to the next process.
     pub fn drain(&self) {
-        let config::Drain { timeout, spread } = self.drain;
+        let timeout = self.drain.timeout;
+        let spread = self.drain.spread(self.bridge.gauges.sum(Counts::SESSIONS));
         self.drain_until.get_or_init(|| self.clock.now().at + timeout);
         if let Err(error) = self.tell_all(&Control::Drain { spread, timeout }) {
             tracing::error!(%error, "cannot drain");
@@ -511,9 +514,14 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
     Ok(())
 }
 
-fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpListener>, Error> {
+fn listen(address: SocketAddr, key: &'static str, count: u8, takeover: bool) -> Result<Vec<TcpListener>, Error> {
     let wrong = |error| Error::Listen { address, key, error };
-    data_plane::probe(address).map_err(wrong)?;
+    match data_plane::probe(address) {
+        Err(error) if takeover && error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::info!(%address, "another process listens here too, until it is told to end");
+        }
+        probed => probed.map_err(wrong)?,
+    }
     data_plane::listen(address, count.into()).map_err(wrong)
 }
 
@@ -525,6 +533,7 @@ fn plane_settings(
 ) -> Result<data_plane::Settings, Error> {
     let limits = config.limits.clone();
     Ok(data_plane::Settings {
+        takeover: config.server.takeover,
         socket_path: config.socket_io.path.trim_end_matches('/').into(),
         gather: config.server.gather,
         raw_engine: app.has_engine(),

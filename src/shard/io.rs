@@ -47,7 +47,7 @@ pub enum Input<'a> {
     Report(Report),
     /// An ephemeral event for every session of every tenant on this shard.
     Announce(Announcement),
-    /// Shut down: tell every session to come back within `spread`, then close it.
+    /// Shut down: tell every session when it will be closed, and close them one after the other within `spread`.
     Drain { spread: Duration },
     /// Nothing but time: a deadline has come.
     Tick,

@@ -14,6 +14,7 @@ mod deadline;
 mod default;
 mod delivery;
 pub mod document;
+mod drain;
 mod encode;
 mod ending;
 mod engine;
@@ -225,6 +226,8 @@ enum Timer {
     Ticket(verdict::TicketKey),
     /// What other nodes were told of this tenant's sessions has to be told again.
     Lease(TenantKey),
+    /// The next session of a drain.
+    Leave,
 }
 
 pub struct Shard {
@@ -269,6 +272,7 @@ pub struct Shard {
     /// The packet at hand is over its connection's rate: it is answered `rate_limited`.
     over_rate: Option<Duration>,
     draining: bool,
+    leavers: drain::Leavers,
 }
 
 impl Shard {
@@ -307,6 +311,7 @@ impl Shard {
             over_rate: None,
             endings: Vec::new(),
             draining: false,
+            leavers: drain::Leavers::default(),
             settings,
             chance,
         }
@@ -526,6 +531,7 @@ impl Shard {
         self.counts.add(Count::Dropped, dropped);
         self.counts.set(Count::Tenants, self.tenants.len());
         self.counts.set(Count::Rooms, self.rooms.len());
+        self.counts.set(Count::Leavers, self.leavers.len());
     }
 
     fn fire(&mut self) {
@@ -557,6 +563,7 @@ impl Shard {
                 Timer::Farewell(sid) => self.end_farewell(sid),
                 Timer::Delivery(number) => self.delivery_timer(number),
                 Timer::Lease(tenant) => self.lease_timer(tenant),
+                Timer::Leave => self.let_leave(),
                 Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
             }
         }

@@ -229,6 +229,9 @@ impl Shard {
                 }
             }
         }
+        if self.draining {
+            self.leaves_too(key);
+        }
         self.connect_admitted(key, &traveller.namespace, &traveller.payload, *traveller.admission, traveller.late);
         for later in traveller.later {
             self.arrive_later(key, sid, conn, later);

@@ -41,7 +41,8 @@ for (const name of ["SIGTERM", "SIGINT"]) {
 }
 
 test("a polling session whose next poll is still to come is told at it, and closed at the one after", async (t) => {
-  const server = await Server.start();
+  // In a fleet another node would answer in its place.
+  const server = await Server.start({ config: "[drain]\nspread_ms = 0\n", env: { REDIS_URL: null } });
   t.after(() => server.stop());
   const observer = await Client.join(t, server, "acme", "observer", { reconnection: false });
   // A connection for each request: one that is idle may be closed by a drain.
