@@ -16,6 +16,7 @@
 
 mod command;
 mod count;
+mod hold;
 mod inlet;
 mod journal;
 mod key;
@@ -26,6 +27,7 @@ mod outlet;
 mod run;
 mod seat;
 mod settle;
+mod share;
 mod tenant;
 
 pub use count::names;

@@ -9,10 +9,10 @@
 
 use super::{
     Settings, Start,
-    command::{self, Encoder, Scripts},
+    command::{self, Encoder, KNOWS_NONE, Known, Scripts},
     count::Count,
     inlet::{Heard, Inlet},
-    journal::{Job, Journal, Known, LaneKey},
+    journal::{Flight, Job, Journal},
     key::Keys,
     link::{self, Link, Refusal},
     outlet::Outlet,
@@ -53,7 +53,7 @@ const ASKS_MAX: usize = 1024;
 pub enum Event {
     Connected(u64, Result<Link, Refusal>),
     Subscribed(u64, Vec<Change>, Result<Vec<bool>, RedisError>),
-    Answered(u64, LaneKey, Result<Vec<Value>, RedisError>),
+    Answered(u64, Flight, Result<Vec<Value>, RedisError>),
     Pinged(u64, bool),
     Seat(u64, seat::Ended),
 }
@@ -66,7 +66,7 @@ pub struct Core {
     pub(super) chance: Chance,
     pub(super) journal: Journal,
     /// Of each batch under way: commands of each job, and the scripts that are known after it.
-    pub(super) flights: BTreeMap<LaneKey, (Vec<usize>, Known)>,
+    pub(super) flights: BTreeMap<Flight, (Vec<usize>, Known)>,
     pub(super) tenants: Tenants,
     pub(super) seat: Seat,
     outlets: Vec<Outlet>,
@@ -262,12 +262,17 @@ impl Core {
             Relay::Read { tenant, ticket, rooms } => {
                 Job::Read { tenant, from, ticket, rooms, due: now + RELAY_PATIENCE }
             }
-            Relay::Save { tenant, pid, body, ttl } => Job::Save { tenant, pid, body, until: now + ttl },
+            Relay::Save { tenant, pid, generation, body, ttl } => {
+                Job::Save { tenant, from, pid, generation, body, until: now + ttl }
+            }
             Relay::Refresh { tenant, pids, ttl } => Job::Refresh { tenant, pids, until: now + ttl },
             Relay::Forget { tenant, pid, generation } => Job::Forget { tenant, pid, generation },
             Relay::Claim { tenant, pid, ticket } => {
                 self.number += 1;
                 Job::Claim { tenant, from, ticket, pid, number: self.number, due: now + RELAY_PATIENCE }
+            }
+            Relay::Share { tenant, ticket, act } => {
+                Job::Share { tenant, from, ticket, act, due: ticket.map(|_| now + RELAY_PATIENCE) }
             }
         };
         if let Err(job) = self.journal.add(job) {
@@ -279,27 +284,27 @@ impl Core {
     pub(super) fn refuse(&mut self, job: &Job) {
         if let Some((shard, report)) = command::unavailable(job) {
             self.count(Count::Unavailable);
-            self.tell(shard, report);
+            self.tell(shard, job.tenant(), report);
         }
         match job {
             Job::Tell { .. } => self.count(Count::ToldDropped),
-            Job::Save { .. } | Job::Refresh { .. } | Job::Forget { .. } => self.count(Count::SavesDropped),
+            Job::Save { .. } | Job::Refresh { .. } | Job::Forget { .. } | Job::Share { ticket: None, .. } => {
+                self.count(Count::SavesDropped);
+            }
             _ => {}
         }
     }
 
-    pub(super) fn tell(&mut self, shard: ShardId, report: Report) {
+    /// Tells a shard something; an answer is of the tenant it was asked for, and keeps its place among what is told of that.
+    pub(super) fn tell(&mut self, shard: ShardId, asker: Option<&TenantId>, report: Report) {
         let Some(outlet) = self.outlets.get_mut(shard.index()) else { return };
-        let tenant = match &report {
-            Report::Envelope { tenant, .. } => Some(tenant.clone()),
-            _ => None,
-        };
-        let has_room = outlet.push(report);
-        if let Some(tenant) = tenant {
-            self.count(Count::Envelopes);
-            if !has_room {
-                self.count(Count::EnvelopesDropped);
-                self.tenants.lost(&tenant);
+        if matches!(report, Report::Envelope { .. }) {
+            self.start.errands.count(Count::Envelopes as usize);
+        }
+        if let Err(report) = outlet.push(asker, report) {
+            self.count(Count::EnvelopesDropped);
+            if let Some(tenant) = report.tenant() {
+                self.tenants.lost(tenant);
             }
         }
     }
@@ -307,7 +312,7 @@ impl Core {
     pub(super) fn take(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
-                Step::Tell(shard, report) => self.tell(shard, report),
+                Step::Tell(shard, report) => self.tell(shard, None, report),
                 Step::Place(tenant, stamp) => {
                     let job = Job::Place { tenant, stamp };
                     if self.resubscribing > 0 {
@@ -379,11 +384,7 @@ impl Core {
         if self.resubscribing > 0 {
             return;
         }
-        while let Some(key) = self.journal.ready(now) {
-            let (jobs, knows) = self.journal.take(&key);
-            if jobs.is_empty() {
-                continue;
-            }
+        while let Some((flight, jobs, knows)) = self.journal.take(now) {
             let encoder = Encoder {
                 keys: &self.keys,
                 scripts: &self.scripts,
@@ -395,17 +396,17 @@ impl Core {
             };
             let batch = encoder.encode(jobs);
             if batch.pipeline.is_empty() {
-                for job in self.journal.landed(&key) {
+                for job in self.journal.landed(flight) {
                     self.journal.forget(&job);
                 }
-                self.journal.put_back(&key, Vec::new(), None, knows);
+                self.journal.put_back(flight, Vec::new(), None, knows);
                 continue;
             }
             self.start.errands.count(Count::Batches as usize);
             self.start.errands.add(Count::Commands as usize, batch.pipeline.len());
-            self.flights.insert(key.clone(), (batch.commands, batch.knows));
+            self.flights.insert(flight, (batch.commands, batch.knows));
             let answer = link.commands().send(batch.pipeline, batch.key);
-            self.tasks.spawn(async move { Event::Answered(generation, key, answer.await) });
+            self.tasks.spawn(async move { Event::Answered(generation, flight, answer.await) });
         }
     }
 
@@ -425,7 +426,7 @@ impl Core {
         match event {
             Event::Connected(of, result) if of == generation => self.connected(result),
             Event::Subscribed(of, changes, result) if of == generation => self.subscribed(&changes, result),
-            Event::Answered(of, key, result) if of == generation => self.answered(&key, result),
+            Event::Answered(of, flight, result) if of == generation => self.answered(flight, result),
             Event::Seat(of, ended) if of == generation => self.seat_ended(ended),
             Event::Pinged(of, is_there) if of == generation => {
                 self.is_pinging = false;
@@ -496,8 +497,8 @@ impl Core {
         self.lose_seat();
         self.failures = 0;
         self.connect_at = self.now() + backoff(0, &mut self.chance);
-        for key in self.journal.flying() {
-            self.repeat(&key, None);
+        for flight in self.journal.flying() {
+            self.repeat(flight, None);
         }
         self.journal.drop_questions();
         let mut steps = Vec::new();
@@ -506,15 +507,15 @@ impl Core {
     }
 
     /// Nobody knows what became of a batch: it is sent again, but for what would be heard twice.
-    pub(super) fn repeat(&mut self, key: &LaneKey, rests_until: Option<Instant>) -> u32 {
+    pub(super) fn repeat(&mut self, flight: Flight, rests_until: Option<Instant>) {
         self.count(Count::Repeated);
         let (told, again): (Vec<Job>, Vec<Job>) =
-            self.journal.landed(key).into_iter().partition(|job| matches!(job, Job::Tell { .. }));
+            self.journal.landed(flight).into_iter().partition(|job| matches!(job, Job::Tell { .. }));
         for job in told {
             self.journal.forget(&job);
             self.refuse(&job);
         }
-        self.journal.put_back(key, again, rests_until, [false; 4])
+        self.journal.put_back(flight, again, rests_until, KNOWS_NONE);
     }
 
     fn subscribed(&mut self, changes: &[Change], result: Result<Vec<bool>, RedisError>) {

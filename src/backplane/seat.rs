@@ -230,7 +230,7 @@ impl Core {
         if self.seat.told != number {
             self.seat.told = number;
             for shard in 0..self.start.shards {
-                self.tell(ShardId(shard), Report::Neighbour(Box::new(News::Numbered(number))));
+                self.tell(ShardId(shard), None, Report::Neighbour(Box::new(News::Numbered(number))));
             }
         }
         if let Some(first) = self.first.take() {
@@ -259,7 +259,7 @@ impl Core {
     fn carry(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
-                Step::Tell(shard, news) => self.tell(shard, Report::Neighbour(Box::new(news))),
+                Step::Tell(shard, news) => self.tell(shard, None, Report::Neighbour(Box::new(news))),
                 Step::Count(count) => self.count(count),
             }
         }

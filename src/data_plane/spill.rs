@@ -50,12 +50,16 @@ impl Spill {
                 Errand::Answer { .. } => Err(Full::Dropped),
                 Errand::Left { .. } | Errand::Release => self.put_off(bridge, Relay::Neighbour(errand)),
             },
+            Relay::Share { ticket: Some(ticket), .. } => {
+                Err(Full::Answer(Report::Shared { ticket, result: Err(Unavailable) }))
+            }
             Relay::Tell { .. } => Err(Full::Dropped),
             Relay::Open { .. }
             | Relay::Close { .. }
             | Relay::Save { .. }
             | Relay::Refresh { .. }
-            | Relay::Forget { .. } => self.put_off(bridge, refused),
+            | Relay::Forget { .. }
+            | Relay::Share { ticket: None, .. } => self.put_off(bridge, refused),
         }
     }
 

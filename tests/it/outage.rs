@@ -165,7 +165,7 @@ fn a_claim_may_be_repeated_by_who_made_it() {
     let mut other = over(&redis, 1);
     let pid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));
     let body: Box<[u8]> = (*b"state").into();
-    node.ask(Relay::Save { tenant: tenant("t"), pid, body, ttl: Duration::from_secs(60) });
+    node.ask(Relay::Save { tenant: tenant("t"), pid, generation: 0, body, ttl: Duration::from_secs(60) });
     until("it is saved", || redis.ask(&["EXISTS", &format!("tc:{{t}}:p:{pid}")]) == "1");
     proxy.cut_after(&pid.to_string());
     node.ask(Relay::Claim { tenant: tenant("t"), pid, ticket: Ticket(5) });
@@ -214,8 +214,8 @@ fn redis_stops_and_returns_with_its_data() {
     let took = node.now().since(began);
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?}");
     assert_eq!(node.count("backplane_told_dropped_total"), 1);
-    // The journal takes what it may, and refuses the rest at once.
-    let big = "x".repeat(JOURNAL_BYTES / 5);
+    // The journal takes what it may, of one tenant four fifths of it, and refuses the rest at once.
+    let big = "x".repeat(JOURNAL_BYTES / 6);
     (1..=6).for_each(|n| publish(&node, "t", n, append("a", &big)));
     while log.answers.len() < 3 {
         log.hear(&node);
@@ -373,6 +373,43 @@ fn a_node_starts_without_redis_and_ends_with_all_it_was_asked() {
     }
     node.finish(Duration::from_secs(10));
     assert_eq!(redis.ask(&["XLEN", "tc:{t}:h:a"]), "501");
+}
+
+/// What one tenant has queued while Redis was away leaves in turns with what others have, and takes no room from them.
+#[test]
+fn a_calm_tenant_does_not_wait_for_a_hot_one() {
+    let mut redis = Redis::prepare(&[]);
+    let mut settings = settings(one(&redis), 1);
+    settings.journal_bytes = 1_000_000;
+    let node = Node::start(settings).expect("it starts all the same");
+    let mut hot = 0;
+    // Until it has as much as it may.
+    let mut refused = false;
+    while !refused {
+        (0..1000).for_each(|n| publish(&node, "hot", hot + n, append("a", "hot")));
+        hot += 1000;
+        // What cannot fit is refused when all before it was looked at.
+        publish(&node, "hot", u64::MAX, append("a", &"x".repeat(2_000_000)));
+        loop {
+            match node.hear() {
+                Report::Appended { ticket: Ticket(u64::MAX), result } => break assert!(result.is_err()),
+                Report::Appended { result, .. } => refused |= result.is_err(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    publish(&node, "calm", 1_000_000, append("a", "calm"));
+    redis.run();
+    let mut before = 0;
+    loop {
+        match node.hear() {
+            Report::Appended { ticket: Ticket(1_000_000), result } => break assert!(result.is_ok(), "there was room"),
+            Report::Appended { result, .. } => before += u64::from(result.is_ok()),
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("{before} of about {hot} before it");
+    assert!(hot > 3_000 && before < 600, "it went with one of the first flights");
 }
 
 #[test]

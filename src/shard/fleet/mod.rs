@@ -23,11 +23,11 @@ pub use stream::Stream;
 pub use wait::Needs;
 
 use super::io::Output;
-use super::relay::{Relay, Report, Ticket};
+use super::relay::{Act, Answer, Relay, Report, Ticket, Unavailable};
 use super::room::RoomKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::{id::NodeId, time::Duration};
+use crate::base::{id::NodeId, limit::APPENDS_MAX, time::Duration};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -54,6 +54,9 @@ pub struct Fleet {
     pub(super) number_before: Option<NodeId>,
 }
 
+/// What goes on when something of what the nodes share was done or could not be.
+type Shared = Box<dyn FnOnce(&mut Shard, Result<Answer, Unavailable>)>;
+
 /// What an answer is for.
 enum Job {
     Append(Box<Pending>),
@@ -61,6 +64,7 @@ enum Job {
     Repair { tenant: TenantKey },
     Claim { then: comeback::Claimed },
     Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
+    Share { tenant: TenantKey, then: Shared },
 }
 
 impl Fleet {
@@ -149,6 +153,52 @@ impl Shard {
                 }
             }
             Report::Neighbour(news) => self.news(*news),
+            Report::Replaced { tenant, pid } => {
+                if let Some(key) = self.tenant_keys.get(&tenant).copied() {
+                    self.replaced_elsewhere(key, pid);
+                }
+            }
+            Report::Shared { ticket, result } => {
+                if let Some(Job::Share { tenant, then }) = self.job(ticket) {
+                    self.shared(tenant, then, result);
+                }
+            }
+        }
+    }
+
+    /// Changes what the nodes share of a tenant. Only in a fleet.
+    pub(super) fn share(&mut self, tenant: TenantKey, act: Act) {
+        let tenant = (*self.tenants[tenant].id).clone();
+        self.relay(Relay::Share { tenant, ticket: None, act: Box::new(act) });
+    }
+
+    /// As [`share`](Self::share), and goes on with what came of it, if the tenant is still here: it stays until then. Where this shard waits
+    /// for too much, as if the store were away.
+    pub(super) fn share_then(
+        &mut self,
+        key: TenantKey,
+        act: Act,
+        then: impl FnOnce(&mut Shard, Result<Answer, Unavailable>) + 'static,
+    ) {
+        if self.fleet.as_ref().is_none_or(|fleet| fleet.jobs.len() >= APPENDS_MAX) {
+            return then(self, Err(Unavailable));
+        }
+        self.tenants[key].stream.get_or_insert_default().owed += 1;
+        let ticket = Some(self.ticket(Job::Share { tenant: key, then: Box::new(then) }));
+        let tenant = (*self.tenants[key].id).clone();
+        self.relay(Relay::Share { tenant, ticket, act: Box::new(act) });
+    }
+
+    fn shared(&mut self, key: TenantKey, then: Shared, result: Result<Answer, Unavailable>) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        if let Some(stream) = &mut tenant.stream {
+            stream.owed -= 1;
+        }
+        then(self, result);
+        self.end_what_handlers_ended();
+        if self.tenants.contains(key) {
+            self.stir(key);
+            self.tend_tenant(key);
         }
     }
 
