@@ -35,7 +35,7 @@ pub struct Memory {
     tenants: BTreeMap<TenantId, Tenant>,
     /// Who hears a tenant's channel: the nodes', not the store's, so that it outlives the store's loss.
     heard: BTreeMap<TenantId, BTreeSet<Node>>,
-    /// Who has asked anything, and has not left.
+    /// Who is here, and has not left.
     present: BTreeSet<Node>,
     /// Requests of one node at another.
     requests: Slab<ConnKey, Asked>,
@@ -99,6 +99,11 @@ impl Memory {
     /// waits is its caller's.
     pub fn set_away(&mut self, away: bool) {
         self.away = away;
+    }
+
+    /// A node is here from now on, as from the first thing it asks.
+    pub fn join(&mut self, node: Node) {
+        self.present.insert(node);
     }
 
     /// A node is gone: it hears nothing any more.

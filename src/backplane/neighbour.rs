@@ -47,6 +47,8 @@ pub struct Neighbours {
     says: BTreeSet<(Instant, ConnKey)>,
     lanes: BTreeMap<u16, Lane>,
     bytes: usize,
+    /// Of the bodies of requests that wait here.
+    waiting_bytes: usize,
     /// By shard: it drains, and no GET of its clients may wait.
     releases: Vec<ShardId>,
 }
@@ -65,6 +67,8 @@ struct Waiting {
     number: u64,
     sid: Sid,
     says: Instant,
+    /// Of its body.
+    bytes: usize,
 }
 
 #[derive(Default)]
@@ -107,6 +111,7 @@ impl Neighbours {
             says: BTreeSet::new(),
             lanes: BTreeMap::new(),
             bytes: 0,
+            waiting_bytes: 0,
             releases: Vec::new(),
         }
     }
@@ -217,9 +222,10 @@ impl Neighbours {
         body: Option<&str>,
         steps: &mut Vec<Step>,
     ) {
+        let bytes = body.map_or(0, str::len);
         let refused = if sid.node() != self.me || sid.shard().0 >= self.shards {
             Some(unknown())
-        } else if self.waiting.len() >= NEIGHBOUR_REQUESTS_MAX {
+        } else if self.waiting.len() >= NEIGHBOUR_REQUESTS_MAX || self.waiting_bytes + bytes > NEIGHBOUR_BYTES_MAX {
             Some(unavailable())
         } else {
             None
@@ -232,7 +238,8 @@ impl Neighbours {
             return;
         }
         let says = now + NEIGHBOUR_HELD_AFTER;
-        let key = self.waiting.insert(Waiting { from, number, sid, says });
+        let key = self.waiting.insert(Waiting { from, number, sid, says, bytes });
+        self.waiting_bytes += bytes;
         self.keys.insert((from, number), key);
         self.says.insert((says, key));
         let request = body.map_or(Request::Poll, |body| Request::Post(body.into()));
@@ -350,6 +357,7 @@ impl Neighbours {
         let waiting = self.waiting.remove(key)?;
         self.keys.remove(&(waiting.from, waiting.number));
         self.says.remove(&(waiting.says, key));
+        self.waiting_bytes -= waiting.bytes;
         Some(waiting)
     }
 

@@ -92,7 +92,8 @@ impl Pair {
     fn is_empty(&self) -> bool {
         let is_empty = |node: &Neighbours| {
             let maps = node.asks.len() + node.numbers.len() + node.dues.len() + node.keys.len() + node.says.len();
-            maps + node.waiting.len() + node.lanes.len() + node.bytes == 0 && node.next_deadline().is_none()
+            maps + node.waiting.len() + node.lanes.len() + node.bytes + node.waiting_bytes == 0
+                && node.next_deadline().is_none()
         };
         self.nodes.iter().all(is_empty)
     }

@@ -229,7 +229,8 @@ pub const READ_EVENTS_MAX: usize = 10_000;
 pub const STORE_ROOMS_MAX: (usize, usize) = (100_000, 1_000);
 /// Requests of this node at others, and of others at this node: of each. Beyond: answered `503`.
 pub const NEIGHBOUR_REQUESTS_MAX: usize = 65_536;
-/// Bytes that wait to be sent to other nodes. Beyond: a request is answered `503`, and an answer is dropped, which ends its session.
+/// Bytes that wait to be sent to other nodes, and of their requests' bodies here: of each. Beyond: a request is answered `503`, and an answer is
+/// dropped, which ends its session.
 pub const NEIGHBOUR_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a request waits for the node that has its session, or for its word that it waits there. Then: `400`, session unknown.
 pub const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);

@@ -107,6 +107,10 @@ impl Rig {
         self.shard.end_writes(&mut outputs);
         for output in outputs {
             match output {
+                Output::Respond { to, response } if to.is_elsewhere() => {
+                    let errand = neighbour::Errand::Answer { to, response: Box::new(response) };
+                    self.relays.push(relay::Relay::Neighbour(Box::new(errand)));
+                }
                 Output::Respond { to, response } => {
                     self.responses.push((
                         to.conn,
