@@ -35,7 +35,7 @@ use super::relay::{Act, Answer, Relay, Report, Ticket, Unavailable};
 use super::room::RoomKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::{limit::APPENDS_MAX, time::Duration};
+use crate::base::{id::NodeId, limit::APPENDS_MAX, time::Duration};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -58,6 +58,8 @@ pub struct Fleet {
     stirred: Vec<TenantKey>,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
+    /// The number of this node before it got another one.
+    pub(super) number_before: Option<NodeId>,
 }
 
 /// What goes on when something of what the nodes share was done or could not be.
@@ -75,7 +77,7 @@ enum Job {
 
 impl Fleet {
     pub fn new(settings: FleetSettings) -> Fleet {
-        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0 }
+        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0, number_before: None }
     }
 
     /// Answers that are waited for, and what waits for them.
@@ -162,6 +164,7 @@ impl Shard {
                     self.end_what_handlers_ended();
                 }
             }
+            Report::Neighbour(news) => self.hear_neighbour(*news),
             Report::Replaced { tenant, pid } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
                     self.replaced_elsewhere(key, pid);
