@@ -1,4 +1,8 @@
 //! Shards of several nodes on the store in memory.
 
+mod absent;
+mod document;
+mod neighbour;
 mod nodes;
+mod queue;
 mod swarm;

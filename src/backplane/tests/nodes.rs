@@ -2,15 +2,16 @@
 
 use crate::backplane::memory::Memory;
 use crate::base::{
-    id::{ConnKey, NodeId, ReplyTo, ShardId, Sid, TenantId},
+    id::{ConnKey, NodeId, ReplyTo, ShardId, TenantId},
     slab::Key,
     time::Duration,
 };
 use crate::shard::{
+    Settings,
     count::Count,
+    default_app,
     fleet::FleetSettings,
     io::{Hangup, Input, Wire},
-    neighbour::News,
     relay::{self, Relay, Report},
     tests::{Rig, field},
 };
@@ -22,29 +23,26 @@ use crate::wire::{
 use std::collections::VecDeque;
 
 /// Some nodes of a shard each, and what is on its way between them and the store.
-struct Nodes {
-    rigs: Vec<Rig>,
-    store: Memory,
+pub(super) struct Nodes {
+    pub(super) rigs: Vec<Rig>,
+    pub(super) store: Memory,
     /// Reports that have not been heard, in order, by node.
-    ways: Vec<VecDeque<Report>>,
-    /// Appends that wait for the store.
+    pub(super) ways: Vec<VecDeque<Report>>,
+    /// What waits for the store: appends, and what is not answered.
     journal: VecDeque<(usize, Relay)>,
     away: bool,
 }
 
 impl Nodes {
-    fn new(count: usize) -> Nodes {
-        let rig = |node: usize| {
-            Rig::with(|settings| {
-                settings.node = NodeId(node as u16);
-                let origin = Origin(node as u64 + 1);
-                settings.fleet = Some(FleetSettings { origin, lease: Duration::from_secs(300) });
-            })
-        };
+    pub(super) fn new(count: usize) -> Nodes {
+        Nodes::with(count, |_| {})
+    }
+
+    pub(super) fn with(count: usize, change: fn(&mut Settings)) -> Nodes {
         let mut store = Memory::new([5; 32]);
         (0..count).for_each(|node| store.join(node));
         Nodes {
-            rigs: (0..count).map(rig).collect(),
+            rigs: (0..count).map(|node| Nodes::rig(node, node as u64 + 1, change)).collect(),
             store,
             ways: (0..count).map(|_| VecDeque::new()).collect(),
             journal: VecDeque::new(),
@@ -52,11 +50,20 @@ impl Nodes {
         }
     }
 
+    pub(super) fn rig(node: usize, origin: u64, change: fn(&mut Settings)) -> Rig {
+        // Ids that two nodes draw are two.
+        Rig::seeded(default_app(["/", "/chat"]), origin as u8, |settings| {
+            settings.node = NodeId(node as u16);
+            settings.fleet = Some(FleetSettings { origin: Origin(origin), lease: Duration::from_secs(300) });
+            change(settings);
+        })
+    }
+
     /// What the nodes have asked is done; what they hear of it is on its way.
-    fn ask(&mut self) {
+    pub(super) fn ask(&mut self) {
         for node in 0..self.rigs.len() {
             for relay in std::mem::take(&mut self.rigs[node].relays) {
-                if self.away && matches!(relay, Relay::Append { .. }) {
+                if self.away && matches!(relay, Relay::Append { .. } | Relay::Share { ticket: None, .. }) {
                     self.journal.push_back((node, relay));
                     continue;
                 }
@@ -74,7 +81,7 @@ impl Nodes {
     }
 
     /// Everything that is on its way arrives.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             self.ask();
             let Some(node) = (0..self.ways.len()).find(|node| !self.ways[*node].is_empty()) else { return };
@@ -85,12 +92,12 @@ impl Nodes {
     }
 
     /// What is on its way to a node is lost.
-    fn lose(&mut self, node: usize) {
+    pub(super) fn lose(&mut self, node: usize) {
         self.ask();
         self.ways[node].clear();
     }
 
-    fn go_away(&mut self) {
+    pub(super) fn go_away(&mut self) {
         self.settle();
         self.away = true;
         self.store.set_away(true);
@@ -101,7 +108,7 @@ impl Nodes {
         self.settle();
     }
 
-    fn come_back(&mut self) {
+    pub(super) fn come_back(&mut self) {
         self.away = false;
         self.store.set_away(false);
         let tenant = TenantId::parse("t").unwrap();
@@ -119,12 +126,12 @@ impl Nodes {
         self.ways[node].push_back(Report::Opened { tenant: tenant.clone(), place });
     }
 
-    fn client(&mut self, node: usize, user: &str) -> ConnKey {
+    pub(super) fn client(&mut self, node: usize, user: &str) -> ConnKey {
         self.connect(node, user, "").0
     }
 
     /// A client, and its CONNECT's and greeting's packets.
-    fn connect(&mut self, node: usize, user: &str, more: &str) -> (ConnKey, Vec<String>) {
+    pub(super) fn connect(&mut self, node: usize, user: &str, more: &str) -> (ConnKey, Vec<String>) {
         let rig = &mut self.rigs[node];
         let conn = rig.open(Wire::WebSocket, None);
         let token = rig.token("t", user);
@@ -133,17 +140,17 @@ impl Nodes {
         (conn, self.rigs[node].take(conn))
     }
 
-    fn say(&mut self, node: usize, conn: ConnKey, text: &str) -> Vec<String> {
+    pub(super) fn say(&mut self, node: usize, conn: ConnKey, text: &str) -> Vec<String> {
         self.rigs[node].say(conn, text);
         self.settle();
         self.rigs[node].take(conn)
     }
 
-    fn take(&mut self, node: usize, conn: ConnKey) -> Vec<String> {
+    pub(super) fn take(&mut self, node: usize, conn: ConnKey) -> Vec<String> {
         self.rigs[node].take(conn)
     }
 
-    fn publish(&mut self, node: usize, conn: ConnKey, room: &str, n: u64) -> Vec<String> {
+    pub(super) fn publish(&mut self, node: usize, conn: ConnKey, room: &str, n: u64) -> Vec<String> {
         self.say(node, conn, &format!("420[\"publish\",{{\"room\":\"{room}\",\"type\":\"e\",\"data\":{n}}}]"))
     }
 }
@@ -184,6 +191,32 @@ fn what_one_node_publishes_reaches_all_in_one_order() {
     assert_eq!((&heard[0], &heard[0]), (&heard[1], &heard[2]));
     let acked = nodes.publish(1, clients[1], "r", 99);
     assert!(acked.iter().any(|packet| packet.starts_with("430[{\"ok\":true") && packet.contains("\"offset\":31")));
+}
+
+/// A page that is left before it was shown: what it asked in one breath is done in that order, though a join waits for the store.
+#[test]
+fn a_leave_waits_for_the_joins_before_it() {
+    let ask = |event: &str, ack: u32| format!("42{ack}[\"{event}\",{{\"rooms\":[\"r\"]}}]");
+    for (asked, stays) in [
+        (&["subscribe", "unsubscribe"][..], false),
+        (&["subscribe", "unsubscribe", "subscribe"], true),
+        (&["subscribe", "subscribe", "unsubscribe", "subscribe", "unsubscribe"], false),
+    ] {
+        let mut nodes = Nodes::new(2);
+        let (a, b) = (nodes.client(0, "a"), nodes.client(1, "b"));
+        for (nth, event) in asked.iter().enumerate() {
+            nodes.rigs[0].say(a, &ask(event, 100 + nth as u32));
+        }
+        assert!(nodes.take(0, a).is_empty(), "the store has said nothing yet");
+        nodes.settle();
+        let answers: Vec<String> = nodes.take(0, a);
+        for nth in 0..asked.len() {
+            let ok = |packet: &&String| packet.starts_with(&format!("43{}[{{\"ok\":true", 100 + nth));
+            assert_eq!(answers.iter().filter(ok).count(), 1, "{asked:?}: {answers:?}");
+        }
+        nodes.publish(1, b, "r", 7);
+        assert_eq!(events(&nodes.take(0, a)).len(), usize::from(stays), "{asked:?}");
+    }
 }
 
 #[test]
@@ -475,98 +508,4 @@ fn a_tenants_rate_is_kept_where_nobody_of_it_is() {
     assert_eq!(statuses, [Some(202), Some(202), Some(429)]);
     nodes.rigs[0].advance(Duration::from_secs(60));
     assert!(nodes.rigs[0].shard.census().iter().all(|(_, count)| *count == 0), "and is forgotten when it is over");
-}
-
-/// A long-polling client whose requests come to any node, and its session's id.
-fn polling(nodes: &mut Nodes, owner: usize) -> Sid {
-    nodes.rigs[owner].open(Wire::Polling, None);
-    let (_, status, open) = nodes.rigs[owner].responses.pop().expect("a handshake");
-    assert_eq!(status, 200);
-    Sid::parse(field(&open, "sid")).expect("an id")
-}
-
-fn request(nodes: &mut Nodes, node: usize, sid: Sid, body: Option<&str>) -> ConnKey {
-    let rig = &mut nodes.rigs[node];
-    let conn = ConnKey::new(rig.next, 0);
-    rig.next += 1;
-    let from = ReplyTo { shard: ShardId(0), conn };
-    match body {
-        Some(body) => rig.input(Input::Post { from, sid, body }),
-        None => rig.input(Input::Poll { from, sid }),
-    }
-    nodes.settle();
-    conn
-}
-
-/// The answers at a node since they were last taken.
-fn answers(nodes: &mut Nodes, node: usize) -> Vec<(ConnKey, u16, String)> {
-    std::mem::take(&mut nodes.rigs[node].responses)
-}
-
-#[test]
-fn a_long_polling_client_may_come_to_any_node() {
-    let mut nodes = Nodes::new(3);
-    let sid = polling(&mut nodes, 0);
-    let token = nodes.rigs[0].token("t", "ana");
-    let post = request(&mut nodes, 1, sid, Some(&format!("40{{\"token\":\"{token}\"}}")));
-    assert_eq!(answers(&mut nodes, 1), [(post, 200, "ok".into())]);
-    let mut heard = String::new();
-    for node in [2, 0, 1] {
-        if !heard.contains("connected") {
-            request(&mut nodes, node, sid, None);
-            heard += &answers(&mut nodes, node).pop().expect("the greeting").2;
-        }
-    }
-    assert!(heard.contains("40{\"sid\"") && heard.contains("42[\"connected\""), "{heard}");
-    // One that waits is answered where it waits.
-    let waits = request(&mut nodes, 2, sid, None);
-    assert_eq!(answers(&mut nodes, 2), []);
-    request(&mut nodes, 1, sid, Some("421[\"publish\",{\"room\":\"user:ana\",\"type\":\"n\",\"data\":1}]"));
-    let (conn, status, packets) = answers(&mut nodes, 2).pop().expect("the event");
-    assert_eq!((conn, status), (waits, 200));
-    assert!(packets.contains("42[\"n\",1,"), "{packets}");
-    // The node drains: the client polls somewhere else.
-    let waits = request(&mut nodes, 1, sid, None);
-    let waits = match answers(&mut nodes, 1).pop() {
-        Some((_, 200, packets)) if packets.starts_with('4') => request(&mut nodes, 1, sid, None),
-        None => waits,
-        other => panic!("{other:?}"),
-    };
-    nodes.rigs[1].input(Input::Drain { spread: Duration::ZERO });
-    nodes.settle();
-    assert_eq!(answers(&mut nodes, 1), [(waits, 200, "6".into())]);
-    // The connection breaks: so does the session.
-    let waits = request(&mut nodes, 2, sid, None);
-    nodes.rigs[2].input(Input::Hangup { conn: waits, cause: Hangup::Closed });
-    nodes.settle();
-    assert!(nodes.rigs[0].shard.is_empty());
-    let late = request(&mut nodes, 2, sid, None);
-    assert_eq!(answers(&mut nodes, 2), [(late, 400, "{\"code\":1,\"message\":\"Session ID unknown\"}".into())]);
-}
-
-#[test]
-fn a_request_for_a_session_of_a_node_that_is_gone_or_cannot_be_reached_is_refused() {
-    let mut nodes = Nodes::new(2);
-    let sid = polling(&mut nodes, 0);
-    nodes.store.set_away(true);
-    let conn = request(&mut nodes, 1, sid, None);
-    let (to, status, body) = answers(&mut nodes, 1).pop().expect("a refusal");
-    assert_eq!((to, status, field(&body, "code")), (conn, 503, "backplane_unavailable"));
-    nodes.store.set_away(false);
-    nodes.store.leave(0);
-    let conn = request(&mut nodes, 1, sid, Some("3"));
-    assert_eq!(answers(&mut nodes, 1).pop().map(|(to, status, _)| (to, status)), Some((conn, 400)));
-}
-
-#[test]
-fn session_ids_name_the_number_their_node_has_then() {
-    let mut nodes = Nodes::new(2);
-    let before = polling(&mut nodes, 0);
-    nodes.rigs[0].input(Input::Report(Report::Neighbour(Box::new(News::Numbered(NodeId(9))))));
-    let after = polling(&mut nodes, 0);
-    assert_eq!((before.node(), after.node()), (NodeId(0), NodeId(9)));
-    for sid in [before, after] {
-        request(&mut nodes, 0, sid, Some("3"));
-        assert_eq!(answers(&mut nodes, 0).pop().map(|(_, status, _)| status), Some(200), "it knows both");
-    }
 }

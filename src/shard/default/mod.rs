@@ -36,22 +36,37 @@ pub fn default_app<'a>(namespaces: impl IntoIterator<Item = &'a str>) -> App {
 fn bind(namespace: &mut Namespace, profile: &Rc<Profile>) {
     namespace.on_connect(connected);
     for (name, event) in &profile.client_events {
-        let schema = event.schema.as_ref().map(Schema::compile);
+        let schema = event.schema.as_ref().map(|schema| Rc::new(Schema::compile(schema)));
         let (profile, own) = (profile.clone(), name.clone());
         namespace.on(name, move |socket, args| {
             let Some(event) = profile.client_events.get(&own) else { return };
-            match handle(socket, &own, event, schema.as_ref(), args) {
-                Ok(Some(answer)) => {
-                    if let Some(reply) = &event.reply {
-                        act::send(socket, reply, args);
-                    }
-                    socket.ack(&answer);
-                }
-                // Answered when the application's backend has decided.
-                Ok(None) => {}
-                Err(refusal) => socket.refuse(&refusal),
+            let leaves = matches!(event.act, Act::Unsubscribe | Act::Leave { .. });
+            let joins = matches!(event.act, Act::Subscribe | Act::Join { .. });
+            if (leaves || joins) && socket.waits_for_turn(leaves) {
+                let (profile, own, schema) = (profile.clone(), own.clone(), schema.clone());
+                let array = format!("[0,{}]", args.raw());
+                return socket.in_turn(leaves, move |socket| {
+                    let Some(event) = profile.client_events.get(&own) else { return };
+                    respond(socket, &own, event, schema.as_deref(), Args::of_event(&array, &[]));
+                });
             }
+            respond(socket, &own, event, schema.as_deref(), args);
         });
+    }
+}
+
+/// Does what the profile says of one event, and answers it.
+fn respond(socket: &mut Context<'_>, own: &str, event: &ClientEvent, schema: Option<&Schema>, args: Args<'_>) {
+    match handle(socket, own, event, schema, args) {
+        Ok(Some(answer)) => {
+            if let Some(reply) = &event.reply {
+                act::send(socket, reply, args);
+            }
+            socket.ack(&answer);
+        }
+        // Answered when what it waits for is here.
+        Ok(None) => {}
+        Err(refusal) => socket.refuse(&refusal),
     }
 }
 
@@ -100,11 +115,11 @@ fn handle(
         Act::Received => offline::received(socket, args),
         Act::Read => offline::read(socket, args),
         Act::Document(act) => match act {
-            DocumentAct::Update => document::update(socket, args),
+            DocumentAct::Update => return document::update(socket, event.reply.as_ref(), args),
             DocumentAct::Open => return document::open(socket, own, event.reply.as_ref(), args),
-            DocumentAct::Get => document::get(socket, args),
+            DocumentAct::Get => return document::get(socket, event.reply.as_ref(), args),
             DocumentAct::Close => document::close(socket, args),
-            DocumentAct::Resolve => document::resolve(socket, args),
+            DocumentAct::Resolve => return document::resolve(socket, event.reply.as_ref(), args),
         },
         Act::Authenticate => authenticate(socket, args),
         Act::Reply { event, data } => {
