@@ -11,6 +11,7 @@ mod document;
 mod fleet;
 mod hostile;
 mod member;
+mod neighbour;
 mod nodes;
 mod outage;
 mod peer;
