@@ -80,7 +80,10 @@ fn encode(jobs: &[Job], knows: Known) -> (Vec<String>, Batch) {
 #[test]
 fn a_scripts_first_use_carries_its_text_and_an_append_names_the_one_before() {
     let (commands, batch) = encode(&[append(3, None), append(4, Some("x")), Job::Void, claim()], KNOWS_NONE);
-    assert_eq!((batch.commands, batch.knows, &*batch.key), (vec![1, 1, 0, 1], [true, false, true, false, false, false], "tc:{t}"));
+    assert_eq!(
+        (batch.commands, batch.knows, &*batch.key),
+        (vec![1, 1, 0, 1], [true, false, true, false, false, false], "tc:{t}")
+    );
     assert!(commands[0].starts_with("EVAL .. 4 tc:{t}:m tc:{t}:z tc:{t}:h:r tc:{t}:r:ff "), "{}", commands[0]);
     assert!(commands[0].contains(" 7 5 ff 3  r body 1 1 1000 "), "{}", commands[0]);
     assert!(
@@ -186,7 +189,8 @@ fn what_waits_is_appended_and_read() {
     let Job::Append { tenant, from, ticket, append, number } = append(1, None) else { panic!("an append") };
     let append = Box::new(Append { wait: Some(wait.into()), ..*append });
     let (commands, _) = encode(&[Job::Append { tenant, from, ticket, append, number }], [true; KNOWS_NONE.len()]);
-    let keys = "10 tc:{t}:m tc:{t}:z tc:{t}:h:r tc:{t}:r:ff tc:{t}:m tc:{t}:qb tc:{t}:qu tc:{t}:qa tc:{t}:qr tc:{t}:qt ";
+    let keys =
+        "10 tc:{t}:m tc:{t}:z tc:{t}:h:r tc:{t}:r:ff tc:{t}:m tc:{t}:qb tc:{t}:qu tc:{t}:qa tc:{t}:qr tc:{t}:qt ";
     assert!(commands[0].contains(keys), "{}", commands[0]);
     assert!(commands[0].ends_with(" a%25%00 5000 7 8388608 67108864 256 "), "{}", commands[0]);
     let (commands, _) = encode(&[queue(true)], [true; KNOWS_NONE.len()]);

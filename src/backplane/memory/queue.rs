@@ -5,9 +5,7 @@
 
 use super::Room;
 use crate::base::{
-    limit::{
-        OFFLINE_EVENT_COST, OFFLINE_TENANT_BYTES_MAX, OFFLINE_USER_BYTES_MAX, RECEIPT_USERS_MAX, RECEIPTS_MAX,
-    },
+    limit::{OFFLINE_EVENT_COST, OFFLINE_TENANT_BYTES_MAX, OFFLINE_USER_BYTES_MAX, RECEIPT_USERS_MAX, RECEIPTS_MAX},
     time::{Instant, Now, UnixMs},
 };
 use crate::shard::{

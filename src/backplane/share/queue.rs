@@ -4,9 +4,7 @@ use super::Script;
 use crate::backplane::command::Name;
 use crate::base::{
     id::TenantId,
-    limit::{
-        OFFLINE_EVENT_COST, OFFLINE_TENANT_BYTES_MAX, OFFLINE_USER_BYTES_MAX, RECEIPT_USERS_MAX, RECEIPTS_MAX,
-    },
+    limit::{OFFLINE_EVENT_COST, OFFLINE_TENANT_BYTES_MAX, OFFLINE_USER_BYTES_MAX, RECEIPT_USERS_MAX, RECEIPTS_MAX},
     time::{Duration, UnixMs},
 };
 use crate::shard::{
@@ -139,7 +137,8 @@ fn waiting(fields: Vec<Value>) -> Option<Waiting> {
 #[expect(clippy::option_option, reason = "broken and over are two things")]
 fn entry(sequence: u64, raw: &[u8], now: u64) -> Option<Option<Entry>> {
     let (head, rest) = raw.split_at_checked(HEAD_BYTES)?;
-    let number = |from: usize, to: usize| head[from..to].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
+    let number =
+        |from: usize, to: usize| head[from..to].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     let body = rest.get(number(37, 39) as usize..)?;
     let until = number(24, 32);
     let stored = Stored { sequence, offset: number(8, 16), at: UnixMs(number(16, 24)), body: body.into() };

@@ -56,7 +56,11 @@ impl Absent {
         let place: Place = (field(rest, "epoch").to_owned(), field(rest, "offset").parse().unwrap());
         let is_queued = rest.contains("\"queued\":true");
         let may_come_again = self.blind && !is_queued;
-        assert!(may_come_again || !self.done.contains(&place), "{}: {place:?} comes again, queued {is_queued}", self.user);
+        assert!(
+            may_come_again || !self.done.contains(&place),
+            "{}: {place:?} comes again, queued {is_queued}",
+            self.user
+        );
         if let Some((epoch, offset)) = &self.last
             && *epoch == place.0
         {

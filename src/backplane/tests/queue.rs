@@ -76,7 +76,8 @@ impl Nodes {
 /// The data of the events `n` among packets.
 fn notes(packets: &[String]) -> Vec<u32> {
     let number = |packet: &String| {
-        let rest = packet.strip_prefix("42")?.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("[\"n\",")?;
+        let rest =
+            packet.strip_prefix("42")?.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("[\"n\",")?;
         rest[..rest.find([',', ']'])?].parse().ok()
     };
     packets.iter().filter_map(number).collect()
@@ -116,7 +117,8 @@ fn what_waits_is_given_wherever_its_user_comes() {
     let b = nodes.client(0, "b");
     nodes.hang_up(0, b);
     for node in [1, 2] {
-        let waiting = nodes.rigs[node].shard.census().iter().find(|(name, _)| *name == "events for who is away").unwrap().1;
+        let waiting =
+            nodes.rigs[node].shard.census().iter().find(|(name, _)| *name == "events for who is away").unwrap().1;
         assert_eq!(waiting, 0);
     }
 }
@@ -335,8 +337,7 @@ fn who_did_not_answer_finds_it_in_the_queue() {
 
 #[test]
 fn receipts_are_told_once_to_the_sender_wherever_it_is() {
-    let mut nodes =
-        Nodes::with(3, |settings| settings.receipts.types = vec![Pattern::parse("m").unwrap()]);
+    let mut nodes = Nodes::with(3, |settings| settings.receipts.types = vec![Pattern::parse("m").unwrap()]);
     let sender = nodes.client(0, "s");
     let publish = |nodes: &mut Nodes, room: &str, id: &str| {
         let text = format!("421[\"publish\",{{\"room\":\"{room}\",\"type\":\"m\",\"data\":1,\"id\":\"{id}\"}}]");

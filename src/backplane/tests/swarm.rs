@@ -122,7 +122,10 @@ impl Swarm {
             for relay in std::mem::take(&mut self.rigs[node].relays) {
                 let waits = matches!(
                     relay,
-                    Relay::Append { .. } | Relay::Save { .. } | Relay::Forget { .. } | Relay::Share { ticket: None, .. }
+                    Relay::Append { .. }
+                        | Relay::Save { .. }
+                        | Relay::Forget { .. }
+                        | Relay::Share { ticket: None, .. }
                 );
                 if self.away && waits {
                     self.journal.push_back((node, relay));
@@ -241,7 +244,8 @@ impl Swarm {
                 if std::env::var_os("SWARM_TRACE").is_some() {
                     eprintln!("{} at {node} <- {packet}", absent.user);
                 }
-                let is_cut_off = self.rigs[node].shard.describe_streams().iter().any(|stream| stream.contains("away true"));
+                let is_cut_off =
+                    self.rigs[node].shard.describe_streams().iter().any(|stream| stream.contains("away true"));
                 absent.packet(&packet, is_cut_off);
             }
             assert!(self.rigs[node].closed.iter().all(|(closed, _)| *closed != conn), "nobody closes it");
@@ -528,5 +532,8 @@ fn whatever_goes_wrong_nothing_is_lost_without_a_word() {
         queued += ended.3;
     }
     println!("{received} events received, {queued} of queues, {gaps} gaps announced, {recovered} sockets recovered");
-    assert!(only.is_some() || (received > 1000 && gaps > 0 && recovered > 10 && queued > 100), "{received} {gaps} {recovered}");
+    assert!(
+        only.is_some() || (received > 1000 && gaps > 0 && recovered > 10 && queued > 100),
+        "{received} {gaps} {recovered}"
+    );
 }

@@ -101,12 +101,7 @@ impl Shard {
     }
 
     /// Goes on when what waits for a user is here, or (`false`) cannot be had: at once where nothing ever waits.
-    pub(super) fn with_queue(
-        &mut self,
-        key: TenantKey,
-        user: &str,
-        then: impl FnOnce(&mut Shard, bool) + 'static,
-    ) {
+    pub(super) fn with_queue(&mut self, key: TenantKey, user: &str, then: impl FnOnce(&mut Shard, bool) + 'static) {
         if self.settings.offline.per_user == 0 {
             return then(self, true);
         }
@@ -256,7 +251,9 @@ impl Shard {
                 continue;
             }
             halted.insert(room, Some(epoch));
-            self.read_queue(key, &user.clone(), move |shard, result| shard.unread_read(key, room, &user, epoch, result));
+            self.read_queue(key, &user.clone(), move |shard, result| {
+                shard.unread_read(key, room, &user, epoch, result)
+            });
         }
     }
 
@@ -322,7 +319,7 @@ impl Shard {
         let Some(acknowledge) = self.waits(&event.name) else { return };
         if self.sockets_of_owner(room, user).any(|socket| self.sockets[socket].connected_at < sequence) {
             // One that is asked for its acknowledgement waits until it is given.
-            if number.is_none_or(|number| !self.deliveries.awaits(number, user)) {
+            if number.is_none_or(|number| !self.deliveries.waits_for(number, user)) {
                 self.done(key, [sequence]);
             }
         } else if self.queues(key).coming.contains_key(user) {

@@ -104,7 +104,11 @@ impl Stream {
 
     /// Nothing is waited for.
     pub fn is_idle(&self) -> bool {
-        self.waits.is_empty() && self.keeping.is_empty() && self.owed == 0 && self.asking.is_empty() && self.queues.is_idle()
+        self.waits.is_empty()
+            && self.keeping.is_empty()
+            && self.owed == 0
+            && self.asking.is_empty()
+            && self.queues.is_idle()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -363,8 +367,7 @@ impl Shard {
         let room = tenant.rooms.get(post.room).copied();
         let is_cold =
             |room| tenant.stream.as_ref().and_then(|stream| stream.cold.get(&room)).is_some_and(|cold| !cold.headed);
-        let is_stopped =
-            |room| tenant.stream.as_ref().is_some_and(|stream| stream.queues.stops(room)) || is_cold(room);
+        let is_stopped = |room| tenant.stream.as_ref().is_some_and(|stream| stream.queues.stops(room)) || is_cold(room);
         if room.is_some_and(is_stopped) {
             return false;
         }
