@@ -13,6 +13,7 @@ use crate::shard::relay::{Act, Answer};
 use redis::{Cmd, Pipeline, Value};
 
 /// Where the commands of an act go.
+#[allow(dead_code, reason = "presence and documents, which need all of it, have no acts yet")]
 pub struct Script<'a> {
     pub keys: &'a Keys,
     pub now: Instant,
