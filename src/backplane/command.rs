@@ -41,16 +41,24 @@ pub enum Name {
     Save,
     Waiting,
     Receipt,
+    Document,
+    KeepDocuments,
+    Presence,
+    Roster,
 }
 
 /// Their texts, in the order of their names.
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 10] = [
     concat!(include_str!("lua/queue.lua"), include_str!("lua/append.lua")),
     include_str!("lua/open.lua"),
     include_str!("lua/claim.lua"),
     include_str!("lua/save.lua"),
     concat!(include_str!("lua/queue.lua"), include_str!("lua/waiting.lua")),
     include_str!("lua/receipt.lua"),
+    include_str!("lua/document.lua"),
+    include_str!("lua/keep_documents.lua"),
+    include_str!("lua/presence.lua"),
+    include_str!("lua/roster.lua"),
 ];
 
 /// Which scripts the store has.
@@ -253,7 +261,7 @@ impl Encoder<'_> {
             }
             Job::Share { tenant, act, .. } => {
                 let (publish, scripts) = (self.publish(), self.scripts);
-                let mut script = share::Script { keys, now: self.now, publish, scripts, carried, pipeline };
+                let mut script = share::Script { keys, publish, scripts, carried, pipeline };
                 share::encode(&mut script, tenant, act);
             }
         }
@@ -415,7 +423,7 @@ pub fn advice(code: &str) -> &'static str {
     PASSING.iter().find(|(passing, _)| *passing == code).map_or("", |(_, advice)| advice)
 }
 
-fn bytes(value: &Value) -> Option<&[u8]> {
+pub fn bytes(value: &Value) -> Option<&[u8]> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
         Value::SimpleString(text) => Some(text.as_bytes()),
@@ -423,7 +431,7 @@ fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
         // A score: exact below 2^53, as sequences are.

@@ -153,7 +153,13 @@ impl Memory {
                 out.push((node, Report::Claimed { ticket, result: Ok(body) }));
             }
             Relay::Share { tenant, ticket, act } => {
-                let answer = self.tenant(&tenant).share(now, *act);
+                let shared = self.tenant(&tenant);
+                let answer = shared.share(now, *act);
+                let (edition, notes) = (shared.document.edition.take(), shared.presence.take_notes());
+                let frames = edition.map(|edition| envelope::announced(&edition)).into_iter().chain(notes);
+                for frame in frames {
+                    self.publish(&tenant, &frame, None, out);
+                }
                 if let Some(ticket) = ticket {
                     out.push((node, Report::Shared { ticket, result: Ok(answer) }));
                 }
@@ -211,7 +217,6 @@ impl Memory {
 }
 
 impl Tenant {
-    #[allow(unreachable_code, reason = "presence and documents have no acts yet")]
     fn share(&mut self, now: Now, act: Act) -> Answer {
         match act {
             Act::Presence(act) => Answer::Presence(self.presence.act(now, act)),

@@ -1,5 +1,6 @@
 //! The backplane's guarantees (`shard::relay`), asked of a store in memory, of a Redis and of a Cluster; then what only a real one can suffer.
 
+use crate::document;
 use crate::fleet::{Fleet, InMemory, OverRedis, append, at, body, room_epoch, said, tenant};
 use crate::redis::Redis;
 use tenantcast::backplane::Servers;
@@ -22,12 +23,17 @@ const CASES: &[Case] = &[
     ("sockets", sockets),
     ("tenants apart", tenants_apart),
     ("closed and opened", closed_and_opened),
+    ("documents", document::writes),
+    ("documents that end", document::ends),
     ("loss", loss),
     ("waiting", waiting),
     ("waiting, bounds", waiting_bounds),
     ("waiting, kept again", kept_again),
     ("waiting, another epoch", waiting_epochs),
     ("receipts", receipts),
+    ("presence", crate::roster::presence),
+    ("leases", crate::roster::leases),
+    ("presence lost", crate::roster::presence_lost),
 ];
 
 /// Nodes that start anew over one store, for each case.

@@ -1,6 +1,8 @@
 //! Shards of several nodes on the store in memory.
 
 mod absent;
+mod document;
 mod nodes;
+mod presence;
 mod queue;
 mod swarm;

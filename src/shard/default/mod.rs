@@ -108,18 +108,18 @@ fn handle(
         }
         Act::Publish { .. } => publish::publish(socket, args),
         Act::History { room } => return history::history(socket, named(socket, room)?, args),
-        Act::Presence { room } => presence::presence(socket, named(socket, room)?, args),
+        Act::Presence { room } => return presence::presence(socket, named(socket, room)?, args),
         Act::Status => presence::status(socket, args),
         Act::Availability => presence::availability(socket, args),
         Act::Typing { room, start } => presence::typing(socket, named(socket, room)?, args, *start),
         Act::Received => offline::received(socket, args),
         Act::Read => offline::read(socket, args),
         Act::Document(act) => match act {
-            DocumentAct::Update => document::update(socket, args),
+            DocumentAct::Update => return document::update(socket, event.reply.as_ref(), args),
             DocumentAct::Open => return document::open(socket, own, event.reply.as_ref(), args),
-            DocumentAct::Get => document::get(socket, args),
+            DocumentAct::Get => return document::get(socket, event.reply.as_ref(), args),
             DocumentAct::Close => document::close(socket, args),
-            DocumentAct::Resolve => document::resolve(socket, args),
+            DocumentAct::Resolve => return document::resolve(socket, event.reply.as_ref(), args),
         },
         Act::Authenticate => authenticate(socket, args),
         Act::Reply { event, data } => {
