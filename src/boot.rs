@@ -41,9 +41,7 @@ use crate::config::{self, Config};
 use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{
-    self, Shard, app::App, fleet::FleetSettings, history::Retention, io::Announcement, listener::ListenerSettings,
-};
+use crate::shard::{self, Shard, app::App, history::Retention, io::Announcement, listener::ListenerSettings};
 use crate::wire::{
     api::{Access, Bounds},
     auth::{Keys, Mint, Policy, mint},
@@ -180,7 +178,7 @@ impl Server {
         shard_settings.listeners = self.calls.listeners;
         // Drawn at start: a process is told from its own earlier lives too.
         let origin = Origin(u64::from_be_bytes(entropy()?));
-        shard_settings.fleet = config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl });
+        shard_settings.fleet = backplane::fleet_settings(&config, origin);
         shard_settings.webhooks = self.calls.webhooks;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
@@ -198,7 +196,7 @@ impl Server {
         };
         let backplane = match (bridge.backplane.clone(), &config.redis) {
             (Some(errands), Some(redis)) => {
-                Some(backplane::start(backplane::settings(redis, origin), errands, &bridge, clock.clone())?)
+                Some(backplane::start(backplane::settings(&config, redis, origin), errands, &bridge, clock.clone())?)
             }
             _ => None,
         };
@@ -494,7 +492,7 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
             line(format!("demo     {base}/demo"));
         }
     }
-    text.push_str(&backplane::said(config.redis.is_some(), config.is_development()));
+    text.push_str(&backplane::said(config));
     let waiting = config.profile.waiting();
     if !waiting.is_empty() {
         text.push_str(&format!("profile  {}: not served yet: {}\n", config.profile.name, waiting.join(", ")));

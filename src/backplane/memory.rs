@@ -135,6 +135,8 @@ impl Memory {
                     sockets.remove(&pid);
                 }
             }
+            // Nobody of another make is here.
+            Relay::Answer { .. } | Relay::Room { .. } => {}
             Relay::Claim { tenant, pid, ticket } => {
                 let taken = self.tenant(&tenant).sockets.remove(&pid);
                 let body = taken.filter(|(_, until)| *until > now.at).map(|(body, _)| body);
@@ -158,7 +160,12 @@ impl Memory {
             Relay::Append { ticket, .. } => Report::Appended { ticket, result: Err(Unavailable) },
             Relay::Read { ticket, .. } => Report::Read { ticket, result: Err(Unavailable) },
             Relay::Claim { ticket, .. } => Report::Claimed { ticket, result: Err(Unavailable) },
-            Relay::Tell { .. } | Relay::Save { .. } | Relay::Refresh { .. } | Relay::Forget { .. } => return,
+            Relay::Tell { .. }
+            | Relay::Answer { .. }
+            | Relay::Room { .. }
+            | Relay::Save { .. }
+            | Relay::Refresh { .. }
+            | Relay::Forget { .. } => return,
         };
         out.push((node, report));
     }

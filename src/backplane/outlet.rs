@@ -22,10 +22,11 @@ pub struct Outlet {
 }
 
 impl Outlet {
-    /// Puts a report behind the others. False: there is no room for an envelope.
+    /// Puts a report behind the others. False: there is no room for an envelope, or for what others say.
     pub fn push(&mut self, report: Report) -> bool {
         let bytes = report.bytes();
-        if matches!(report, Report::Envelope { .. }) && self.under_way() + bytes > REPORT_BYTES_MAX {
+        if matches!(report, Report::Envelope { .. } | Report::Foreign(_)) && self.under_way() + bytes > REPORT_BYTES_MAX
+        {
             self.refused = true;
             return false;
         }

@@ -11,6 +11,7 @@ use super::{
     Settings, Start,
     command::{self, Encoder, Scripts},
     count::Count,
+    foreign::{Tray, Word},
     inlet::{Heard, Inlet},
     journal::{Job, Journal, Known, LaneKey},
     key::Keys,
@@ -25,7 +26,7 @@ use crate::base::{
     time::{Duration, Instant},
 };
 use crate::shard::relay::{Relay, Report};
-use crate::wire::envelope::{Origin, VERSION};
+use crate::wire::envelope::{Origin, Place, VERSION};
 use redis::{RedisError, Value};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -66,6 +67,8 @@ pub struct Core {
     /// Of each batch under way: commands of each job, and the scripts that are known after it.
     pub(super) flights: BTreeMap<LaneKey, (Vec<usize>, Known)>,
     pub(super) tenants: Tenants,
+    /// For the servers of other makes, where there may be any.
+    pub(super) tray: Option<Arc<Tray>>,
     outlets: Vec<Outlet>,
     inlet: Arc<Inlet>,
     pub(super) link: Option<Link>,
@@ -97,6 +100,7 @@ pub struct Core {
 pub async fn run(
     settings: Settings,
     start: Start,
+    tray: Option<Arc<Tray>>,
     first: mpsc::Sender<Result<(), Refusal>>,
     mut end: oneshot::Receiver<Instant>,
 ) {
@@ -109,6 +113,7 @@ pub async fn run(
         chance: Chance::new(start.seed),
         flights: BTreeMap::new(),
         tenants: Tenants::default(),
+        tray,
         outlets: (0..start.shards).map(|_| Outlet::default()).collect(),
         inlet: inlet.clone(),
         link: None,
@@ -248,8 +253,11 @@ impl Core {
                 if self.link.is_none() {
                     return self.count(Count::ToldDropped);
                 }
+                self.tell_fleet(&tenant, &body, None);
                 Job::Tell { tenant, body }
             }
+            Relay::Room { tenant, room, is_here } => return self.put(Word::Room { tenant, room, is_here }),
+            Relay::Answer { ticket, answer } => return self.put(Word::Answer { from, ticket, answer }),
             Relay::Read { tenant, ticket, rooms } => {
                 Job::Read { tenant, from, ticket, rooms, due: now + RELAY_PATIENCE }
             }
@@ -263,6 +271,19 @@ impl Core {
         };
         if let Err(job) = self.journal.add(job) {
             self.refuse(&job);
+        }
+    }
+
+    fn put(&self, word: Word) {
+        if self.tray.as_ref().is_some_and(|tray| !tray.put(word)) {
+            self.count(Count::ForeignDropped);
+        }
+    }
+
+    /// Tells servers of other makes what was published here; what is durable, when it has its place.
+    pub(super) fn tell_fleet(&self, tenant: &TenantId, body: &[u8], place: Option<Place>) {
+        if self.tray.as_ref().is_some_and(|tray| tray.is_outward()) {
+            self.put(Word::Event { tenant: tenant.clone(), body: body.into(), place });
         }
     }
 

@@ -7,6 +7,8 @@ use super::{
     run::{Core, backoff},
 };
 use crate::base::{id::TenantId, time::Duration};
+use crate::shard::relay::Report;
+use crate::wire::envelope;
 use redis::{RedisError, Value};
 use std::collections::BTreeSet;
 
@@ -89,6 +91,16 @@ impl Core {
     }
 
     fn done(&mut self, job: &Job, done: Done) {
+        if let (
+            Job::Append { tenant, append, .. },
+            Done::Answer { report: Report::Appended { result: Ok(at), .. }, .. },
+        ) = (job, &done)
+            && !at.known
+        {
+            let place =
+                envelope::Place { epoch: 0, sequence: at.sequence, room_epoch: at.room_epoch.0, offset: at.offset };
+            self.tell_fleet(tenant, &append.body, Some(place));
+        }
         match job {
             Job::Append { .. } => self.count(Count::Appended),
             Job::Tell { .. } => self.count(Count::Told),

@@ -38,11 +38,12 @@ impl Spill {
             Relay::Append { ticket, .. } => Err(Full::Answer(Report::Appended { ticket, result: Err(Unavailable) })),
             Relay::Read { ticket, .. } => Err(Full::Answer(Report::Read { ticket, result: Err(Unavailable) })),
             Relay::Claim { ticket, .. } => Err(Full::Answer(Report::Claimed { ticket, result: Err(Unavailable) })),
-            Relay::Tell { .. } => Err(Full::Dropped),
+            Relay::Tell { .. } | Relay::Answer { .. } => Err(Full::Dropped),
             Relay::Open { .. }
             | Relay::Close { .. }
             | Relay::Save { .. }
             | Relay::Refresh { .. }
+            | Relay::Room { .. }
             | Relay::Forget { .. } => {
                 // Without a backplane nothing waits for one.
                 if bridge.backplane.is_some() {

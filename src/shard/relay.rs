@@ -14,6 +14,8 @@
 //!  Claim   ------------------>  it has come here
 //!          <------------------  Claimed
 //!  Close   ------------------>  the channel is not heard any more
+//!          <------------------  Foreign: what servers of other makes, and emitters, want of this shard's sockets
+//!  Answer  ------------------>  to what they asked
 //! ```
 //!
 //! Guarantees of a backplane (`backplane/` keeps them, one suite checks its implementations):
@@ -32,6 +34,7 @@ use crate::base::{
     id::{Sid, TenantId},
     time::{Duration, UnixMs},
 };
+use crate::shard::foreign::{Answer, Foreign};
 use crate::shard::history::Epoch;
 
 /// An answer's way back to who asked: chosen by the shard.
@@ -88,6 +91,17 @@ pub enum Relay {
         pid: Sid,
         ticket: Ticket,
     },
+    /// A room has come to be on this node, or is no more: for servers of another make, where the backplane wants to know.
+    Room {
+        tenant: TenantId,
+        room: Box<str>,
+        is_here: bool,
+    },
+    /// To a question of [`Report::Foreign`], by the ticket it came with. Lost where the way is full: who asked is answered in time without it.
+    Answer {
+        ticket: Ticket,
+        answer: Box<Answer>,
+    },
 }
 
 /// A durable event that is to get its place.
@@ -143,6 +157,7 @@ pub enum Report {
         ticket: Ticket,
         result: Result<Option<Box<[u8]>>, Unavailable>,
     },
+    Foreign(Box<Foreign>),
 }
 
 /// A tenant's stream: its life, and its newest event.
@@ -204,8 +219,10 @@ impl Wanted {
 }
 
 impl Relay {
-    pub fn tenant(&self) -> &TenantId {
+    /// The tenant it is about, where it is about one.
+    pub fn tenant(&self) -> Option<&TenantId> {
         match self {
+            Relay::Answer { .. } => None,
             Relay::Open { tenant }
             | Relay::Close { tenant }
             | Relay::Append { tenant, .. }
@@ -214,15 +231,18 @@ impl Relay {
             | Relay::Save { tenant, .. }
             | Relay::Refresh { tenant, .. }
             | Relay::Forget { tenant, .. }
-            | Relay::Claim { tenant, .. } => tenant,
+            | Relay::Room { tenant, .. }
+            | Relay::Claim { tenant, .. } => Some(tenant),
         }
     }
 
     /// What it counts against the bound of the way to the backplane.
     pub fn bytes(&self) -> usize {
         size_of::<Relay>()
-            + self.tenant().as_str().len()
+            + self.tenant().map_or(0, |tenant| tenant.as_str().len())
             + match self {
+                Relay::Answer { answer, .. } => answer.bytes(),
+                Relay::Room { room, .. } => room.len(),
                 Relay::Append { append, .. } => append.bytes(),
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
                 Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
@@ -237,7 +257,7 @@ impl Report {
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
             Report::Opened { tenant, .. } | Report::Envelope { tenant, .. } => Some(tenant),
-            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } => None,
+            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } | Report::Foreign(_) => None,
         }
     }
 
@@ -253,6 +273,7 @@ impl Report {
                     .map(|entry| size_of::<Stored>() + entry.body.len())
                     .sum(),
                 Report::Claimed { result: Ok(Some(body)), .. } => body.len(),
+                Report::Foreign(foreign) => foreign.bytes(),
                 Report::Opened { .. } | Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } => 0,
             }
     }

@@ -191,6 +191,7 @@ pub fn settings(servers: Servers, origin: u64) -> Settings {
         prefix: "tc".into(),
         journal_bytes: JOURNAL_BYTES,
         origin: Origin(origin),
+        fleet: None,
     }
 }
 
@@ -212,7 +213,7 @@ impl Node {
         let start = Start {
             errands: errands.clone(),
             clock: clock.clone(),
-            deliver: Box::new(deliver),
+            deliver: Arc::new(deliver),
             shards: 1,
             seed: [origin as u8; 32],
         };

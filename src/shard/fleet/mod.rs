@@ -19,15 +19,18 @@ mod stream;
 mod wait;
 
 pub use append::Asking;
+pub(super) use append::event_of;
 pub use stream::Stream;
 pub use wait::Needs;
 
+use super::foreign::Answer;
 use super::io::Output;
 use super::relay::{Relay, Report, Ticket};
 use super::room::RoomKey;
+use super::socket::SocketKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::time::Duration;
+use crate::base::{id::Sid, time::Duration};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -39,6 +42,8 @@ pub struct FleetSettings {
     pub origin: Origin,
     /// How long what a node says of its sessions counts after it has fallen silent.
     pub lease: Duration,
+    /// The backplane is told which rooms are here: servers of another make tell each room on a channel of its own.
+    pub names_rooms: bool,
 }
 
 /// What this shard has asked.
@@ -50,6 +55,8 @@ pub struct Fleet {
     stirred: Vec<TenantKey>,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
+    /// Sockets whose id does not say where they are: they came from elsewhere with it.
+    pub(super) strays: BTreeMap<Sid, SocketKey>,
 }
 
 /// What an answer is for.
@@ -61,9 +68,14 @@ enum Job {
     Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
 }
 
+/// An answer to what a server of another make asks.
+pub(super) fn relay_answer(ticket: Ticket, answer: Answer) -> Output {
+    Output::Relay(Relay::Answer { ticket, answer: Box::new(answer) })
+}
+
 impl Fleet {
     pub fn new(settings: FleetSettings) -> Fleet {
-        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0 }
+        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0, strays: BTreeMap::new() }
     }
 
     /// Answers that are waited for, and what waits for them.
@@ -146,6 +158,7 @@ impl Shard {
                     self.end_what_handlers_ended();
                 }
             }
+            Report::Foreign(foreign) => self.foreign(*foreign),
         }
     }
 
@@ -176,6 +189,8 @@ impl Shard {
     /// A room has come to be on this node: where it stands has to be asked.
     pub(super) fn room_begins(&mut self, tenant: TenantKey, room: RoomKey) {
         if self.is_fleet() {
+            let name = self.rooms[room].name.clone();
+            self.name_room(tenant, &name, true);
             let base = self.tenants[tenant].sequence;
             if let Some(stream) = &mut self.tenants[tenant].stream {
                 stream.begin(room, base);
@@ -184,8 +199,16 @@ impl Shard {
         }
     }
 
+    fn name_room(&mut self, tenant: TenantKey, room: &str, is_here: bool) {
+        if self.fleet.as_ref().is_some_and(|fleet| fleet.settings.names_rooms) {
+            let tenant = (*self.tenants[tenant].id).clone();
+            self.relay(Relay::Room { tenant, room: room.into(), is_here });
+        }
+    }
+
     /// A room is forgotten.
-    pub(super) fn room_ends(&mut self, tenant: TenantKey, room: RoomKey) {
+    pub(super) fn room_ends(&mut self, tenant: TenantKey, room: RoomKey, name: &str) {
+        self.name_room(tenant, name, false);
         if let Some(stream) = &mut self.tenants[tenant].stream {
             stream.end(room);
             // What waited for it has to see that it is gone.
