@@ -31,6 +31,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long a ping may take, which waits for nothing.
 const PING_MAX: Duration = Duration::from_secs(2);
+/// Before the name of a channel that was heard because a pattern fits it: by its own name it may be heard as well.
+pub const BY_PATTERN: u8 = 0;
 /// The oldest version that has everything: exclusive ranges of streams.
 const VERSION_MIN: (u32, u32) = (6, 2);
 /// From here on a Cluster need not tell every node what is published.
@@ -240,7 +242,7 @@ fn hear(inlet: Arc<Inlet>, generation: u64) -> impl Fn(PushInfo) -> Result<(), (
             PushKind::PMessage => {
                 let mut data = push.data.into_iter().skip(1);
                 if let (Some(Value::BulkString(channel)), Some(Value::BulkString(frame))) = (data.next(), data.next()) {
-                    inlet.frame(generation, channel, frame);
+                    inlet.frame(generation, [&[BY_PATTERN], &channel[..]].concat(), frame);
                 }
             }
             // Of a node that gave the slot away, or of one we asked: who asked ignores it.

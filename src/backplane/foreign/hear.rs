@@ -6,7 +6,7 @@ use super::{
     row::Row,
     share,
 };
-use crate::backplane::count::Count;
+use crate::backplane::{count::Count, link::BY_PATTERN};
 use crate::base::{
     id::{ShardId, TenantId},
     time::{Duration, Instant},
@@ -60,6 +60,10 @@ impl Foreign {
     /// What a channel carried.
     pub(super) fn heard(&mut self, channel: &[u8], message: &[u8]) {
         self.count(Count::ForeignHeard);
+        let (by_pattern, channel) = match channel {
+            [BY_PATTERN, channel @ ..] => (true, channel),
+            channel => (false, channel),
+        };
         let Ok(channel) = std::str::from_utf8(channel) else { return self.count(Count::ForeignBroken) };
         let profile = self.fleet.profile.clone();
         if let Some(heard) = profile.hear(channel, message, &mut self.scratch) {
@@ -82,18 +86,20 @@ impl Foreign {
         let namespaces: Vec<&str> = namespaces.iter().map(|name| &**name).collect();
         let names = self.names.clone();
         let mut scratch = std::mem::take(&mut self.scratch);
-        // The two kinds of channels may have one name; a classic broadcast is a list, a cluster's message never is.
+        // Classic broadcasts are heard by patterns, and all else by its name: the two may have the same. Such a broadcast is a list, which no
+        // message of another adapter is.
         let is_list = matches!(message.first(), Some(0x90..=0x9f | 0xdc | 0xdd | b'['));
-        let on = names.read_classic(channel, &namespaces);
-        let read = match on {
-            Some(on @ Classic::Broadcast { .. }) if is_list => {
+        let read = match names.read_classic(channel, &namespaces) {
+            Some(on @ Classic::Broadcast { .. }) if by_pattern => {
+                is_list.then(|| (Via::Classic, classic::decode(on, message, &mut scratch)))
+            }
+            Some(on @ Classic::Request { .. }) if !by_pattern => {
                 Some((Via::Classic, classic::decode(on, message, &mut scratch)))
             }
-            Some(on @ Classic::Request { .. }) => Some((Via::Classic, classic::decode(on, message, &mut scratch))),
-            _ => self.of_cluster(names.read_cluster(channel, &namespaces)).map(|via| {
-                let message = cluster::decode(message, &mut scratch);
-                (via, message)
-            }),
+            _ if by_pattern => None,
+            _ => self
+                .of_cluster(names.read_cluster(channel, &namespaces))
+                .map(|via| (via, cluster::decode(message, &mut scratch))),
         };
         match read {
             Some((via, Ok(message))) => self.message(&message, via),

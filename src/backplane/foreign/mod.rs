@@ -131,6 +131,8 @@ pub struct Foreign {
     commands: Vec<Command>,
     scratch: json::Scratch,
     failures: u32,
+    /// It was said that a channel may not be subscribed.
+    is_refused: bool,
 }
 
 /// Why a link is not served any more.
@@ -167,6 +169,7 @@ impl Foreign {
             commands: Vec::new(),
             scratch: json::Scratch::new(),
             failures: 0,
+            is_refused: false,
         }
     }
 
@@ -249,11 +252,13 @@ impl Foreign {
         self.changes.clear();
         match link.channels().listen(self.subscriptions()).await {
             Err(error) => return Ended::Broken(error.to_string()),
-            Ok(confirmed) if confirmed.contains(&false) => {
-                return Ended::Broken("a channel cannot be subscribed".into());
+            // What may be heard is heard.
+            Ok(confirmed) if confirmed.contains(&false) && !std::mem::replace(&mut self.is_refused, true) => {
+                tracing::warn!("Redis refuses channels that others speak on: look at the user's ACL");
             }
-            Ok(_) => self.failures = 0,
+            Ok(_) => {}
         }
+        self.failures = 0;
         let mut ping_at = self.now() + PING_EVERY;
         loop {
             for heard in self.inlet.take() {

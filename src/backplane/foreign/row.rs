@@ -27,7 +27,7 @@ pub async fn read(settings: Arc<Settings>, stream: String, taker: mpsc::Sender<V
     let mut last: Option<String> = None;
     while !taker.is_closed() {
         if let Ok(wire) = link::connect_to_wait(&settings).await {
-            // What is refused is tried again: the store may be loading, or another master be found.
+            // What is refused is tried again: the store may be loading, or another master be found, or the user's rights be changed.
             while let Some(rows) = next(&wire, &stream, &mut last).await {
                 if !rows.is_empty() && taker.send(rows).await.is_err() {
                     return;

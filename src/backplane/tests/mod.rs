@@ -1,4 +1,5 @@
 //! Shards of several nodes on the store in memory.
 
+mod foreign;
 mod nodes;
 mod swarm;

@@ -24,7 +24,7 @@ async function client(t, redis) {
   const made = createClient({ url: redis.url });
   made.on("error", () => {});
   await made.connect();
-  t.after(() => made.destroy());
+  t.after(() => made.close().catch(() => {}));
   return made;
 }
 
@@ -68,7 +68,9 @@ describe("emitters, with nothing configured but Redis", () => {
     await events.next("connected");
     for (const one of [ana, polls, plain, other]) await one.ask("subscribe", { rooms: ["project:7"] });
     emitter.to("acme/project:7").emit("note", { a: 1, list: [true, null, 1.5, "é😀"] });
-    for (const one of [ana, polls, plain, events]) assert.deepEqual(await one.next("note"), { a: 1, list: [true, null, 1.5, "é😀"] });
+    const note = { a: 1, list: [true, null, 1.5, "é😀"] };
+    for (const one of [ana, polls, plain]) assert.deepEqual(await one.next("note"), note);
+    assert.deepEqual((await events.next("note")).args[0].data, note);
     // Several arguments: as they are, and as a list where there is one value.
     emitter.to("acme/project:7").emit("two", 1, "x");
     assert.deepEqual(await ana.nextArgs("two").then((args) => args.slice(0, 2)), [1, "x"]);
@@ -215,7 +217,9 @@ describe("plain channels of project-hub", () => {
     for (let n = 0; n < 20; n++) await publish("projects", project(n));
     // The same text again is another message.
     for (let n = 0; n < 3; n++) await publish("projects", project("again"));
-    await publish("notifications", { organizationId: "ncy", userId: "u1", notification: { taskId: 7 } });
+    await publish("notifications", { organizationId: "ncy", userId: "u1", notification: { type: "TASK_UPDATED", taskId: "t7" } });
+    await publish("users", { organizationId: "ncy", userId: "u1", update: { type: "user_status_changed", status: "away" } });
+    // What is no event of the profile's, or does not say its organization, is nobody's.
     await publish("users", { organizationId: "ncy", userId: "u1", update: { status: "away" } });
     await publish("projects", { projectId: "p1", update: { type: "task_updated" } });
     await publish("projects", "{");
@@ -231,8 +235,8 @@ describe("plain channels of project-hub", () => {
       assert.equal(new Set(metas.map(({ id }) => id)).size, want.length);
     }
     await poll(async () => data(two, "user_update").length === 1, "the user's update");
-    assert.deepEqual(data(two, "notification"), [{ taskId: 7 }]);
-    assert.deepEqual(data(two, "user_update"), [{ status: "away" }]);
+    assert.deepEqual(data(two, "notification"), [{ type: "TASK_UPDATED", taskId: "t7" }]);
+    assert.deepEqual(data(two, "user_update"), [{ type: "user_status_changed", status: "away" }]);
     assert.deepEqual([data(one, "notification"), data(one, "user_update")], [[], []]);
     assert.deepEqual(other.all("message"), []);
     // A node that dies takes nothing with it: the other one has heard the same.
