@@ -5,6 +5,7 @@
 //!  Read                           the script of Place, then for each room XREVRANGE of its newest, ZSCORE, and XREVRANGE of what is asked for
 //!  Tell                           PUBLISH, SPUBLISH
 //!  Refresh                        PEXPIRE
+//!  Share                          as share.rs has it
 //! ```
 //!
 //! A script's first use in a batch carries its text until it is known that the store has it, so that no restart and no promoted replica can
@@ -13,8 +14,9 @@
 //! Invariant: whatever the store answers, nothing here panics: what cannot be read is a refusal.
 
 use super::{
-    journal::{Job, Known},
+    journal::Job,
     key::{BATCH_TTL_MS, CLAIM_TTL_MS, Keys, TENANT_TTL_MS},
+    share,
 };
 use crate::base::{
     chance::Chance,
@@ -26,26 +28,58 @@ use crate::shard::{
     history::Epoch,
     relay::{Append, Appended, Place, Reading, Report, RoomRead, Stored, Unavailable},
 };
-use crate::wire::envelope::{self, record};
+use crate::wire::envelope;
 use redis::{Cmd, Pipeline, Script, ServerError, Value};
 use std::{collections::BTreeMap, mem};
 
-pub struct Scripts {
-    append: (Script, &'static str),
-    open: (Script, &'static str),
-    claim: (Script, &'static str),
-    save: (Script, &'static str),
+/// A script, by its place among all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    Append,
+    Open,
+    Claim,
+    Save,
 }
+
+/// Their texts, in the order of their names.
+const TEXTS: [&str; 4] = [
+    include_str!("lua/append.lua"),
+    include_str!("lua/open.lua"),
+    include_str!("lua/claim.lua"),
+    include_str!("lua/save.lua"),
+];
+
+/// Which scripts the store has.
+pub type Known = [bool; TEXTS.len()];
+
+pub const KNOWS_NONE: Known = [false; TEXTS.len()];
+
+pub struct Scripts([Script; TEXTS.len()]);
 
 impl Default for Scripts {
     fn default() -> Scripts {
-        let script = |text| (Script::new(text), text);
-        Scripts {
-            append: script(include_str!("lua/append.lua")),
-            open: script(include_str!("lua/open.lua")),
-            claim: script(include_str!("lua/claim.lua")),
-            save: script(include_str!("lua/save.lua")),
+        Scripts(TEXTS.map(Script::new))
+    }
+}
+
+impl Scripts {
+    /// A script with its keys; its arguments are still to come. `carried`: what the store has, once this batch has come so far.
+    pub fn command(&self, name: Name, carried: &mut Known, keys: &[String]) -> Cmd {
+        let script = &self.0[name as usize];
+        let mut cmd = if mem::replace(&mut carried[name as usize], true) {
+            let mut cmd = redis::cmd("EVALSHA");
+            cmd.arg(script.get_hash());
+            cmd
+        } else {
+            let mut cmd = redis::cmd("EVAL");
+            cmd.arg(TEXTS[name as usize]);
+            cmd
+        };
+        cmd.arg(keys.len());
+        for key in keys {
+            cmd.arg(key);
         }
+        cmd
     }
 }
 
@@ -147,7 +181,7 @@ impl Encoder<'_> {
                 let mut names =
                     vec![keys.hash(tenant), keys.rooms(tenant), keys.stream(tenant, &append.room), keys.batch(tenant)];
                 names.extend(append.id.as_ref().map(|id| keys.receipt(tenant, id)));
-                let mut cmd = script(&self.scripts.append, &mut carried[0], &names);
+                let mut cmd = self.scripts.command(Name::Append, carried, &names);
                 self.seen(tenant, &mut cmd);
                 cmd.arg(keys.origin()).arg(*number);
                 match before.number {
@@ -180,9 +214,9 @@ impl Encoder<'_> {
                     }
                 }
             }
-            Job::Save { tenant, pid, body, until } => {
-                let mut cmd = script(&self.scripts.save, &mut carried[3], &[keys.socket(tenant, *pid)]);
-                cmd.arg(record::generation(body)).arg(&body[..]).arg(ms(until.since(self.now)));
+            Job::Save { tenant, pid, generation, body, until, .. } => {
+                let mut cmd = self.scripts.command(Name::Save, carried, &[keys.socket(tenant, *pid)]);
+                cmd.arg(*generation).arg(&body[..]).arg(ms(until.since(self.now)));
                 pipeline.add_command(cmd);
             }
             Job::Refresh { tenant, pids, until } => {
@@ -192,21 +226,26 @@ impl Encoder<'_> {
                 }
             }
             Job::Forget { tenant, pid, generation } => {
-                let mut cmd = script(&self.scripts.save, &mut carried[3], &[keys.socket(tenant, *pid)]);
+                let mut cmd = self.scripts.command(Name::Save, carried, &[keys.socket(tenant, *pid)]);
                 cmd.arg(*generation).arg("").arg(0);
                 pipeline.add_command(cmd);
             }
             Job::Claim { tenant, pid, number, .. } => {
                 let names = [keys.socket(tenant, *pid), keys.claim(tenant, *number)];
-                let mut cmd = script(&self.scripts.claim, &mut carried[2], &names);
+                let mut cmd = self.scripts.command(Name::Claim, carried, &names);
                 cmd.arg(CLAIM_TTL_MS);
                 pipeline.add_command(cmd);
+            }
+            Job::Share { tenant, act, .. } => {
+                let (publish, scripts) = (self.publish(), self.scripts);
+                let mut script = share::Script { keys, now: self.now, publish, scripts, carried, pipeline };
+                share::encode(&mut script, tenant, act);
             }
         }
     }
 
     fn open(&mut self, tenant: &TenantId, carried: &mut Known) -> Cmd {
-        let mut cmd = script(&self.scripts.open, &mut carried[1], &[self.keys.hash(tenant)]);
+        let mut cmd = self.scripts.command(Name::Open, carried, &[self.keys.hash(tenant)]);
         self.seen(tenant, &mut cmd);
         cmd.arg(TENANT_TTL_MS);
         cmd
@@ -239,23 +278,6 @@ fn has_receipt(append: &Append) -> bool {
     append.id.is_some() && append.id_ttl.as_millis() > 0
 }
 
-fn script((script, text): &(Script, &'static str), carried: &mut bool, keys: &[String]) -> Cmd {
-    let mut cmd = if mem::replace(carried, true) {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(script.get_hash());
-        cmd
-    } else {
-        let mut cmd = redis::cmd("EVAL");
-        cmd.arg(*text);
-        cmd
-    };
-    cmd.arg(keys.len());
-    for key in keys {
-        cmd.arg(key);
-    }
-    cmd
-}
-
 /// 0 would not be kept for no time, but refused.
 fn ms(span: Duration) -> u64 {
     (span.as_millis() as u64).max(1)
@@ -270,9 +292,19 @@ pub fn decode(job: &Job, values: Vec<Value>) -> Fate {
         return refusal(error);
     }
     let done = match job {
-        Job::Void | Job::Tell { .. } | Job::Save { .. } | Job::Refresh { .. } | Job::Forget { .. } => {
-            Some(Done::Nothing)
-        }
+        Job::Void | Job::Tell { .. } | Job::Refresh { .. } | Job::Forget { .. } => Some(Done::Nothing),
+        Job::Save { tenant, from, pid, .. } => match values.first() {
+            Some(Value::Int(0)) => {
+                Some(Done::Answer { from: *from, report: Report::Replaced { tenant: tenant.clone(), pid: *pid } })
+            }
+            _ => Some(Done::Nothing),
+        },
+        Job::Share { from, ticket, act, .. } => share::decode(act, values).map(|answer| match ticket {
+            Some(ticket) => {
+                Done::Answer { from: *from, report: Report::Shared { ticket: *ticket, result: Ok(answer) } }
+            }
+            None => Done::Nothing,
+        }),
         Job::Place { tenant, stamp } => values.first().and_then(marks).map(|marks| Done::Placed {
             tenant: tenant.clone(),
             stamp: *stamp,
@@ -323,6 +355,9 @@ pub fn unavailable(job: &Job) -> Option<(ShardId, Report)> {
         }
         Job::Read { from, ticket, .. } => Some((*from, Report::Read { ticket: *ticket, result: Err(Unavailable) })),
         Job::Claim { from, ticket, .. } => Some((*from, Report::Claimed { ticket: *ticket, result: Err(Unavailable) })),
+        Job::Share { from, ticket: Some(ticket), .. } => {
+            Some((*from, Report::Shared { ticket: *ticket, result: Err(Unavailable) }))
+        }
         _ => None,
     }
 }

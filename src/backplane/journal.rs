@@ -1,29 +1,38 @@
-//! What waits for the store: in lanes, each of them a queue with one batch under way.
+//! What waits for the store: a queue for each tenant, and pipelines that carry the heads of these queues, in turn.
 //!
 //! ```text
-//!  add ----> queue ---- take ----> flying ---- landed ----> settled: forget
-//!              ^                                  |
-//!              +------------- put_back -----------+       not done, or nobody knows
+//!  add ----> a tenant's queue ---- take ----> a flight ---- landed ----> settled: forget
+//!                   ^                                          |
+//!                   +------------------- put_back -------------+       not done, or nobody knows
 //! ```
 //!
-//! A lane is a share of the tenants, or in a Cluster one tenant, because a pipeline goes to one slot there. What comes while a batch is under way
-//! is the next batch, so batches grow with the load.
+//! A flight is one pipeline: of many tenants, each with its share of it; in a Cluster of one tenant, because it goes to one slot there. What
+//! comes while a tenant's jobs are under way leaves with its next flight, so batches grow with the load.
 //!
-//! Invariants: what is asked for one tenant is in one lane and leaves it in order; a batch that was put back goes first; what waits is bounded
-//! ([`Journal::add`]); nothing that is answered in time waits beyond its time ([`Journal::expire`]); of what is kept of one socket only the
-//! newest waits.
+//! Invariants: what is asked for one tenant leaves in order, and is in one flight at a time; what was put back goes first; who waits has its turn
+//! however much others ask; what waits is bounded, and a tenant alone cannot take all of it ([`Journal::add`]); nothing that is answered in time
+//! waits beyond its time ([`Journal::expire`]); of what is kept of one socket only the newest waits.
 
+use super::{
+    command::{KNOWS_NONE, Known},
+    hold::{Held, Hold},
+};
 use crate::base::{
     chance::Map,
     id::{ShardId, Sid, TenantId},
     limit::{BATCH_BYTES_MAX, BATCH_COMMANDS_MAX, JOURNAL_EVENTS_MAX, JOURNAL_REST_BYTES_MAX},
     time::Instant,
 };
-use crate::shard::relay::{Append, Ticket, Wanted};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use crate::shard::relay::{Act, Append, Ticket, Wanted};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
+};
 
-/// Lanes where there is no Cluster: one could be held up by one tenant's long answer.
-const LANES: u8 = 4;
+/// Flights at a time where there is no Cluster: one could be held up by one tenant's long answer.
+const FLIGHTS_MAX: usize = 4;
+/// Commands of a tenant in one flight that any other tenant waits for, at least: a share may not be too small to be worth its turn.
+const SHARE_MIN: usize = 8;
 
 /// Something for the store to do.
 #[derive(Debug)]
@@ -60,7 +69,9 @@ pub enum Job {
     },
     Save {
         tenant: TenantId,
+        from: ShardId,
         pid: Sid,
+        generation: u32,
         body: Box<[u8]>,
         until: Instant,
     },
@@ -82,6 +93,14 @@ pub enum Job {
         number: u64,
         due: Instant,
     },
+    Share {
+        tenant: TenantId,
+        from: ShardId,
+        ticket: Option<Ticket>,
+        act: Box<Act>,
+        /// Without a ticket it is never too late.
+        due: Option<Instant>,
+    },
 }
 
 impl Job {
@@ -96,7 +115,8 @@ impl Job {
             | Job::Save { tenant, .. }
             | Job::Refresh { tenant, .. }
             | Job::Forget { tenant, .. }
-            | Job::Claim { tenant, .. } => Some(tenant),
+            | Job::Claim { tenant, .. }
+            | Job::Share { tenant, .. } => Some(tenant),
         }
     }
 
@@ -108,6 +128,7 @@ impl Job {
                 Job::Tell { body, .. } | Job::Save { body, .. } => body.len(),
                 Job::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum(),
                 Job::Refresh { pids, .. } => size_of_val(&pids[..]),
+                Job::Share { act, .. } => act.bytes(),
                 Job::Void | Job::Place { .. } | Job::Check { .. } | Job::Forget { .. } | Job::Claim { .. } => 0,
             }
     }
@@ -125,44 +146,51 @@ impl Job {
     fn due(&self) -> Option<Instant> {
         match self {
             Job::Read { due, .. } | Job::Claim { due, .. } => Some(*due),
+            Job::Share { due, .. } => *due,
             _ => None,
         }
     }
 
     /// The socket whose newest state this is.
-    fn state_of(&self) -> Option<(&TenantId, Sid)> {
+    fn state_of(&self) -> Option<Sid> {
         match self {
-            Job::Save { tenant, pid, .. } | Job::Forget { tenant, pid, .. } => Some((tenant, *pid)),
+            Job::Save { pid, .. } | Job::Forget { pid, .. } => Some(*pid),
             _ => None,
         }
     }
 }
 
-/// Which scripts the store has.
-pub type Known = [bool; 4];
-
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LaneKey {
-    Nth(u8),
-    Of(TenantId),
-}
+/// One pipeline under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Flight(u64);
 
 pub struct Journal {
-    lanes: BTreeMap<LaneKey, Lane>,
-    /// Lanes that may send: a Cluster has as many as there are tenants, and nobody looks through all of them.
-    awake: BTreeSet<LaneKey>,
-    /// Lanes that have something to send, and may not yet.
-    resting: BTreeSet<(Instant, LaneKey)>,
-    /// Lanes whose last batch the store would not take.
-    failing: BTreeSet<LaneKey>,
-    /// By when something in a lane is to be answered; it may have been.
-    dues: VecDeque<(Instant, LaneKey)>,
+    lanes: BTreeMap<TenantId, Lane>,
+    /// Tenants that may send, in turn, each once: a node has many, and nobody looks through all of them.
+    awake: VecDeque<TenantId>,
+    /// Tenants that have something to send, and may not yet.
+    resting: BTreeSet<(Instant, TenantId)>,
+    /// Tenants of which the store would not take something that it is offered again.
+    failing: BTreeSet<TenantId>,
+    /// By when something of a tenant is to be answered; it may have been.
+    dues: VecDeque<(Instant, TenantId)>,
+    flights: BTreeMap<Flight, Flying>,
+    newest: u64,
+    /// A flight has one tenant.
     by_tenant: bool,
-    /// Bytes of events that may wait.
-    bytes_max: usize,
-    events: usize,
-    event_bytes: usize,
-    rest_bytes: usize,
+    /// Which scripts are known where all tenants are in one place.
+    knows: Known,
+    /// Events that may wait.
+    events: Hold,
+    /// All else.
+    rest: Hold,
+}
+
+/// What is under way in one pipeline.
+#[derive(Default)]
+struct Flying {
+    tenants: Vec<TenantId>,
+    jobs: Vec<Job>,
 }
 
 struct Lane {
@@ -170,17 +198,20 @@ struct Lane {
     /// The place of the queue's first; places are never used twice, however often something is put back.
     first: u64,
     /// By socket: the place in the queue of its newest state.
-    states: Map<(TenantId, Sid), u64>,
+    states: Map<Sid, u64>,
     /// Of what is answered in time: when, and its place in the queue.
     waits: VecDeque<(Instant, u64)>,
-    flying: Vec<Job>,
-    is_flying: bool,
+    /// Under way.
+    flight: Option<Flight>,
+    is_awake: bool,
     /// Nothing leaves before.
     rests_until: Instant,
-    /// Batches in a row that the store would not take.
+    /// Flights in a row of which the store would not take what is offered again.
     failures: u32,
-    /// Which scripts are known where this lane's tenants are.
+    /// Which scripts are known where this tenant is.
     knows: Known,
+    events: Held,
+    rest: Held,
 }
 
 impl Default for Lane {
@@ -190,222 +221,232 @@ impl Default for Lane {
             first: 1 << 40,
             states: Map::default(),
             waits: VecDeque::new(),
-            flying: Vec::new(),
-            is_flying: false,
+            flight: None,
+            is_awake: false,
             rests_until: Instant::default(),
             failures: 0,
-            knows: [false; 4],
+            knows: KNOWS_NONE,
+            events: Held::default(),
+            rest: Held::default(),
         }
     }
 }
 
 impl Journal {
+    /// `bytes_max`: of events that may wait.
     pub fn new(bytes_max: usize) -> Journal {
         Journal {
             lanes: BTreeMap::new(),
-            awake: BTreeSet::new(),
+            awake: VecDeque::new(),
             resting: BTreeSet::new(),
             failing: BTreeSet::new(),
             dues: VecDeque::new(),
+            flights: BTreeMap::new(),
+            newest: 0,
             by_tenant: false,
-            bytes_max,
-            events: 0,
-            event_bytes: 0,
-            rest_bytes: 0,
+            knows: KNOWS_NONE,
+            events: Hold::new(JOURNAL_EVENTS_MAX, bytes_max),
+            rest: Hold::new(usize::MAX, JOURNAL_REST_BYTES_MAX),
         }
     }
 
-    fn key(&self, tenant: &TenantId) -> LaneKey {
-        if self.by_tenant { LaneKey::Of(tenant.clone()) } else { LaneKey::Nth(tenant.home(LANES).0) }
-    }
-
-    /// Lanes by tenant, or shares of the tenants. Nothing is under way then.
+    /// Another link: flights of one tenant each, or of many. Nothing is under way then.
     pub fn group(&mut self, by_tenant: bool) {
+        debug_assert!(self.flights.is_empty(), "what is under way would be in the wrong place");
+        self.by_tenant = by_tenant;
+        self.knows = KNOWS_NONE;
         self.failing.clear();
-        for (_, key) in std::mem::take(&mut self.resting) {
-            self.awake.insert(key);
-        }
-        for lane in self.lanes.values_mut() {
-            lane.knows = [false; 4];
+        self.resting.clear();
+        for (tenant, lane) in &mut self.lanes {
+            lane.knows = KNOWS_NONE;
             lane.failures = 0;
             lane.rests_until = Instant::default();
-        }
-        if by_tenant == self.by_tenant {
-            return;
-        }
-        self.by_tenant = by_tenant;
-        self.awake.clear();
-        self.dues.clear();
-        for lane in std::mem::take(&mut self.lanes).into_values() {
-            for job in lane.flying.into_iter().chain(lane.queue) {
-                self.push(job);
+            if !lane.queue.is_empty() && !mem::replace(&mut lane.is_awake, true) {
+                self.awake.push_back(tenant.clone());
             }
         }
     }
 
-    /// Puts something behind what waits, or gives it back when too much does.
+    /// Puts something behind what waits, or gives it back when too much does: of all, or of its tenant, which may hold four times what is left.
     pub fn add(&mut self, job: Job) -> Result<(), Job> {
+        let Some(tenant) = job.tenant() else { return Ok(()) };
         let bytes = job.bytes();
-        match &job {
-            Job::Void => return Ok(()),
-            Job::Place { .. } | Job::Check { .. } => {}
-            Job::Append { .. } => {
-                // One that is too heavy by itself may go when nothing else waits: all go this way, also when nothing is wrong.
-                let is_full = self.event_bytes + bytes > self.bytes_max || self.events >= JOURNAL_EVENTS_MAX;
-                if is_full && self.events > 0 {
-                    return Err(job);
-                }
-                self.events += 1;
-                self.event_bytes += bytes;
+        if let Some((hold, held)) = self.hold(&job, tenant.clone()) {
+            if !hold.has_room(*held, bytes) {
+                self.tidy(job.tenant());
+                return Err(job);
             }
-            _ => {
-                if self.rest_bytes + bytes > JOURNAL_REST_BYTES_MAX {
-                    return Err(job);
-                }
-                self.rest_bytes += bytes;
-            }
+            hold.add(held, bytes);
         }
         self.push(job);
         Ok(())
     }
 
+    /// What a job counts against; questions about where streams stand are not bounded: a tenant has one or two.
+    fn hold(&mut self, job: &Job, tenant: TenantId) -> Option<(&mut Hold, &mut Held)> {
+        let Journal { lanes, events, rest, .. } = self;
+        match job {
+            Job::Void | Job::Place { .. } | Job::Check { .. } => None,
+            Job::Append { .. } => Some((events, &mut lanes.entry(tenant).or_default().events)),
+            _ => Some((rest, &mut lanes.entry(tenant).or_default().rest)),
+        }
+    }
+
     /// Puts a question before everything that waits.
     pub fn add_first(&mut self, job: Job) {
         debug_assert!(matches!(job, Job::Place { .. }), "nothing else may pass");
-        let Some(tenant) = job.tenant() else { return };
-        let key = self.key(tenant);
-        self.lanes.entry(key.clone()).or_default().push_front(job);
-        self.rouse(&key);
+        let Some(tenant) = job.tenant().cloned() else { return };
+        self.lanes.entry(tenant.clone()).or_default().push_front(job);
+        self.rouse(&tenant);
     }
 
     fn push(&mut self, job: Job) {
-        let Some(tenant) = job.tenant() else { return };
-        let key = self.key(tenant);
+        let Some(tenant) = job.tenant().cloned() else { return };
         if let Some(due) = job.due() {
-            self.dues.push_back((due, key.clone()));
+            self.dues.push_back((due, tenant.clone()));
         }
-        if let Some(replaced) = self.lanes.entry(key.clone()).or_default().push(job) {
+        if let Some(replaced) = self.lanes.entry(tenant.clone()).or_default().push(job) {
             self.forget(&replaced);
         }
-        self.rouse(&key);
+        self.rouse(&tenant);
     }
 
-    /// A lane that has something to send is among those that may, or that rest.
-    fn rouse(&mut self, key: &LaneKey) {
-        let Some(lane) = self.lanes.get(key) else { return };
-        if lane.is_flying || lane.queue.is_empty() {
+    /// A tenant that has something to send is among those that may, or that rest.
+    fn rouse(&mut self, tenant: &TenantId) {
+        let Some(lane) = self.lanes.get_mut(tenant) else { return };
+        if lane.flight.is_some() || lane.queue.is_empty() || lane.is_awake {
             return;
         }
         if lane.rests_until == Instant::default() {
-            self.awake.insert(key.clone());
+            lane.is_awake = true;
+            self.awake.push_back(tenant.clone());
         } else {
-            self.resting.insert((lane.rests_until, key.clone()));
+            self.resting.insert((lane.rests_until, tenant.clone()));
+        }
+    }
+
+    /// A tenant of which nothing waits is not there.
+    fn tidy(&mut self, tenant: Option<&TenantId>) {
+        if let Some(tenant) = tenant
+            && self.lanes.get(tenant).is_some_and(|lane| lane.queue.is_empty() && lane.flight.is_none())
+            && let Some(lane) = self.lanes.remove(tenant)
+        {
+            debug_assert_eq!((lane.events, lane.rest), Default::default(), "nothing of it is left");
+            debug_assert!(!lane.is_awake, "nobody looks for it");
         }
     }
 
     /// It is done, answered or dropped.
     pub fn forget(&mut self, job: &Job) {
-        match job {
-            Job::Void | Job::Place { .. } | Job::Check { .. } => {}
-            Job::Append { .. } => {
-                self.events = self.events.saturating_sub(1);
-                self.event_bytes = self.event_bytes.saturating_sub(job.bytes());
-            }
-            _ => self.rest_bytes = self.rest_bytes.saturating_sub(job.bytes()),
+        let Some(tenant) = job.tenant().cloned() else { return };
+        if let Some((hold, held)) = self.hold(job, tenant) {
+            hold.remove(held, job.bytes());
         }
     }
 
-    /// A lane that may send its next batch, if one is ready.
-    pub fn ready(&mut self, now: Instant) -> Option<LaneKey> {
-        while let Some((until, key)) = self.resting.pop_first() {
+    /// Takes the next flight, if one may go: the caller sees its jobs, the journal keeps them until it has [`landed`](Self::landed). Each tenant
+    /// whose turn it is has its share.
+    pub fn take(&mut self, now: Instant) -> Option<(Flight, &[Job], Known)> {
+        while let Some((until, tenant)) = self.resting.pop_first() {
             if until > now {
-                self.resting.insert((until, key));
+                self.resting.insert((until, tenant));
                 break;
             }
-            if let Some(lane) = self.lanes.get_mut(&key) {
+            if let Some(lane) = self.lanes.get_mut(&tenant) {
                 lane.rests_until = Instant::default();
             }
-            self.awake.insert(key);
+            self.rouse(&tenant);
         }
-        self.awake.first().cloned()
-    }
-
-    /// Takes a lane's next batch: the caller sees it, the lane keeps it until it has [`landed`](Self::landed). Empty where all of it was void.
-    pub fn take(&mut self, key: &LaneKey) -> (&[Job], Known) {
-        self.awake.remove(key);
-        let Some(lane) = self.lanes.get_mut(key) else { return (&[], [false; 4]) };
-        debug_assert!(!lane.is_flying, "one batch is under way in a lane");
+        if !self.by_tenant && self.flights.len() >= FLIGHTS_MAX {
+            return None;
+        }
+        let flight = Flight(self.newest + 1);
+        let mut flying = Flying::default();
+        let mut knows = self.knows;
         let (mut commands, mut bytes) = (0, 0);
-        while let Some(job) = lane.queue.front() {
-            let (more_commands, more_bytes) = (job.commands(), job.bytes());
-            let fits = commands + more_commands <= BATCH_COMMANDS_MAX && bytes + more_bytes <= BATCH_BYTES_MAX;
-            if !fits && !lane.flying.is_empty() {
+        while commands < BATCH_COMMANDS_MAX && bytes < BATCH_BYTES_MAX {
+            let turns = if self.by_tenant { 1 } else { self.awake.len().max(1) };
+            let Some(tenant) = self.awake.pop_front() else { break };
+            let share = (BATCH_COMMANDS_MAX / turns).max(SHARE_MIN).min(BATCH_COMMANDS_MAX - commands);
+            let share_bytes = (BATCH_BYTES_MAX / turns).min(BATCH_BYTES_MAX - bytes);
+            let Some(lane) = self.lanes.get_mut(&tenant) else { continue };
+            lane.is_awake = false;
+            let before = flying.jobs.len();
+            let taken = lane.take(share, share_bytes, &mut flying.jobs);
+            if flying.jobs.len() == before {
+                self.tidy(Some(&tenant));
+                continue;
+            }
+            (commands, bytes) = (commands + taken.0, bytes + taken.1);
+            lane.flight = Some(flight);
+            flying.tenants.push(tenant);
+            if self.by_tenant {
+                knows = lane.knows;
                 break;
             }
-            (commands, bytes) = (commands + more_commands, bytes + more_bytes);
-            if let Some(job) = lane.pop() {
-                lane.flying.push(job);
-            }
         }
-        lane.is_flying = !lane.flying.is_empty();
-        let knows = lane.knows;
-        if !lane.is_flying && matches!(key, LaneKey::Of(_)) {
-            self.lanes.remove(key);
-            return (&[], knows);
+        if flying.tenants.is_empty() {
+            return None;
         }
-        (self.lanes.get(key).map_or(&[], |lane| &lane.flying), knows)
+        self.newest += 1;
+        let flying = self.flights.entry(flight).or_insert(flying);
+        Some((flight, &flying.jobs, knows))
     }
 
-    /// A lane's batch is not under way any more.
-    pub fn landed(&mut self, key: &LaneKey) -> Vec<Job> {
-        let Some(lane) = self.lanes.get_mut(key) else { return Vec::new() };
-        lane.is_flying = false;
-        std::mem::take(&mut lane.flying)
+    /// A flight is not under way any more.
+    pub fn landed(&mut self, flight: Flight) -> Vec<Job> {
+        self.flights.get_mut(&flight).map_or(Vec::new(), |flying| mem::take(&mut flying.jobs))
     }
 
-    /// A lane goes on, after `again` of what it had sent. Failed: not before `rests_until`. Answers how often in a row it has failed.
-    pub fn put_back(&mut self, key: &LaneKey, again: Vec<Job>, failed: Option<Instant>, knows: Known) -> u32 {
-        let Some(lane) = self.lanes.get_mut(key) else { return 0 };
+    /// The tenants of a flight go on, after `again` of what they had sent. `failed`: those of them that have something to send again do so not
+    /// before then.
+    pub fn put_back(&mut self, flight: Flight, again: Vec<Job>, failed: Option<Instant>, knows: Known) {
+        let Some(flying) = self.flights.remove(&flight) else { return };
+        let mut behind = BTreeSet::new();
         for job in again.into_iter().rev() {
-            lane.push_front(job);
+            let Some(tenant) = job.tenant().cloned() else { continue };
+            self.lanes.entry(tenant.clone()).or_default().push_front(job);
+            behind.insert(tenant);
         }
-        lane.knows = knows;
-        match failed {
-            Some(until) => {
-                lane.failures += 1;
-                lane.rests_until = until;
+        if !self.by_tenant {
+            self.knows = knows;
+        }
+        for tenant in flying.tenants {
+            let Some(lane) = self.lanes.get_mut(&tenant) else { continue };
+            lane.flight = None;
+            lane.knows = knows;
+            match failed.filter(|_| behind.contains(&tenant)) {
+                Some(until) => {
+                    lane.failures += 1;
+                    lane.rests_until = until;
+                    self.failing.insert(tenant.clone());
+                }
+                // With nothing left to try there is nothing that would show that all is well again.
+                None => {
+                    lane.failures = 0;
+                    lane.rests_until = Instant::default();
+                    self.failing.remove(&tenant);
+                }
             }
-            None => {
-                lane.failures = 0;
-                lane.rests_until = Instant::default();
-            }
+            self.rouse(&tenant);
+            self.tidy(Some(&tenant));
         }
-        let (failures, is_empty) = (lane.failures, lane.queue.is_empty());
-        if is_empty && matches!(key, LaneKey::Of(_)) {
-            self.lanes.remove(key);
-        }
-        // With nothing left to try there is nothing that would show that all is well again.
-        if failed.is_some() && !is_empty {
-            self.failing.insert(key.clone());
-        } else {
-            self.failing.remove(key);
-        }
-        self.rouse(key);
-        failures
     }
 
-    pub fn failures(&self, key: &LaneKey) -> u32 {
-        self.lanes.get(key).map_or(0, |lane| lane.failures)
+    /// How often in a row the store would not take what some tenant of a flight has for it.
+    pub fn failures(&self, flight: Flight) -> u32 {
+        let tenants = self.flights.get(&flight).map_or(&[][..], |flying| &flying.tenants);
+        tenants.iter().filter_map(|tenant| self.lanes.get(tenant)).map(|lane| lane.failures).max().unwrap_or(0)
     }
 
-    /// Whether the store would not take what some lane has for it.
+    /// Whether the store would not take what some tenant has for it.
     pub fn is_failing(&self) -> bool {
         !self.failing.is_empty()
     }
 
-    /// Lanes with a batch under way.
-    pub fn flying(&self) -> Vec<LaneKey> {
-        self.lanes.iter().filter(|(_, lane)| lane.is_flying).map(|(key, _)| key.clone()).collect()
+    /// What is under way.
+    pub fn flying(&self) -> Vec<Flight> {
+        self.flights.keys().copied().collect()
     }
 
     /// Forgets questions about where streams stand: all will be asked again.
@@ -422,23 +463,24 @@ impl Journal {
     /// Takes out what was to be answered by now.
     pub fn expire(&mut self, now: Instant) -> Vec<Job> {
         let mut late = Vec::new();
-        while let Some((due, key)) = self.dues.pop_front() {
+        while let Some((due, tenant)) = self.dues.pop_front() {
             if due > now {
-                self.dues.push_front((due, key));
+                self.dues.push_front((due, tenant));
                 break;
             }
-            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let Some(lane) = self.lanes.get_mut(&tenant) else { continue };
             while let Some(&(due, place)) = lane.waits.front()
                 && due <= now
             {
                 lane.waits.pop_front();
                 if let Some(job) = lane.at(place) {
-                    late.push(std::mem::replace(job, Job::Void));
+                    late.push(mem::replace(job, Job::Void));
                 }
             }
-            for job in &mut lane.flying {
-                if job.due().is_some_and(|due| due <= now) {
-                    late.push(std::mem::replace(job, Job::Void));
+            let flying = lane.flight.and_then(|flight| self.flights.get_mut(&flight));
+            for job in flying.into_iter().flat_map(|flying| &mut flying.jobs) {
+                if job.tenant() == Some(&tenant) && job.due().is_some_and(|due| due <= now) {
+                    late.push(mem::replace(job, Job::Void));
                 }
             }
         }
@@ -451,23 +493,46 @@ impl Journal {
         self.dues.front().map(|(due, _)| *due)
     }
 
-    /// When a lane may send.
+    /// When a flight may leave.
     pub fn next_ready(&self) -> Option<Instant> {
+        if !self.by_tenant && self.flights.len() >= FLIGHTS_MAX {
+            // One has to land before.
+            return None;
+        }
         let rested = self.resting.first().map(|(until, _)| *until);
         if self.awake.is_empty() { rested } else { Some(Instant::default()) }
     }
 
     /// Events that wait, or are under way.
     pub fn events(&self) -> usize {
-        self.events
+        self.events.count
     }
 
     pub fn is_empty(&self) -> bool {
-        self.lanes.values().all(|lane| !lane.is_flying && lane.queue.iter().all(|job| matches!(job, Job::Void)))
+        let is_void = |lane: &Lane| lane.queue.iter().all(|job| matches!(job, Job::Void));
+        self.flights.is_empty() && self.lanes.values().all(is_void)
     }
 }
 
 impl Lane {
+    /// Takes from the queue what is within a share, and one job in any case; how many commands and bytes that is.
+    fn take(&mut self, share: usize, share_bytes: usize, jobs: &mut Vec<Job>) -> (usize, usize) {
+        let before = jobs.len();
+        let (mut commands, mut bytes) = (0, 0);
+        while let Some(job) = self.queue.front() {
+            let (more, more_bytes) = (job.commands(), job.bytes());
+            let fits = commands + more <= share && bytes + more_bytes <= share_bytes;
+            if !fits && jobs.len() > before {
+                break;
+            }
+            if let Some(job) = self.pop() {
+                (commands, bytes) = (commands + more, bytes + more_bytes);
+                jobs.push(job);
+            }
+        }
+        (commands, bytes)
+    }
+
     fn at(&mut self, place: u64) -> Option<&mut Job> {
         self.queue.get_mut(place.checked_sub(self.first)? as usize)
     }
@@ -475,17 +540,16 @@ impl Lane {
     /// Answers what it took the place of.
     fn push(&mut self, job: Job) -> Option<Job> {
         let place = self.first + self.queue.len() as u64;
-        if let Some((tenant, pid)) = job.state_of() {
-            let key = (tenant.clone(), pid);
-            if let Some(&earlier) = self.states.get(&key)
+        if let Some(pid) = job.state_of() {
+            if let Some(&earlier) = self.states.get(&pid)
                 && let Some(known) = self.at(earlier)
             {
-                return Some(std::mem::replace(known, job));
+                return Some(mem::replace(known, job));
             }
-            self.states.insert(key, place);
-        } else if let Job::Claim { tenant, pid, .. } = &job {
+            self.states.insert(pid, place);
+        } else if let Job::Claim { pid, .. } = &job {
             // What is saved after it must stay after it.
-            self.states.remove(&(tenant.clone(), *pid));
+            self.states.remove(pid);
         }
         if let Some(due) = job.due() {
             self.waits.push_back((due, place));
@@ -509,11 +573,10 @@ impl Lane {
         let job = self.queue.pop_front()?;
         let place = self.first;
         self.first += 1;
-        if let Some((tenant, pid)) = job.state_of() {
-            let key = (tenant.clone(), pid);
-            if self.states.get(&key) == Some(&place) {
-                self.states.remove(&key);
-            }
+        if let Some(pid) = job.state_of()
+            && self.states.get(&pid) == Some(&place)
+        {
+            self.states.remove(&pid);
         }
         if job.due().is_some() && self.waits.front().is_some_and(|&(_, waits)| waits == place) {
             self.waits.pop_front();

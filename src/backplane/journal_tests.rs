@@ -28,7 +28,14 @@ fn pid(n: u8) -> Sid {
 }
 
 fn save(n: u8, text: &str) -> Job {
-    Job::Save { tenant: tenant("t"), pid: pid(n), body: text.as_bytes().into(), until: Instant(0) }
+    Job::Save {
+        tenant: tenant("t"),
+        from: ShardId(0),
+        pid: pid(n),
+        generation: 0,
+        body: text.as_bytes().into(),
+        until: Instant(0),
+    }
 }
 
 fn shown(jobs: &[Job]) -> Vec<String> {
@@ -45,45 +52,79 @@ fn shown(jobs: &[Job]) -> Vec<String> {
     jobs.iter().map(show).collect()
 }
 
-/// The next batch, as if the store had taken it whole.
-fn next(journal: &mut Journal) -> Vec<String> {
-    let Some(key) = journal.ready(Instant(0)) else { return Vec::new() };
-    let batch = shown(journal.take(&key).0);
-    for job in journal.landed(&key) {
+/// A flight is over, and all of it is done or dropped.
+fn land(journal: &mut Journal, flight: Flight, failed: Option<Instant>) {
+    for job in journal.landed(flight) {
         journal.forget(&job);
     }
-    journal.put_back(&key, Vec::new(), None, [true; 4]);
+    journal.put_back(flight, Vec::new(), failed, [true; KNOWS_NONE.len()]);
+}
+
+/// The next batch, as if the store had taken it whole.
+fn next(journal: &mut Journal) -> Vec<String> {
+    let Some((flight, jobs, _)) = journal.take(Instant(0)) else { return Vec::new() };
+    let batch = shown(jobs);
+    land(journal, flight, None);
     batch
 }
 
 #[test]
-fn one_batch_is_under_way_and_what_is_put_back_goes_first() {
+fn one_flight_has_a_tenant_and_what_is_put_back_goes_first() {
     let mut journal = Journal::new(1 << 20);
     (1..=3).for_each(|n| journal.add(append("t", n, 0)).unwrap());
-    let key = journal.ready(Instant(0)).unwrap();
-    assert_eq!(shown(journal.take(&key).0), ["append 1", "append 2", "append 3"]);
+    let (flight, jobs, _) = journal.take(Instant(0)).unwrap();
+    assert_eq!(shown(jobs), ["append 1", "append 2", "append 3"]);
     journal.add(append("t", 4, 0)).unwrap();
-    assert_eq!(journal.ready(Instant(0)), None, "its batch is under way");
-    assert_eq!((journal.flying(), journal.events()), (vec![key.clone()], 4));
-    let mut jobs = journal.landed(&key);
+    assert!(journal.take(Instant(0)).is_none(), "it is under way");
+    assert_eq!((journal.flying(), journal.events()), (vec![flight], 4));
+    let mut jobs = journal.landed(flight);
     journal.forget(&jobs.remove(0));
-    assert_eq!(journal.put_back(&key, jobs, Some(Instant(50)), [false; 4]), 1);
+    journal.put_back(flight, jobs, Some(Instant(50)), KNOWS_NONE);
     assert!(journal.is_failing());
-    assert_eq!((journal.ready(Instant(49)), journal.next_ready()), (None, Some(Instant(50))));
+    assert!(journal.take(Instant(49)).is_none());
+    assert_eq!(journal.next_ready(), Some(Instant(50)));
+    journal.add(append("u", 1, 0)).unwrap();
+    assert_eq!(next(&mut journal), ["append 1"], "another tenant does not rest");
     journal.add_first(Job::Place { tenant: tenant("t"), stamp: 0 });
-    assert_eq!(journal.ready(Instant(50)), Some(key.clone()));
-    assert_eq!(shown(journal.take(&key).0), ["place", "append 2", "append 3", "append 4"]);
-    for job in journal.landed(&key) {
-        journal.forget(&job);
-    }
-    journal.put_back(&key, Vec::new(), None, [true; 4]);
+    let (flight, jobs, _) = journal.take(Instant(50)).unwrap();
+    assert_eq!(shown(jobs), ["place", "append 2", "append 3", "append 4"]);
+    assert_eq!(journal.failures(flight), 1);
+    land(&mut journal, flight, None);
     assert!(journal.is_empty() && !journal.is_failing() && journal.events() == 0);
     journal.add(Job::Tell { tenant: tenant("t"), body: Box::default() }).unwrap();
-    journal.take(&key);
-    journal.landed(&key).iter().for_each(|job| journal.forget(job));
-    journal.put_back(&key, Vec::new(), Some(Instant(90)), [false; 4]);
+    let flight = journal.take(Instant(0)).unwrap().0;
+    land(&mut journal, flight, Some(Instant(90)));
     assert!(!journal.is_failing(), "what was dropped does not fail any more");
-    assert_eq!((journal.event_bytes, journal.rest_bytes), (0, 0));
+    assert_eq!((journal.events.bytes, journal.rest.bytes), (0, 0));
+}
+
+/// What a tenant has queued does not hold up another: each has its share of every flight.
+#[test]
+fn tenants_take_turns() {
+    let mut journal = Journal::new(1 << 30);
+    (0..10_000).for_each(|n| journal.add(append("hot", n, 0)).unwrap());
+    (0..20).for_each(|n| journal.add(append("a", n, 0)).unwrap());
+    journal.add(append("b", 0, 0)).unwrap();
+    let (flight, jobs, _) = journal.take(Instant(0)).unwrap();
+    let of = |jobs: &[Job], name: &str| jobs.iter().filter(|job| job.tenant() == Some(&tenant(name))).count();
+    assert_eq!((of(jobs, "hot"), of(jobs, "a"), of(jobs, "b")), (BATCH_COMMANDS_MAX / 3, 20, 1));
+    journal.add(append("c", 0, 0)).unwrap();
+    assert_eq!(next(&mut journal), ["append 0"], "who comes later does not wait for what is under way");
+    land(&mut journal, flight, None);
+    // Many, and none of them waits for more than its turn.
+    for name in 0..200 {
+        (0..100).for_each(|n| journal.add(append(&format!("t{name}"), n, 0)).unwrap());
+    }
+    let mut served = BTreeSet::new();
+    let mut flights = 0;
+    while served.len() < 201 {
+        let (flight, jobs, _) = journal.take(Instant(0)).unwrap();
+        assert!(jobs.len() <= BATCH_COMMANDS_MAX);
+        served.extend(jobs.iter().filter_map(|job| job.tenant().cloned()));
+        land(&mut journal, flight, None);
+        flights += 1;
+    }
+    assert!(flights <= 201 * SHARE_MIN / BATCH_COMMANDS_MAX + 2, "{flights}");
 }
 
 #[test]
@@ -103,19 +144,30 @@ fn a_batch_has_a_length_and_a_weight() {
 }
 
 #[test]
-fn lanes_are_shares_of_the_tenants_or_tenants() {
+fn flights_are_of_many_tenants_or_of_one() {
     let mut journal = Journal::new(1 << 20);
-    for n in 0..40 {
-        journal.add(append(&format!("t{}", n % 10), n, 0)).unwrap();
-    }
-    assert_eq!(journal.lanes.len(), usize::from(LANES));
+    let fill = |journal: &mut Journal| {
+        (0..40).for_each(|n| journal.add(append(&format!("t{}", n % 10), n, 0)).unwrap());
+    };
+    fill(&mut journal);
+    assert_eq!((next(&mut journal).len(), journal.lanes.len()), (40, 0), "a tenant's lane goes with its last");
+    fill(&mut journal);
     journal.group(true);
-    assert_eq!(journal.lanes.len(), 10);
     let mut numbers: Vec<Vec<String>> = std::iter::repeat_with(|| next(&mut journal)).take(10).collect();
     numbers.sort();
     assert_eq!(numbers[0], ["append 0", "append 10", "append 20", "append 30"], "a tenant's order is kept");
-    assert!(journal.lanes.is_empty() && journal.is_empty(), "a tenant's lane goes with its last");
+    assert!(journal.lanes.is_empty() && journal.is_empty());
     assert!(journal.awake.is_empty() && journal.resting.is_empty() && journal.next_ready().is_none());
+    // Elsewhere so many are under way at a time.
+    journal.group(false);
+    let flights = (0..9).map_while(|n| {
+        journal.add(append(&format!("t{n}"), n, 0)).unwrap();
+        journal.take(Instant(0)).map(|(flight, ..)| flight)
+    });
+    let flights: Vec<Flight> = flights.collect();
+    assert_eq!((flights.len(), journal.next_ready()), (FLIGHTS_MAX, None));
+    land(&mut journal, flights[0], None);
+    assert_eq!(journal.next_ready(), Some(Instant::default()));
 }
 
 #[test]
@@ -130,6 +182,19 @@ fn what_waits_is_bounded() {
     let heavy = |n| Job::Tell { tenant: tenant("t"), body: vec![n; JOURNAL_REST_BYTES_MAX / 3].into() };
     let added = (0..9).take_while(|n| journal.add(heavy(*n)).is_ok()).count();
     assert_eq!(added, 2);
+}
+
+/// One tenant cannot take all the room there is.
+#[test]
+fn a_hot_tenant_leaves_room_for_others() {
+    let mut journal = Journal::new(1_000_000);
+    let fill = |journal: &mut Journal, name: &str| {
+        (0..10_000).take_while(|n| journal.add(append(name, *n, 1000)).is_ok()).count()
+    };
+    let (hot, warm, late) = (fill(&mut journal, "hot"), fill(&mut journal, "warm"), fill(&mut journal, "late"));
+    assert!((650..800).contains(&hot), "{hot}");
+    assert!(warm > 100 && late > 20, "{warm} {late}");
+    assert!(journal.add(append("hot", 0, 1)).is_err(), "it holds more than what is left allows");
 }
 
 #[test]
@@ -153,16 +218,15 @@ fn of_a_socket_only_the_newest_waits() {
         let mut journal = Journal::new(0);
         jobs.into_iter().for_each(|job| journal.add(job).unwrap());
         assert_eq!(next(&mut journal), expected);
-        assert_eq!(journal.rest_bytes, 0);
+        assert_eq!(journal.rest.bytes, 0);
     }
     // What is under way is not changed any more, and goes before what came later when it is put back.
     let mut journal = Journal::new(0);
     journal.add(save(1, "a")).unwrap();
-    let key = journal.ready(Instant(0)).unwrap();
-    journal.take(&key);
+    let flight = journal.take(Instant(0)).unwrap().0;
     journal.add(save(1, "b")).unwrap();
-    let jobs = journal.landed(&key);
-    journal.put_back(&key, jobs, None, [false; 4]);
+    let jobs = journal.landed(flight);
+    journal.put_back(flight, jobs, None, KNOWS_NONE);
     assert_eq!(next(&mut journal), ["save a", "save b"]);
 }
 
@@ -174,14 +238,14 @@ fn what_is_answered_in_time_waits_no_longer() {
     journal.add(read("t", 20)).unwrap();
     assert_eq!(journal.next_due(), Some(Instant(10)));
     assert_eq!(shown(&journal.expire(Instant(10))), ["read"]);
-    let key = journal.ready(Instant(0)).unwrap();
-    assert_eq!(shown(journal.take(&key).0), ["append 1", "read"]);
+    let (flight, jobs, _) = journal.take(Instant(0)).unwrap();
+    assert_eq!(shown(jobs), ["append 1", "read"]);
     assert_eq!(journal.next_due(), Some(Instant(20)), "also while it is under way");
     journal.add(read("t", 30)).unwrap();
-    let jobs = journal.landed(&key);
-    journal.put_back(&key, jobs, None, [false; 4]);
+    let jobs = journal.landed(flight);
+    journal.put_back(flight, jobs, None, KNOWS_NONE);
     assert_eq!(journal.next_due(), Some(Instant(20)), "and when it is put back");
-    journal.take(&key);
+    let flight = journal.take(Instant(0)).unwrap().0;
     assert_eq!(shown(&journal.expire(Instant(25))), ["read"]);
-    assert_eq!(shown(&journal.landed(&key)), ["append 1", "void", "read"], "the others keep their answers");
+    assert_eq!(shown(&journal.landed(flight)), ["append 1", "void", "read"], "the others keep their answers");
 }

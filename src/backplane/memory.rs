@@ -6,6 +6,10 @@
 //! Invariants: the guarantees of [`relay`](crate::shard::relay), but for what the caller does to the reports; what a room, a socket or a receipt
 //! was kept for is gone when its time is over.
 
+mod document;
+mod presence;
+mod queue;
+
 use crate::base::{
     chance::Chance,
     id::{Sid, TenantId},
@@ -14,7 +18,7 @@ use crate::base::{
 };
 use crate::shard::{
     history::Epoch,
-    relay::{Append, Appended, Place, Reading, Relay, Report, RoomRead, Stored, Unavailable, Wanted},
+    relay::{Act, Answer, Append, Appended, Place, Reading, Relay, Report, RoomRead, Stored, Unavailable, Wanted},
 };
 use crate::wire::envelope::{self, record};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +44,9 @@ struct Tenant {
     rooms: BTreeMap<Box<str>, Room>,
     receipts: BTreeMap<Box<str>, (Appended, Instant)>,
     sockets: BTreeMap<Sid, (Box<[u8]>, Instant)>,
+    presence: presence::Store,
+    queue: queue::Store,
+    document: document::Store,
 }
 
 struct Room {
@@ -113,11 +120,13 @@ impl Memory {
                 let reading = self.tenant(&tenant).read(now, &rooms);
                 out.push((node, Report::Read { ticket, result: Ok(reading) }));
             }
-            Relay::Save { tenant, pid, body, ttl } => {
+            Relay::Save { tenant, pid, generation, body, ttl } => {
                 let sockets = &mut self.tenant(&tenant).sockets;
                 sockets.retain(|_, (_, until)| *until > now.at);
-                if sockets.get(&pid).is_none_or(|(kept, _)| record::generation(kept) <= record::generation(&body)) {
+                if sockets.get(&pid).is_none_or(|(kept, _)| record::generation(kept) <= generation) {
                     sockets.insert(pid, (body, now.at + ttl));
+                } else {
+                    out.push((node, Report::Replaced { tenant, pid }));
                 }
             }
             Relay::Refresh { tenant, pids, ttl } => {
@@ -138,9 +147,18 @@ impl Memory {
             // Nobody of another make is here.
             Relay::Answer { .. } | Relay::Room { .. } => {}
             Relay::Claim { tenant, pid, ticket } => {
-                let taken = self.tenant(&tenant).sockets.remove(&pid);
-                let body = taken.filter(|(_, until)| *until > now.at).map(|(body, _)| body);
+                let kept = self.tenant(&tenant).sockets.get_mut(&pid).filter(|(_, until)| *until > now.at);
+                let body = kept.filter(|(kept, _)| kept.len() > 4).map(|(kept, _)| {
+                    let claimed = record::generation(kept).wrapping_add(1).to_be_bytes();
+                    std::mem::replace(kept, claimed.into())
+                });
                 out.push((node, Report::Claimed { ticket, result: Ok(body) }));
+            }
+            Relay::Share { tenant, ticket, act } => {
+                let answer = self.tenant(&tenant).share(now, *act);
+                if let Some(ticket) = ticket {
+                    out.push((node, Report::Shared { ticket, result: Ok(answer) }));
+                }
             }
         }
     }
@@ -160,12 +178,14 @@ impl Memory {
             Relay::Append { ticket, .. } => Report::Appended { ticket, result: Err(Unavailable) },
             Relay::Read { ticket, .. } => Report::Read { ticket, result: Err(Unavailable) },
             Relay::Claim { ticket, .. } => Report::Claimed { ticket, result: Err(Unavailable) },
+            Relay::Share { ticket: Some(ticket), .. } => Report::Shared { ticket, result: Err(Unavailable) },
             Relay::Tell { .. }
             | Relay::Answer { .. }
             | Relay::Room { .. }
             | Relay::Save { .. }
             | Relay::Refresh { .. }
-            | Relay::Forget { .. } => return,
+            | Relay::Forget { .. }
+            | Relay::Share { ticket: None, .. } => return,
         };
         out.push((node, report));
     }
@@ -187,11 +207,22 @@ impl Memory {
             rooms: BTreeMap::new(),
             receipts: BTreeMap::new(),
             sockets: BTreeMap::new(),
+            presence: presence::Store::default(),
+            queue: queue::Store::default(),
+            document: document::Store::default(),
         })
     }
 }
 
 impl Tenant {
+    fn share(&mut self, now: Now, act: Act) -> Answer {
+        match act {
+            Act::Presence(act) => Answer::Presence(self.presence.act(now, act)),
+            Act::Queue(act) => Answer::Queue(self.queue.act(now, act)),
+            Act::Document(act) => Answer::Document(self.document.act(now, act)),
+        }
+    }
+
     /// The place, and the frame to publish where the event is new.
     fn append(&mut self, now: Now, append: Append) -> (Appended, Option<Vec<u8>>) {
         let Append { room, body, id, id_ttl, keep, linger } = append;

@@ -17,6 +17,7 @@
 mod command;
 mod count;
 pub mod foreign;
+mod hold;
 mod inlet;
 mod journal;
 mod key;
@@ -25,6 +26,7 @@ pub mod memory;
 mod outlet;
 mod run;
 mod settle;
+mod share;
 mod tenant;
 
 pub use count::names;

@@ -9,11 +9,11 @@
 
 use super::{
     Settings, Start,
-    command::{self, Encoder, Scripts},
+    command::{self, Encoder, KNOWS_NONE, Known, Scripts},
     count::Count,
     foreign::{Tray, Word},
     inlet::{Heard, Inlet},
-    journal::{Job, Journal, Known, LaneKey},
+    journal::{Flight, Job, Journal},
     key::Keys,
     link::{self, Link, Refusal},
     outlet::Outlet,
@@ -26,7 +26,7 @@ use crate::base::{
     time::{Duration, Instant},
 };
 use crate::shard::relay::{Relay, Report};
-use crate::wire::envelope::{Origin, Place, VERSION};
+use crate::wire::envelope::{Origin, VERSION};
 use redis::{RedisError, Value};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -53,7 +53,7 @@ const ASKS_MAX: usize = 1024;
 enum Event {
     Connected(u64, Result<Link, Refusal>),
     Subscribed(u64, Vec<Change>, Result<Vec<bool>, RedisError>),
-    Answered(u64, LaneKey, Result<Vec<Value>, RedisError>),
+    Answered(u64, Flight, Result<Vec<Value>, RedisError>),
     Pinged(u64, bool),
 }
 
@@ -65,7 +65,7 @@ pub struct Core {
     pub(super) chance: Chance,
     pub(super) journal: Journal,
     /// Of each batch under way: commands of each job, and the scripts that are known after it.
-    pub(super) flights: BTreeMap<LaneKey, (Vec<usize>, Known)>,
+    pub(super) flights: BTreeMap<Flight, (Vec<usize>, Known)>,
     pub(super) tenants: Tenants,
     /// For the servers of other makes, where there may be any.
     pub(super) tray: Option<Arc<Tray>>,
@@ -261,12 +261,17 @@ impl Core {
             Relay::Read { tenant, ticket, rooms } => {
                 Job::Read { tenant, from, ticket, rooms, due: now + RELAY_PATIENCE }
             }
-            Relay::Save { tenant, pid, body, ttl } => Job::Save { tenant, pid, body, until: now + ttl },
+            Relay::Save { tenant, pid, generation, body, ttl } => {
+                Job::Save { tenant, from, pid, generation, body, until: now + ttl }
+            }
             Relay::Refresh { tenant, pids, ttl } => Job::Refresh { tenant, pids, until: now + ttl },
             Relay::Forget { tenant, pid, generation } => Job::Forget { tenant, pid, generation },
             Relay::Claim { tenant, pid, ticket } => {
                 self.number += 1;
                 Job::Claim { tenant, from, ticket, pid, number: self.number, due: now + RELAY_PATIENCE }
+            }
+            Relay::Share { tenant, ticket, act } => {
+                Job::Share { tenant, from, ticket, act, due: ticket.map(|_| now + RELAY_PATIENCE) }
             }
         };
         if let Err(job) = self.journal.add(job) {
@@ -274,44 +279,31 @@ impl Core {
         }
     }
 
-    fn put(&self, word: Word) {
-        if self.tray.as_ref().is_some_and(|tray| !tray.put(word)) {
-            self.count(Count::ForeignDropped);
-        }
-    }
-
-    /// Tells servers of other makes what was published here; what is durable, when it has its place.
-    pub(super) fn tell_fleet(&self, tenant: &TenantId, body: &[u8], place: Option<Place>) {
-        if self.tray.as_ref().is_some_and(|tray| tray.is_outward()) {
-            self.put(Word::Event { tenant: tenant.clone(), body: body.into(), place });
-        }
-    }
-
     /// Something is not done, and will not be.
     pub(super) fn refuse(&mut self, job: &Job) {
         if let Some((shard, report)) = command::unavailable(job) {
             self.count(Count::Unavailable);
-            self.tell(shard, report);
+            self.tell(shard, job.tenant(), report);
         }
         match job {
             Job::Tell { .. } => self.count(Count::ToldDropped),
-            Job::Save { .. } | Job::Refresh { .. } | Job::Forget { .. } => self.count(Count::SavesDropped),
+            Job::Save { .. } | Job::Refresh { .. } | Job::Forget { .. } | Job::Share { ticket: None, .. } => {
+                self.count(Count::SavesDropped);
+            }
             _ => {}
         }
     }
 
-    pub(super) fn tell(&mut self, shard: ShardId, report: Report) {
+    /// Tells a shard something; an answer is of the tenant it was asked for, and keeps its place among what is told of that.
+    pub(super) fn tell(&mut self, shard: ShardId, asker: Option<&TenantId>, report: Report) {
         let Some(outlet) = self.outlets.get_mut(shard.index()) else { return };
-        let tenant = match &report {
-            Report::Envelope { tenant, .. } => Some(tenant.clone()),
-            _ => None,
-        };
-        let has_room = outlet.push(report);
-        if let Some(tenant) = tenant {
-            self.count(Count::Envelopes);
-            if !has_room {
-                self.count(Count::EnvelopesDropped);
-                self.tenants.lost(&tenant);
+        if matches!(report, Report::Envelope { .. }) {
+            self.start.errands.count(Count::Envelopes as usize);
+        }
+        if let Err(report) = outlet.push(asker, report) {
+            self.count(Count::EnvelopesDropped);
+            if let Some(tenant) = report.tenant() {
+                self.tenants.lost(tenant);
             }
         }
     }
@@ -319,7 +311,7 @@ impl Core {
     pub(super) fn take(&mut self, steps: Vec<Step>) {
         for step in steps {
             match step {
-                Step::Tell(shard, report) => self.tell(shard, report),
+                Step::Tell(shard, report) => self.tell(shard, None, report),
                 Step::Place(tenant, stamp) => {
                     let job = Job::Place { tenant, stamp };
                     if self.resubscribing > 0 {
@@ -390,11 +382,7 @@ impl Core {
         if self.resubscribing > 0 {
             return;
         }
-        while let Some(key) = self.journal.ready(now) {
-            let (jobs, knows) = self.journal.take(&key);
-            if jobs.is_empty() {
-                continue;
-            }
+        while let Some((flight, jobs, knows)) = self.journal.take(now) {
             let encoder = Encoder {
                 keys: &self.keys,
                 scripts: &self.scripts,
@@ -406,17 +394,17 @@ impl Core {
             };
             let batch = encoder.encode(jobs);
             if batch.pipeline.is_empty() {
-                for job in self.journal.landed(&key) {
+                for job in self.journal.landed(flight) {
                     self.journal.forget(&job);
                 }
-                self.journal.put_back(&key, Vec::new(), None, knows);
+                self.journal.put_back(flight, Vec::new(), None, knows);
                 continue;
             }
             self.start.errands.count(Count::Batches as usize);
             self.start.errands.add(Count::Commands as usize, batch.pipeline.len());
-            self.flights.insert(key.clone(), (batch.commands, batch.knows));
+            self.flights.insert(flight, (batch.commands, batch.knows));
             let answer = link.commands().send(batch.pipeline, batch.key);
-            self.tasks.spawn(async move { Event::Answered(generation, key, answer.await) });
+            self.tasks.spawn(async move { Event::Answered(generation, flight, answer.await) });
         }
     }
 
@@ -436,7 +424,7 @@ impl Core {
         match event {
             Event::Connected(of, result) if of == generation => self.connected(result),
             Event::Subscribed(of, changes, result) if of == generation => self.subscribed(&changes, result),
-            Event::Answered(of, key, result) if of == generation => self.answered(&key, result),
+            Event::Answered(of, flight, result) if of == generation => self.answered(flight, result),
             Event::Pinged(of, is_there) if of == generation => {
                 self.is_pinging = false;
                 self.ping_at = self.now() + PING_EVERY;
@@ -507,8 +495,8 @@ impl Core {
         self.resubscribing = 0;
         self.failures = 0;
         self.connect_at = self.now() + backoff(0, &mut self.chance);
-        for key in self.journal.flying() {
-            self.repeat(&key, None);
+        for flight in self.journal.flying() {
+            self.repeat(flight, None);
         }
         self.journal.drop_questions();
         let mut steps = Vec::new();
@@ -517,15 +505,15 @@ impl Core {
     }
 
     /// Nobody knows what became of a batch: it is sent again, but for what would be heard twice.
-    pub(super) fn repeat(&mut self, key: &LaneKey, rests_until: Option<Instant>) -> u32 {
+    pub(super) fn repeat(&mut self, flight: Flight, rests_until: Option<Instant>) {
         self.count(Count::Repeated);
         let (told, again): (Vec<Job>, Vec<Job>) =
-            self.journal.landed(key).into_iter().partition(|job| matches!(job, Job::Tell { .. }));
+            self.journal.landed(flight).into_iter().partition(|job| matches!(job, Job::Tell { .. }));
         for job in told {
             self.journal.forget(&job);
             self.refuse(&job);
         }
-        self.journal.put_back(key, again, rests_until, [false; 4])
+        self.journal.put_back(flight, again, rests_until, KNOWS_NONE);
     }
 
     fn subscribed(&mut self, changes: &[Change], result: Result<Vec<bool>, RedisError>) {

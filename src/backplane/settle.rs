@@ -3,12 +3,10 @@
 use super::{
     command::{self, BEHIND, Done, Fate, NOSCRIPT},
     count::Count,
-    journal::{Job, LaneKey},
+    journal::{Flight, Job},
     run::{Core, backoff},
 };
 use crate::base::{id::TenantId, time::Duration};
-use crate::shard::relay::Report;
-use crate::wire::envelope;
 use redis::{RedisError, Value};
 use std::collections::BTreeSet;
 
@@ -17,17 +15,17 @@ use std::collections::BTreeSet;
 const SLOT_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Core {
-    pub(super) fn answered(&mut self, key: &LaneKey, result: Result<Vec<Value>, RedisError>) {
+    pub(super) fn answered(&mut self, flight: Flight, result: Result<Vec<Value>, RedisError>) {
         let now = self.now();
         let is_cluster = self.link.as_ref().is_some_and(|link| link.is_cluster);
         let values = match result {
             Ok(values) => values,
             Err(error) if !is_cluster => return self.broke(&error.to_string()),
             Err(error) => {
-                self.flights.remove(key);
+                self.flights.remove(&flight);
                 self.say("CLUSTER", &error.to_string());
-                let rests = backoff(self.journal.failures(key) + 1, &mut self.chance);
-                self.repeat(key, Some(now + rests));
+                let rests = backoff(self.journal.failures(flight) + 1, &mut self.chance);
+                self.repeat(flight, Some(now + rests));
                 let failing = *self.failing_since.get_or_insert(now);
                 if now.since(failing) > SLOT_PATIENCE {
                     self.broke("a slot of the Cluster does not answer");
@@ -35,13 +33,13 @@ impl Core {
                 return self.show_health();
             }
         };
-        let (counts, mut knows) = self.flights.remove(key).unwrap_or_default();
+        let (counts, mut knows) = self.flights.remove(&flight).unwrap_or_default();
         let mut values = values.into_iter();
         let mut again = Vec::new();
         // Tenants with an append that was not done: what they read would be without it.
         let mut behind: BTreeSet<TenantId> = BTreeSet::new();
         let mut passing: Option<Box<str>> = None;
-        for (job, count) in self.journal.landed(key).into_iter().zip(counts) {
+        for (job, count) in self.journal.landed(flight).into_iter().zip(counts) {
             let answers: Vec<Value> = values.by_ref().take(count).collect();
             let is_behind = matches!(&job, Job::Read { tenant, .. } if behind.contains(tenant));
             let fate = if is_behind { Fate::Again(BEHIND.into()) } else { command::decode(&job, answers) };
@@ -56,7 +54,7 @@ impl Core {
                     }
                     match &*code {
                         BEHIND => {}
-                        NOSCRIPT => knows = [false; 4],
+                        NOSCRIPT => knows = command::KNOWS_NONE,
                         _ => {
                             self.count(Count::Refused);
                             passing = Some(code);
@@ -76,8 +74,8 @@ impl Core {
                 }
             }
         }
-        let rests_until = passing.as_ref().map(|_| now + backoff(self.journal.failures(key) + 1, &mut self.chance));
-        self.journal.put_back(key, again, rests_until, knows);
+        let rests_until = passing.as_ref().map(|_| now + backoff(self.journal.failures(flight) + 1, &mut self.chance));
+        self.journal.put_back(flight, again, rests_until, knows);
         if let Some(code) = passing {
             self.say(&code, command::advice(&code));
             // Behind the same address there may be a master by now, or Sentinel names another.
@@ -91,16 +89,7 @@ impl Core {
     }
 
     fn done(&mut self, job: &Job, done: Done) {
-        if let (
-            Job::Append { tenant, append, .. },
-            Done::Answer { report: Report::Appended { result: Ok(at), .. }, .. },
-        ) = (job, &done)
-            && !at.known
-        {
-            let place =
-                envelope::Place { epoch: 0, sequence: at.sequence, room_epoch: at.room_epoch.0, offset: at.offset };
-            self.tell_fleet(tenant, &append.body, Some(place));
-        }
+        self.tell_placed(job, &done);
         match job {
             Job::Append { .. } => self.count(Count::Appended),
             Job::Tell { .. } => self.count(Count::Told),
@@ -116,7 +105,7 @@ impl Core {
                 self.tenants.placed(&tenant, stamp, place, now, &mut self.chance, &mut steps);
             }
             Done::Stands { tenant, stamp, place } => self.tenants.stands(&tenant, stamp, place, now, &mut steps),
-            Done::Answer { from, report } => self.tell(from, report),
+            Done::Answer { from, report } => self.tell(from, job.tenant(), report),
         }
         self.take(steps);
     }

@@ -38,13 +38,17 @@ impl Spill {
             Relay::Append { ticket, .. } => Err(Full::Answer(Report::Appended { ticket, result: Err(Unavailable) })),
             Relay::Read { ticket, .. } => Err(Full::Answer(Report::Read { ticket, result: Err(Unavailable) })),
             Relay::Claim { ticket, .. } => Err(Full::Answer(Report::Claimed { ticket, result: Err(Unavailable) })),
+            Relay::Share { ticket: Some(ticket), .. } => {
+                Err(Full::Answer(Report::Shared { ticket, result: Err(Unavailable) }))
+            }
             Relay::Tell { .. } | Relay::Answer { .. } => Err(Full::Dropped),
             Relay::Open { .. }
             | Relay::Close { .. }
             | Relay::Save { .. }
             | Relay::Refresh { .. }
             | Relay::Room { .. }
-            | Relay::Forget { .. } => {
+            | Relay::Forget { .. }
+            | Relay::Share { ticket: None, .. } => {
                 // Without a backplane nothing waits for one.
                 if bridge.backplane.is_some() {
                     self.waiting.push_back(refused);

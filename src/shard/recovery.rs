@@ -99,6 +99,11 @@ impl Shard {
         if !is_its || saved.epoch != self.tenants[tenant].epoch {
             return None;
         }
+        // Among nodes: another one had come further, and this one cannot follow while the store is away.
+        let here = self.tenants[tenant].sequence;
+        if saved.connected_at > here || saved.rooms.iter().any(|seat| seat.joined_at > here) {
+            return None;
+        }
         let mut read_to = None;
         let since = match offset {
             None => saved.connected_at,

@@ -13,6 +13,9 @@
 //!  Save, Forget ------------->  a socket that may come back to any node
 //!  Claim   ------------------>  it has come here
 //!          <------------------  Claimed
+//!          <------------------  Replaced: what was to be kept of a socket has come back elsewhere
+//!  Share   ------------------>  what the nodes share beside the stream: one script, see the modules below
+//!          <------------------  Shared, where it was given a ticket
 //!  Close   ------------------>  the channel is not heard any more
 //!          <------------------  Foreign: what servers of other makes, and emitters, want of this shard's sockets
 //!  Answer  ------------------>  to what they asked
@@ -30,11 +33,15 @@
 //!    are not whole.
 //! 5. Nothing is waited for for ever: everything that is answered is answered, with [`Unavailable`] where the store is away.
 
+pub mod document;
+pub mod presence;
+pub mod queue;
+
 use crate::base::{
     id::{Sid, TenantId},
     time::{Duration, UnixMs},
 };
-use crate::shard::foreign::{Answer, Foreign};
+use crate::shard::foreign::{self, Foreign};
 use crate::shard::history::Epoch;
 
 /// An answer's way back to who asked: chosen by the shard.
@@ -65,11 +72,13 @@ pub enum Relay {
         ticket: Ticket,
         rooms: Vec<Wanted>,
     },
-    /// Keeps a socket for `ttl` from now, in place of what was kept of it: unless that has come back more often, by the first four bytes of its
-    /// [record](crate::wire::envelope::record). A node that still believes in an old connection changes nothing.
+    /// Keeps a socket for `ttl` from now, in place of what was kept of it: unless that has come back more often than `generation`, by the first
+    /// four bytes of its [record](crate::wire::envelope::record), or was claimed meanwhile. A node that still believes in an old connection
+    /// changes nothing, and is told. Who has claimed it says one more than the record has, also where it gives it back as it was.
     Save {
         tenant: TenantId,
         pid: Sid,
+        generation: u32,
         body: Box<[u8]>,
         ttl: Duration,
     },
@@ -85,7 +94,7 @@ pub enum Relay {
         pid: Sid,
         generation: u32,
     },
-    /// Takes a socket: whoever asks next finds nothing.
+    /// Takes a socket: whoever asks next finds nothing, and only who has taken it keeps it again.
     Claim {
         tenant: TenantId,
         pid: Sid,
@@ -100,8 +109,54 @@ pub enum Relay {
     /// To a question of [`Report::Foreign`], by the ticket it came with. Lost where the way is full: who asked is answered in time without it.
     Answer {
         ticket: Ticket,
-        answer: Box<Answer>,
+        answer: Box<foreign::Answer>,
     },
+    /// Changes or asks what the nodes share of a tenant. With a ticket it is answered in time; without, it waits for the store as what is kept
+    /// of sockets does, and is dropped where that is too much.
+    Share {
+        tenant: TenantId,
+        ticket: Option<Ticket>,
+        act: Box<Act>,
+    },
+}
+
+/// What is done with what the nodes share of a tenant.
+#[derive(Debug)]
+pub enum Act {
+    Presence(presence::Act),
+    Queue(queue::Act),
+    Document(document::Act),
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Answer {
+    Presence(presence::Answer),
+    Queue(queue::Answer),
+    Document(document::Answer),
+}
+
+impl Act {
+    /// What it weighs while it waits.
+    pub fn bytes(&self) -> usize {
+        size_of::<Act>()
+            + match self {
+                Act::Presence(act) => act.bytes(),
+                Act::Queue(act) => act.bytes(),
+                Act::Document(act) => act.bytes(),
+            }
+    }
+}
+
+impl Answer {
+    /// As [`Act::bytes`].
+    pub fn bytes(&self) -> usize {
+        match self {
+            Answer::Presence(answer) => answer.bytes(),
+            Answer::Queue(answer) => answer.bytes(),
+            Answer::Document(answer) => answer.bytes(),
+        }
+    }
 }
 
 /// A durable event that is to get its place.
@@ -158,6 +213,15 @@ pub enum Report {
         result: Result<Option<Box<[u8]>>, Unavailable>,
     },
     Foreign(Box<Foreign>),
+    /// A [`Save`](Relay::Save) was not done: the socket has come back elsewhere. Comes before the answer of what was asked after it.
+    Replaced {
+        tenant: TenantId,
+        pid: Sid,
+    },
+    Shared {
+        ticket: Ticket,
+        result: Result<Answer, Unavailable>,
+    },
 }
 
 /// A tenant's stream: its life, and its newest event.
@@ -232,7 +296,8 @@ impl Relay {
             | Relay::Refresh { tenant, .. }
             | Relay::Forget { tenant, .. }
             | Relay::Room { tenant, .. }
-            | Relay::Claim { tenant, .. } => Some(tenant),
+            | Relay::Claim { tenant, .. }
+            | Relay::Share { tenant, .. } => Some(tenant),
         }
     }
 
@@ -247,6 +312,7 @@ impl Relay {
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
                 Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
                 Relay::Refresh { pids, .. } => size_of_val(&pids[..]),
+                Relay::Share { act, .. } => act.bytes(),
                 Relay::Open { .. } | Relay::Close { .. } | Relay::Forget { .. } | Relay::Claim { .. } => 0,
             }
     }
@@ -256,8 +322,14 @@ impl Report {
     /// The tenant it is about, where it is about one; an answer goes to the shard that asked.
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Report::Opened { tenant, .. } | Report::Envelope { tenant, .. } => Some(tenant),
-            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } | Report::Foreign(_) => None,
+            Report::Opened { tenant, .. } | Report::Envelope { tenant, .. } | Report::Replaced { tenant, .. } => {
+                Some(tenant)
+            }
+            Report::Appended { .. }
+            | Report::Read { .. }
+            | Report::Claimed { .. }
+            | Report::Shared { .. }
+            | Report::Foreign(_) => None,
         }
     }
 
@@ -273,8 +345,14 @@ impl Report {
                     .map(|entry| size_of::<Stored>() + entry.body.len())
                     .sum(),
                 Report::Claimed { result: Ok(Some(body)), .. } => body.len(),
+                Report::Shared { result: Ok(answer), .. } => answer.bytes(),
                 Report::Foreign(foreign) => foreign.bytes(),
-                Report::Opened { .. } | Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } => 0,
+                Report::Opened { .. }
+                | Report::Appended { .. }
+                | Report::Read { .. }
+                | Report::Claimed { .. }
+                | Report::Replaced { .. }
+                | Report::Shared { .. } => 0,
             }
     }
 }

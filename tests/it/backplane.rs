@@ -184,7 +184,10 @@ fn sockets(fleet: &mut dyn Fleet) {
     let (a, b, c) = (pid(), pid(), pid());
     let long = Duration::from_secs(60);
     let kept = |generation: u32, text: &str| [&generation.to_be_bytes()[..], text.as_bytes()].concat();
-    let save = |pid, text: &str, ttl| Relay::Save { tenant: tenant("sockets"), pid, body: kept(0, text).into(), ttl };
+    let save = |pid, text: &str, ttl| {
+        let body = kept(0, text).into();
+        Relay::Save { tenant: tenant("sockets"), pid, generation: 0, body, ttl }
+    };
     fleet.ask(0, save(a, "one", long));
     fleet.ask(0, save(a, "two", long));
     fleet.ask(0, save(b, "three", long));
@@ -196,17 +199,20 @@ fn sockets(fleet: &mut dyn Fleet) {
     }
     assert_eq!(fleet.claim(0, "sockets", c), None);
     // One is kept for a shorter time than it was, one is not.
-    let hasten = |fleet: &mut dyn Fleet, text: &str| {
-        fleet.ask(0, save(b, text, long));
+    let hasten = |fleet: &mut dyn Fleet, generation| {
+        let body = kept(generation, "short").into();
+        fleet.ask(0, Relay::Save { tenant: tenant("sockets"), pid: b, generation, body, ttl: long });
         fleet.ask(0, Relay::Refresh { tenant: tenant("sockets"), pids: vec![b], ttl: Duration::from_millis(1) });
     };
     fleet.ask(0, save(c, "kept", long));
-    hasten(fleet, "short");
+    hasten(fleet, 0);
+    let mut early = 0;
     fleet.until("a saved socket expires", &mut |fleet| {
         let taken = fleet.claim(0, "sockets", b).is_some();
         if taken {
-            // Too early.
-            hasten(fleet, "again");
+            // Too early; who has taken it keeps it again.
+            early += 1;
+            hasten(fleet, early);
         }
         !taken
     });
@@ -215,6 +221,7 @@ fn sockets(fleet: &mut dyn Fleet) {
     let back = |generation, text: &str| Relay::Save {
         tenant: tenant("sockets"),
         pid: a,
+        generation,
         body: kept(generation, text).into(),
         ttl: long,
     };
@@ -224,12 +231,25 @@ fn sockets(fleet: &mut dyn Fleet) {
         assert!(fleet.read(node, "sockets", &[]).is_ok());
     };
     done(fleet, 0, back(300, "back"));
-    done(fleet, 1, back(299, "before"));
+    let replaced = |fleet: &mut dyn Fleet, node, relay| {
+        fleet.ask(node, relay);
+        assert!(matches!(fleet.hear(node), Report::Replaced { pid, .. } if pid == a), "who kept it in vain is told");
+    };
+    replaced(fleet, 1, back(299, "before"));
     done(fleet, 1, Relay::Forget { tenant: tenant("sockets"), pid: a, generation: 299 });
     done(fleet, 0, back(300, "back, and in a room"));
     assert_eq!(fleet.claim(1, "sockets", a), Some(kept(300, "back, and in a room").into()));
-    done(fleet, 0, back(300, "back"));
-    done(fleet, 1, Relay::Forget { tenant: tenant("sockets"), pid: a, generation: 300 });
+    // Who had it cannot keep it any more, though it does not know yet that it was taken; who has taken it may give it back.
+    replaced(fleet, 0, back(300, "late"));
+    assert_eq!(fleet.claim(0, "sockets", a), None);
+    let returned = match back(300, "returned") {
+        Relay::Save { tenant, pid, body, ttl, .. } => Relay::Save { tenant, pid, generation: 301, body, ttl },
+        other => other,
+    };
+    done(fleet, 1, returned);
+    assert_eq!(fleet.claim(0, "sockets", a), Some(kept(300, "returned").into()));
+    done(fleet, 0, back(301, "back"));
+    done(fleet, 1, Relay::Forget { tenant: tenant("sockets"), pid: a, generation: 301 });
     assert_eq!(fleet.claim(1, "sockets", a), None);
 }
 

@@ -179,7 +179,7 @@ pub struct Node {
     clock: Arc<SystemClock>,
 }
 
-pub const JOURNAL_BYTES: usize = 100_000;
+pub const JOURNAL_BYTES: usize = 150_000;
 
 pub fn settings(servers: Servers, origin: u64) -> Settings {
     Settings {

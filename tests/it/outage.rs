@@ -165,7 +165,7 @@ fn a_claim_may_be_repeated_by_who_made_it() {
     let mut other = over(&redis, 1);
     let pid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));
     let body: Box<[u8]> = (*b"state").into();
-    node.ask(Relay::Save { tenant: tenant("t"), pid, body, ttl: Duration::from_secs(60) });
+    node.ask(Relay::Save { tenant: tenant("t"), pid, generation: 0, body, ttl: Duration::from_secs(60) });
     until("it is saved", || redis.ask(&["EXISTS", &format!("tc:{{t}}:p:{pid}")]) == "1");
     proxy.cut_after(&pid.to_string());
     node.ask(Relay::Claim { tenant: tenant("t"), pid, ticket: Ticket(5) });
@@ -214,8 +214,8 @@ fn redis_stops_and_returns_with_its_data() {
     let took = node.now().since(began);
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?}");
     assert_eq!(node.count("backplane_told_dropped_total"), 1);
-    // The journal takes what it may, and refuses the rest at once.
-    let big = "x".repeat(JOURNAL_BYTES / 5);
+    // The journal takes what it may, of one tenant four fifths of it, and refuses the rest at once.
+    let big = "x".repeat(JOURNAL_BYTES / 6);
     (1..=6).for_each(|n| publish(&node, "t", n, append("a", &big)));
     while log.answers.len() < 3 {
         log.hear(&node);

@@ -1,7 +1,7 @@
 //! The other inhabitants of Redis: plain channels that backends publish to, Socket.IO's emitters, and the Node servers of a fleet.
 //!
 //! ```text
-//!  channels -- inlet --+                       +-- outlets --> shards: Report::Foreign
+//!  channels -- inlet --+                       +-- ways -----> shards: Report::Foreign
 //!  stream  --- rows ---+--> decoded, shared out +
 //!  core, shards - tray +                       +-- PUBLISH, SPUBLISH, XADD --> Redis: answers, events of ours
 //! ```
@@ -19,6 +19,7 @@ mod row;
 mod share;
 mod tell;
 mod tray;
+mod way;
 
 pub use tray::{Tray, Word};
 
@@ -27,7 +28,6 @@ use super::{
     count::Count,
     inlet::{Heard, Inlet},
     link::{self, Link},
-    outlet::Outlet,
     run::backoff,
 };
 use crate::base::{
@@ -49,6 +49,7 @@ use row::Row;
 use std::{collections::BTreeSet, sync::Arc};
 use tell::Command;
 use tokio::{sync::mpsc, time::timeout};
+use way::Way;
 
 /// How often it is asked whether Redis is there.
 const PING_EVERY: Duration = Duration::from_secs(2);
@@ -116,7 +117,7 @@ pub struct Foreign {
     chance: Chance,
     inlet: Arc<Inlet>,
     generation: u64,
-    outlets: Vec<Outlet>,
+    ways: Vec<Way>,
     questions: Questions,
     names: Names,
     /// This node among the fleet's, and how the uid of every node of this server begins: no server of another make has a colon in it.
@@ -156,7 +157,7 @@ impl Foreign {
             family,
             names: Names::new(&fleet.key),
             chance: Chance::new(begin.seed),
-            outlets: (0..begin.shards).map(|_| Outlet::default()).collect(),
+            ways: (0..begin.shards).map(|_| Way::default()).collect(),
             settings: Arc::new(settings),
             fleet,
             begin,
@@ -280,9 +281,9 @@ impl Foreign {
             if let Err(why) = self.exchange(link).await {
                 return Ended::Broken(why);
             }
-            for (index, outlet) in self.outlets.iter_mut().enumerate() {
+            for (index, way) in self.ways.iter_mut().enumerate() {
                 let deliver = &self.begin.deliver;
-                outlet.flush(|reports, load| deliver(ShardId(index as u8), reports, load));
+                way.flush(|reports, load| deliver(ShardId(index as u8), reports, load));
             }
             if self.begin.tray.is_ended() && self.begin.tray.is_empty() {
                 return Ended::Told;
@@ -294,7 +295,7 @@ impl Foreign {
                 }
                 ping_at = self.now() + PING_EVERY;
             }
-            let retries = self.outlets.iter().any(Outlet::waits).then_some(now + RETRY_EVERY);
+            let retries = self.ways.iter().any(Way::waits).then_some(now + RETRY_EVERY);
             let wake_at = [Some(ping_at), self.questions.next_due(), retries].into_iter().flatten().min();
             let rest = wake_at.map_or(PING_EVERY, |at| at.since(now));
             let (inlet, tray) = (self.inlet.clone(), self.begin.tray.clone());
@@ -345,8 +346,8 @@ impl Foreign {
 
     /// Puts something on its way to a shard; false: there is no room.
     fn report(&mut self, shard: ShardId, words: Words) -> bool {
-        let Some(outlet) = self.outlets.get_mut(shard.index()) else { return false };
-        let has_room = outlet.push(Report::Foreign(Box::new(words)));
+        let Some(way) = self.ways.get_mut(shard.index()) else { return false };
+        let has_room = way.push(Report::Foreign(Box::new(words)));
         if !has_room {
             self.count(Count::ForeignDropped);
         }

@@ -2,12 +2,13 @@
 //!
 //! Invariant: bounded by [`FLEET_TOLD_BYTES_MAX`]; what does not fit is dropped, and who put it there counts it.
 
+use crate::backplane::{command::Done, count::Count, journal::Job, run::Core};
 use crate::base::{
     id::{ShardId, TenantId},
     limit::FLEET_TOLD_BYTES_MAX,
 };
 use crate::shard::foreign::Answer;
-use crate::shard::relay::Ticket;
+use crate::shard::relay::{Report, Ticket};
 use crate::wire::envelope::Place;
 use std::{
     collections::VecDeque,
@@ -107,5 +108,32 @@ impl Tray {
     /// Returns when something may have been put there, or it has ended.
     pub async fn wait(&self) {
         self.notify.notified().await;
+    }
+}
+
+impl Core {
+    pub(in crate::backplane) fn put(&self, word: Word) {
+        if self.tray.as_ref().is_some_and(|tray| !tray.put(word)) {
+            self.count(Count::ForeignDropped);
+        }
+    }
+
+    /// Tells servers of other makes what was published here.
+    pub(in crate::backplane) fn tell_fleet(&self, tenant: &TenantId, body: &[u8], place: Option<Place>) {
+        if self.tray.as_ref().is_some_and(|tray| tray.is_outward()) {
+            self.put(Word::Event { tenant: tenant.clone(), body: body.into(), place });
+        }
+    }
+
+    /// As [`tell_fleet`](Self::tell_fleet), of a durable event that has its place: by the node where it was published, and not again where it was
+    /// published again.
+    pub(in crate::backplane) fn tell_placed(&self, job: &Job, done: &Done) {
+        let Job::Append { tenant, append, .. } = job else { return };
+        let Done::Answer { report: Report::Appended { result: Ok(at), .. }, .. } = done else { return };
+        if !at.known {
+            // The tenant's epoch is of no matter to clients: a room's place is what they are told.
+            let place = Place { epoch: 0, sequence: at.sequence, room_epoch: at.room_epoch.0, offset: at.offset };
+            self.tell_fleet(tenant, &append.body, Some(place));
+        }
     }
 }

@@ -1,7 +1,7 @@
--- Keeps a socket, or forgets it: unless what is kept of it has come back more often.
+-- Keeps a socket, or forgets it: unless what is kept of it has come back more often, or was claimed since.
 --
 -- KEYS  1 the socket
--- ARGV  1 how often it has come back   2 what is kept, its first four bytes the same number; "" to forget it   3 ms it is kept
+-- ARGV  1 how often it has come back   2 what is kept; "" to forget it   3 ms it is kept
 --
 -- Answers 1 if that was done.
 local kept = redis.call('GETRANGE', KEYS[1], 0, 3)

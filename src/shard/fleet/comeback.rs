@@ -36,7 +36,7 @@ use crate::wire::{
     close::Close,
     envelope::{
         Body,
-        record::{Record, Seat, Wants},
+        record::{self, Record, Seat, Wants},
     },
     json,
 };
@@ -146,9 +146,11 @@ impl Shard {
         }
     }
 
+    /// Gives back what was claimed, as it was.
     fn keep_record(&mut self, tenant: crate::base::id::TenantId, pid: Sid, body: Box<[u8]>) {
         let ttl = self.settings.recovery;
-        self.relay(Relay::Save { tenant, pid, body, ttl });
+        let generation = record::generation(&body).saturating_add(1);
+        self.relay(Relay::Save { tenant, pid, generation, body, ttl });
     }
 
     /// A request for `/ws` or `/events`, its token accepted: answered when the tenant's stream is heard, and what it asks for is here.
@@ -265,7 +267,8 @@ impl Shard {
         };
         let body = record.encode().into();
         let tenant = (*self.tenants[tenant].id).clone();
-        self.relay(Relay::Save { tenant, pid, body, ttl });
+        let generation = record.generation;
+        self.relay(Relay::Save { tenant, pid, generation, body, ttl });
     }
 
     /// What is kept of a tenant's sockets counts for another lease.

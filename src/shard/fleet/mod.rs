@@ -23,14 +23,14 @@ pub(super) use append::event_of;
 pub use stream::Stream;
 pub use wait::Needs;
 
-use super::foreign::Answer;
+use super::foreign;
 use super::io::Output;
-use super::relay::{Relay, Report, Ticket};
+use super::relay::{Act, Answer, Relay, Report, Ticket, Unavailable};
 use super::room::RoomKey;
 use super::socket::SocketKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::{id::Sid, time::Duration};
+use crate::base::{id::Sid, limit::APPENDS_MAX, time::Duration};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -59,6 +59,9 @@ pub struct Fleet {
     pub(super) strays: BTreeMap<Sid, SocketKey>,
 }
 
+/// What goes on when something of what the nodes share was done or could not be.
+type Shared = Box<dyn FnOnce(&mut Shard, Result<Answer, Unavailable>)>;
+
 /// What an answer is for.
 enum Job {
     Append(Box<Pending>),
@@ -66,10 +69,11 @@ enum Job {
     Repair { tenant: TenantKey },
     Claim { then: comeback::Claimed },
     Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
+    Share { tenant: TenantKey, then: Shared },
 }
 
 /// An answer to what a server of another make asks.
-pub(super) fn relay_answer(ticket: Ticket, answer: Answer) -> Output {
+pub(super) fn relay_answer(ticket: Ticket, answer: foreign::Answer) -> Output {
     Output::Relay(Relay::Answer { ticket, answer: Box::new(answer) })
 }
 
@@ -159,6 +163,52 @@ impl Shard {
                 }
             }
             Report::Foreign(foreign) => self.foreign(*foreign),
+            Report::Replaced { tenant, pid } => {
+                if let Some(key) = self.tenant_keys.get(&tenant).copied() {
+                    self.replaced_elsewhere(key, pid);
+                }
+            }
+            Report::Shared { ticket, result } => {
+                if let Some(Job::Share { tenant, then }) = self.job(ticket) {
+                    self.shared(tenant, then, result);
+                }
+            }
+        }
+    }
+
+    /// Changes what the nodes share of a tenant. Only in a fleet.
+    pub(super) fn share(&mut self, tenant: TenantKey, act: Act) {
+        let tenant = (*self.tenants[tenant].id).clone();
+        self.relay(Relay::Share { tenant, ticket: None, act: Box::new(act) });
+    }
+
+    /// As [`share`](Self::share), and goes on with what came of it, if the tenant is still here: it stays until then. Where this shard waits
+    /// for too much, as if the store were away.
+    pub(super) fn share_then(
+        &mut self,
+        key: TenantKey,
+        act: Act,
+        then: impl FnOnce(&mut Shard, Result<Answer, Unavailable>) + 'static,
+    ) {
+        if self.fleet.as_ref().is_none_or(|fleet| fleet.jobs.len() >= APPENDS_MAX) {
+            return then(self, Err(Unavailable));
+        }
+        self.tenants[key].stream.get_or_insert_default().owed += 1;
+        let ticket = Some(self.ticket(Job::Share { tenant: key, then: Box::new(then) }));
+        let tenant = (*self.tenants[key].id).clone();
+        self.relay(Relay::Share { tenant, ticket, act: Box::new(act) });
+    }
+
+    fn shared(&mut self, key: TenantKey, then: Shared, result: Result<Answer, Unavailable>) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        if let Some(stream) = &mut tenant.stream {
+            stream.owed -= 1;
+        }
+        then(self, result);
+        self.end_what_handlers_ended();
+        if self.tenants.contains(key) {
+            self.stir(key);
+            self.tend_tenant(key);
         }
     }
 

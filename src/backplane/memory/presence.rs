@@ -1,0 +1,14 @@
+//! Who is there, over all nodes.
+
+use crate::base::time::Now;
+use crate::shard::relay::presence::{Act, Answer};
+
+/// What a tenant has of it.
+#[derive(Default)]
+pub struct Store {}
+
+impl Store {
+    pub fn act(&mut self, _now: Now, act: Act) -> Answer {
+        match act {}
+    }
+}
