@@ -35,8 +35,8 @@ const ADAPTERS: [(&str, Adapter); 5] = [
     ("off", Adapter::Off),
 ];
 
-const MODES: [(&str, Mode); 3] =
-    [("dynamic", Mode::Dynamic), ("static", Mode::Static), ("dynamic-private", Mode::DynamicPrivate)];
+/// The third, `dynamic-private`, has a channel for each socket of the fleet: it is not served.
+const MODES: [(&str, Mode); 2] = [("dynamic", Mode::Dynamic), ("static", Mode::Static)];
 
 /// `has_redis`: without it there is nobody to hear.
 pub fn load(raw: &Raw, has_redis: bool) -> Result<Fleet, Error> {

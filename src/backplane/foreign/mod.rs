@@ -33,6 +33,7 @@ use super::{
 use crate::base::{
     chance::Chance,
     id::ShardId,
+    limit::BATCH_COMMANDS_MAX,
     time::{Clock, Duration, Instant},
 };
 use crate::bridge::Errands;
@@ -251,13 +252,15 @@ impl Foreign {
     async fn serve(&mut self, link: &Link, rows: &mut mpsc::Receiver<Vec<Row>>) -> Ended {
         // All of them anew.
         self.changes.clear();
-        match link.channels().listen(self.subscriptions()).await {
-            Err(error) => return Ended::Broken(error.to_string()),
-            // What may be heard is heard.
-            Ok(confirmed) if confirmed.contains(&false) && !std::mem::replace(&mut self.is_refused, true) => {
-                tracing::warn!("Redis refuses channels that others speak on: look at the user's ACL");
+        for wanted in self.subscriptions().chunks(BATCH_COMMANDS_MAX) {
+            match link.channels().listen(wanted.to_vec()).await {
+                Err(error) => return Ended::Broken(error.to_string()),
+                // What may be heard is heard.
+                Ok(confirmed) if confirmed.contains(&false) && !std::mem::replace(&mut self.is_refused, true) => {
+                    tracing::warn!("Redis refuses channels that others speak on: look at the user's ACL");
+                }
+                Ok(_) => {}
             }
-            Ok(_) => {}
         }
         self.failures = 0;
         let mut ping_at = self.now() + PING_EVERY;

@@ -9,7 +9,7 @@ use super::{
 use crate::backplane::{count::Count, link::Link};
 use crate::base::{
     id::TenantId,
-    limit::{CHANNEL_REPEATS_MAX, CHANNEL_WINDOW},
+    limit::{BATCH_COMMANDS_MAX, CHANNEL_REPEATS_MAX, CHANNEL_WINDOW},
     time::Instant,
 };
 use crate::shard::foreign::{Foreign as Words, as_sent};
@@ -134,12 +134,23 @@ impl Foreign {
 
     /// Writes what is to be written, and asks for the ids of what plain channels carried.
     pub(super) async fn exchange(&mut self, link: &Link) -> Result<(), String> {
-        if !self.changes.is_empty() {
-            let changes = std::mem::take(&mut self.changes);
-            link.channels().listen(changes).await.map_err(|error| error.to_string())?;
+        for changes in std::mem::take(&mut self.changes).chunks(BATCH_COMMANDS_MAX) {
+            link.channels().listen(changes.to_vec()).await.map_err(|error| error.to_string())?;
         }
+        let mut commands = std::mem::take(&mut self.commands).into_iter().peekable();
+        while commands.peek().is_some() {
+            self.write(link, commands.by_ref().take(BATCH_COMMANDS_MAX)).await?;
+        }
+        let mut spoken = std::mem::take(&mut self.spoken).into_iter().peekable();
+        while spoken.peek().is_some() {
+            self.name(link, spoken.by_ref().take(BATCH_COMMANDS_MAX).collect()).await?;
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, link: &Link, commands: impl Iterator<Item = Command>) -> Result<(), String> {
         let mut lanes: BTreeMap<String, Pipeline> = BTreeMap::new();
-        for Command { name, key, args } in self.commands.drain(..) {
+        for Command { name, key, args } in commands {
             // A Cluster's pipeline goes to one slot.
             let lane = if link.is_cluster { key.clone() } else { String::new() };
             let pipeline = lanes.entry(lane).or_insert_with(redis::pipe);
@@ -154,14 +165,11 @@ impl Foreign {
                 }
             }
         }
-        self.name_spoken(link).await
+        Ok(())
     }
 
-    async fn name_spoken(&mut self, link: &Link) -> Result<(), String> {
-        if self.spoken.is_empty() {
-            return Ok(());
-        }
-        let spoken: Vec<Spoken> = std::mem::take(&mut self.spoken);
+    /// Messages of plain channels get their ids, and go to their tenants' shards.
+    async fn name(&mut self, link: &Link, spoken: Vec<Spoken>) -> Result<(), String> {
         let now = self.begin.clock.now();
         let mut pipeline = redis::pipe();
         // All in one slot of a Cluster: what one channel carries keeps its order.
@@ -175,7 +183,7 @@ impl Foreign {
         }
         let answers = link.commands().send(pipeline, slot).await.map_err(|error| error.to_string())?;
         for (one, answer) in spoken.into_iter().zip(answers) {
-            let Some((id, is_first)) = name(&answer) else {
+            let Some((id, is_first)) = named(&answer) else {
                 self.count(Count::ForeignDropped);
                 continue;
             };
@@ -186,7 +194,7 @@ impl Foreign {
     }
 }
 
-fn name(answer: &Value) -> Option<(Box<str>, bool)> {
+fn named(answer: &Value) -> Option<(Box<str>, bool)> {
     let Value::Array(fields) = answer else { return None };
     match &fields[..] {
         [Value::BulkString(id), Value::BulkString(first)] => {

@@ -167,6 +167,7 @@ fn every_form_of_an_event() {
     // Where it ends in a text, the place it was sent at is behind it, or the official client would take the text for one.
     node.event(everyone(), "\"x\"");
     assert!(node.notes(ana)[0].starts_with("42[\"note\",\"x\",\""));
+    assert_eq!(node.notes(plain), ["{\"event\":\"note\",\"data\":\"x\"}"]);
     let args = Payload { json: Cow::Borrowed("{\"_placeholder\":true,\"num\":0}"), attachments: vec![b"bin".to_vec()] };
     let event = |ask| Foreign::Event { to: everyone(), event: "note".into(), args: args.clone(), volatile: true, ask };
     node.foreign(event(None));
@@ -289,7 +290,8 @@ fn ours_go_out_as_our_clients_get_them() {
     let place = Place { epoch: 0, sequence: 9, room_epoch: 36, offset: 2 };
     let meta = "{\"id\":\"i\",\"type\":\"e\",\"room\":\"r\",\"time\":\"1970-01-01T00:00:00.000Z\",\"epoch\":\"10\",\"offset\":2}";
     let sent = |delivery: &str, post: &Post<'_>, place| {
-        let profile = Profile::parse(&format!("{OPEN}delivery = \"{delivery}\"\n")).expect("a right profile");
+        let profile =
+            Profile::parse(&format!("{OPEN}[connection]\ndelivery = \"{delivery}\"\n")).expect("a right profile");
         as_sent(&profile, post, place).map(|(event, args)| format!("{event} {args}"))
     };
     assert_eq!(sent("named", &post, Some(&place)), Some(format!("e {{\"a\":1}},{meta}")));

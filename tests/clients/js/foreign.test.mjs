@@ -10,7 +10,7 @@ import { createClient } from "redis";
 import { Server as SocketServer } from "socket.io";
 import { Fleet } from "./fleet.mjs";
 import { Client, Events, Plain, SOON, within } from "./harness.mjs";
-import { Redis, poll } from "./redis.mjs";
+import { Cluster, Redis, poll } from "./redis.mjs";
 import { token } from "./catalogue.mjs";
 
 /** What ends with a group of tests. */
@@ -246,6 +246,35 @@ describe("plain channels of project-hub", () => {
   });
 });
 
+describe("in a Cluster", () => {
+  const all = scope();
+  let cluster, fleet;
+  before(async () => {
+    cluster = await Cluster.start(all);
+    fleet = await Fleet.start(all, cluster, { count: 2 });
+    await fleet.becomes("ok", 20_000);
+    const sum = async (ask) => (await Promise.all(cluster.members.map(ask))).reduce((a, b) => a + b, 0);
+    await poll(() => sum((member) => subscribers(member, "socket.io-request#/#")).then((count) => count === 2), "both nodes hear emitters");
+    const reads = async (member) => (await member.ask("CLIENT", "LIST")).split("cmd=xread").length - 1;
+    await poll(() => sum(reads).then((count) => count === 2), "both nodes read the stream");
+  });
+  after(() => all.end());
+
+  test("emitters and their stream are heard, whichever member they speak to", async (t) => {
+    const [ana, bob] = [await Client.join(t, fleet.nodes[0], "acme", "ana"), await Client.join(t, fleet.nodes[1], "acme", "bob")];
+    const opts = { rooms: ["acme/tenant:acme"], except: [], flags: {} };
+    for (const [at, member] of cluster.members.slice(0, 3).entries()) {
+      await member.ask("PUBLISH", "socket.io#/#", JSON.stringify(["emitter", { type: 2, data: ["note", at], nsp: "/" }, opts]));
+      for (const one of [ana, bob]) assert.equal(await one.next("note"), at);
+    }
+    const data = JSON.stringify({ packet: { type: 2, data: ["row", 1], nsp: "/" }, opts });
+    const added = cluster.members.map((member) => member.ask("XADD", "socket.io", "*", "uid", "emitter", "nsp", "/", "type", "3", "data", data));
+    assert.equal((await Promise.allSettled(added)).filter(({ status }) => status === "fulfilled").length, 1, "one master has the stream");
+    for (const one of [ana, bob]) assert.equal(await one.next("row"), 1);
+    for (const one of [ana, bob]) assert.deepEqual(said(one), ["note", "note", "note", "row"]);
+  });
+});
+
 /** A Node server of the fleet: its clients say in which rooms they are. */
 class NodeServer {
   static async start(t, redis, kind) {
@@ -254,7 +283,7 @@ class NodeServer {
       classic: () => createAdapter(one, two),
       sharded: () => createShardedAdapter(one, two),
       static: () => createShardedAdapter(one, two, { subscriptionMode: "static" }),
-      streams: () => createStreamsAdapter(one),
+      streams: () => createStreamsAdapter(one, { blockTimeInMs: 200 }),
     }[kind]();
     const node = new NodeServer();
     node.http = http.createServer();
@@ -265,7 +294,11 @@ class NodeServer {
     });
     await new Promise((resolve) => node.http.listen(0, "127.0.0.1", resolve));
     node.url = `http://127.0.0.1:${node.http.address().port}`;
-    t.after(() => node.io.close());
+    t.after(async () => {
+      await node.io.close();
+      // The adapter's own reader ends when it has waited; without Redis it would wait for ever.
+      await poll(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length <= 3, "the server reads no stream any more");
+    });
     return node;
   }
 
