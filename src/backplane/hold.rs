@@ -30,8 +30,8 @@ impl Hold {
     /// when nothing is wrong.
     pub fn has_room(&self, held: Held, bytes: usize) -> bool {
         let is_within = |held: usize, more: usize, all: usize, most: usize| {
-            let free = most.saturating_sub(all);
-            more <= free && held + more <= TIMES.saturating_mul(free)
+            let free = most.checked_sub(all).and_then(|free| free.checked_sub(more));
+            free.is_some_and(|free| held + more <= TIMES.saturating_mul(free))
         };
         self.count == 0
             || is_within(held.count, 1, self.count, self.count_max)

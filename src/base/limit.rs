@@ -105,6 +105,8 @@ pub const NAMESPACES_PER_SESSION_MAX: usize = 32;
 pub const ACKS_PENDING_MAX: usize = 64;
 /// Rooms, event types or entities one `subscribe` may name.
 pub const SUBSCRIBE_ITEMS_MAX: usize = 256;
+/// Joins and leaves of one socket that wait for an earlier one; above, `too_many_items`.
+pub const ROOM_TURNS_MAX: usize = 256;
 /// Bytes of an event's type or id.
 pub const EVENT_NAME_BYTES_MAX: usize = 256;
 /// Events one `history` answer holds; a caller pages with `since`.

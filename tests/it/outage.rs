@@ -375,6 +375,43 @@ fn a_node_starts_without_redis_and_ends_with_all_it_was_asked() {
     assert_eq!(redis.ask(&["XLEN", "tc:{t}:h:a"]), "501");
 }
 
+/// What one tenant has queued while Redis was away leaves in turns with what others have, and takes no room from them.
+#[test]
+fn a_calm_tenant_does_not_wait_for_a_hot_one() {
+    let mut redis = Redis::prepare(&[]);
+    let mut settings = settings(one(&redis), 1);
+    settings.journal_bytes = 1_000_000;
+    let node = Node::start(settings).expect("it starts all the same");
+    let mut hot = 0;
+    // Until it has as much as it may.
+    let mut refused = false;
+    while !refused {
+        (0..1000).for_each(|n| publish(&node, "hot", hot + n, append("a", "hot")));
+        hot += 1000;
+        // What cannot fit is refused when all before it was looked at.
+        publish(&node, "hot", u64::MAX, append("a", &"x".repeat(2_000_000)));
+        loop {
+            match node.hear() {
+                Report::Appended { ticket: Ticket(u64::MAX), result } => break assert!(result.is_err()),
+                Report::Appended { result, .. } => refused |= result.is_err(),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    publish(&node, "calm", 1_000_000, append("a", "calm"));
+    redis.run();
+    let mut before = 0;
+    loop {
+        match node.hear() {
+            Report::Appended { ticket: Ticket(1_000_000), result } => break assert!(result.is_ok(), "there was room"),
+            Report::Appended { result, .. } => before += u64::from(result.is_ok()),
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("{before} of about {hot} before it");
+    assert!(hot > 3_000 && before < 600, "it went with one of the first flights");
+}
+
 #[test]
 fn what_will_not_do_is_refused_at_the_start() {
     let redis = Redis::start(&["--requirepass", "secret"]);

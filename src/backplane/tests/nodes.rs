@@ -183,6 +183,32 @@ fn what_one_node_publishes_reaches_all_in_one_order() {
     assert!(acked.iter().any(|packet| packet.starts_with("430[{\"ok\":true") && packet.contains("\"offset\":31")));
 }
 
+/// A page that is left before it was shown: what it asked in one breath is done in that order, though a join waits for the store.
+#[test]
+fn a_leave_waits_for_the_joins_before_it() {
+    let ask = |event: &str, ack: u32| format!("42{ack}[\"{event}\",{{\"rooms\":[\"r\"]}}]");
+    for (asked, stays) in [
+        (&["subscribe", "unsubscribe"][..], false),
+        (&["subscribe", "unsubscribe", "subscribe"], true),
+        (&["subscribe", "subscribe", "unsubscribe", "subscribe", "unsubscribe"], false),
+    ] {
+        let mut nodes = Nodes::new(2);
+        let (a, b) = (nodes.client(0, "a"), nodes.client(1, "b"));
+        for (nth, event) in asked.iter().enumerate() {
+            nodes.rigs[0].say(a, &ask(event, 100 + nth as u32));
+        }
+        assert!(nodes.take(0, a).is_empty(), "the store has said nothing yet");
+        nodes.settle();
+        let answers: Vec<String> = nodes.take(0, a);
+        for nth in 0..asked.len() {
+            let ok = |packet: &&String| packet.starts_with(&format!("43{}[{{\"ok\":true", 100 + nth));
+            assert_eq!(answers.iter().filter(ok).count(), 1, "{asked:?}: {answers:?}");
+        }
+        nodes.publish(1, b, "r", 7);
+        assert_eq!(events(&nodes.take(0, a)).len(), usize::from(stays), "{asked:?}");
+    }
+}
+
 #[test]
 fn ephemeral_events_and_typing_reach_the_other_nodes_once() {
     let mut nodes = Nodes::new(2);

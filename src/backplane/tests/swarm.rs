@@ -41,7 +41,7 @@ struct Client {
 
 enum Asked {
     Join(String),
-    Leave,
+    Leave(String),
     Publish(u64),
 }
 
@@ -210,7 +210,7 @@ impl Swarm {
         }
         for asked in std::mem::take(&mut client.asked).into_values() {
             // It may be in it or not.
-            if let Asked::Join(room) = asked {
+            if let Asked::Join(room) | Asked::Leave(room) = asked {
                 client.rooms.insert(room, None);
             }
         }
@@ -304,7 +304,9 @@ impl Swarm {
                 Asked::Join(room) if answer.contains("\"denied\":[{") => {
                     client.rooms.remove(&room);
                 }
-                Asked::Join(_) | Asked::Leave | Asked::Publish(_) => {}
+                // It may have waited for a join before it; till now its events came.
+                Asked::Leave(room) => drop(client.rooms.remove(&room)),
+                Asked::Join(_) | Asked::Publish(_) => {}
             }
         }
     }
@@ -327,11 +329,8 @@ impl Swarm {
                 self.rigs[node].say(conn, &format!("42{ack}[\"subscribe\",{{\"rooms\":[\"{room}\"]}}]"));
             }
             20..24 => {
-                client.rooms.remove(room);
-                client.asked.insert(ack, Asked::Leave);
+                client.asked.insert(ack, Asked::Leave(room.to_owned()));
                 self.rigs[node].say(conn, &format!("42{ack}[\"unsubscribe\",{{\"rooms\":[\"{room}\"]}}]"));
-                self.read();
-                self.clients[c].rooms.remove(room);
             }
             24..80 => {
                 self.published += 1;
