@@ -2,7 +2,10 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { Emitter } from "@socket.io/redis-emitter";
 import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
@@ -174,6 +177,23 @@ describe("emitters, with nothing configured but Redis", () => {
     assert.deepEqual(said(ana), ["end"]);
   });
 
+  test("a fleet that this server is not told of is not heard, and not held up", async (t) => {
+    const ana = await Client.join(t, fleet.nodes[0], "acme", "ana");
+    const own = scope();
+    const node = await NodeServer.start(own, redis, "classic");
+    try {
+      await poll(async () => (await subscribers(redis, "socket.io-request#/#")) === 3, "three listen");
+      node.io.to("acme/tenant:acme").emit("theirs");
+      node.io.in("acme/tenant:acme").disconnectSockets(true);
+      assert.deepEqual(await within(SOON, node.io.in("acme/tenant:acme").fetchSockets(), "the sockets"), []);
+      assert.deepEqual(await node.io.timeout(2000).to("acme/tenant:acme").emitWithAck("theirs"), []);
+      await settle([ana], end("acme/tenant:acme"));
+      assert.deepEqual(said(ana), ["end"]);
+    } finally {
+      await own.end();
+    }
+  });
+
   test("after Redis has restarted emitters are heard again", async (t) => {
     const ana = await Client.join(t, fleet.nodes[0], "acme", "ana");
     await redis.kill();
@@ -186,6 +206,43 @@ describe("emitters, with nothing configured but Redis", () => {
       emitter.to("acme/tenant:acme").emit("back");
       return said(ana).includes("back");
     }, "the emitter is heard");
+  });
+});
+
+describe("a profile of one tenant", () => {
+  const all = scope();
+  let redis, fleet;
+  before(async () => {
+    redis = await Redis.start(all);
+    const place = mkdtempSync(path.join(tmpdir(), "tenantcast-profile-"));
+    all.after(() => rmSync(place, { recursive: true, force: true }));
+    const profile = path.join(place, "one.toml");
+    writeFileSync(profile, 'name = "one"\nabout = "One."\n[claims]\nsingle_tenant = "main"\n[client_events]\nsubscribe = { do = "subscribe" }\npublish = { do = "publish" }\n');
+    fleet = await Fleet.start(all, redis, { count: 2, env: { PROFILE: profile, TENANTCAST_FLEET__ADAPTER: "classic" } });
+    await fleet.becomes("ok");
+    await hears(redis, 2);
+  });
+  after(() => all.end());
+
+  test("rooms without a tenant, and everybody", async (t) => {
+    const node = await NodeServer.start(t, redis, "classic");
+    const clients = await Promise.all(fleet.nodes.map(async (one, at) => {
+      const made = new Client(t, one.url, { auth: { token: token({ sub: `u${at}`, permissions: ["publish"] }) } });
+      await made.next("connected");
+      return made;
+    }));
+    assert.equal((await clients[0].ask("subscribe", { rooms: ["project:7"] })).ok, true);
+    const theirs = await node.join(t, "project:7");
+    await poll(async () => (await subscribers(redis, "socket.io-request#/#")) === 3, "three are in the fleet");
+    node.io.to("project:7").emit("a");
+    node.io.to("main/project:7").emit("b");
+    node.io.to("other/project:7").emit("lost");
+    node.io.emit("all");
+    for (const one of clients) await one.next("all");
+    assert.deepEqual(said(clients[0]), ["a", "b", "all"]);
+    assert.deepEqual(said(clients[1]), ["all"]);
+    await clients[1].ask("publish", { room: "project:7", type: "ours", data: 1 });
+    assert.equal(await theirs.next("ours"), 1);
   });
 });
 
