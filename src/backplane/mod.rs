@@ -7,6 +7,8 @@
 //!     +---- outlet, lane <---- tenants: who hears what, and from where <---- inlet: channels
 //! ```
 //!
+//! Beside it, with connections of its own: [`foreign`], for plain channels, emitters and the servers of other makes.
+//!
 //! Redis away: what gets a place waits in the journal, what is ephemeral is dropped and counted, reads and claims are answered in time. Back:
 //! channels first, then where each tenant's stream stands, then the journal.
 //!

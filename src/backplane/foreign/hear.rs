@@ -174,13 +174,8 @@ impl Foreign {
                 let shares = if is_ours { self.shares(to, &message.nsp) } else { Vec::new() };
                 let asker = request.as_ref().map(asker);
                 let waits = Duration::from_millis(to.flags.timeout_ms.unwrap_or(ANSWER_MS).min(10 * ANSWER_MS));
-                let ask = match asker {
-                    Some(asker) => match self.question(asker, Kind::Event { waits }, shares.len()) {
-                        Some(ticket) => Some(ticket),
-                        None => return,
-                    },
-                    None => None,
-                };
+                // Without a ticket nobody answers, or the asker has been told that nobody does: the event goes all the same.
+                let ask = asker.and_then(|asker| self.question(asker, Kind::Event { waits }, shares.len()));
                 self.event(packet, to.flags.volatile, shares, ask);
             }
             What::Join { to, rooms, request } | What::Leave { to, rooms, request } if is_ours => {
