@@ -10,6 +10,14 @@
 //! tc:{acme}:i:<id>        string: "sequence room-epoch offset origin:number" of an event whose publisher chose its id
 //! tc:{acme}:p:<pid>       string: a saved socket
 //! tc:{acme}:c:<origin>:<number>   string: a socket that was claimed, for as long as the claim may be repeated
+//! tc:{acme}:qb            hash: what waits for users who are away, by sequence, and what that counts: see lua/queue.lua
+//! tc:{acme}:qu            sorted set: users and sequences of it
+//! tc:{acme}:qa            sorted set: the sequences by the time until which they wait
+//! tc:{acme}:qr            hash: events whose senders are told who has got them, by id: see lua/receipt.lua
+//! tc:{acme}:qt            sorted set: these ids by the time until which that is so
+//! tc:{acme}:d:<document>  string: a document
+//! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
+//! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
@@ -83,6 +91,28 @@ impl Keys {
         let mut name = self.channel(tenant);
         let _ = write!(name, ":c:{}:{number}", self.origin());
         name
+    }
+
+    /// Bodies, users and ages of what waits for users who are away.
+    pub fn waiting(&self, tenant: &TenantId) -> [String; 3] {
+        ["qb", "qu", "qa"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
+    /// Events whose senders are told who has got them, and their order.
+    pub fn tracked(&self, tenant: &TenantId) -> [String; 2] {
+        ["qr", "qt"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
+    pub fn document(&self, tenant: &TenantId, document: &str) -> String {
+        self.channel(tenant) + ":d:" + document
+    }
+
+    pub fn document_ends(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":dz"
+    }
+
+    pub fn document_weights(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":dw"
     }
 
     /// This process in hexadecimal, as the store knows it.

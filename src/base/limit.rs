@@ -169,6 +169,17 @@ pub const DOCUMENT_CONFLICTS_MAX: usize = 32;
 pub const DOCUMENT_RECEIPTS_MAX: usize = 64;
 /// How far a writer's timestamp may be ahead of the server's clock; one farther ahead counts as this far, or a wrong clock would win for ever.
 pub const DOCUMENT_AHEAD_MAX: Duration = Duration::from_secs(60);
+/// Requests about one document that wait for the store, among nodes. Above: refused, `document_busy`.
+pub const DOCUMENT_WAITS_MAX: usize = 128;
+/// Bytes of the updates of one tenant's documents that wait for the store. Above: refused, `document_busy`.
+pub const DOCUMENT_WAITS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How often an update is made anew because another node has written first, and a reading because it was behind what members had been told.
+/// Then: refused, `document_busy`.
+pub const DOCUMENT_TRIES_MAX: u32 = 16;
+/// How long what members are to be told of a document may take to come through the tenant's channel. Then they are told what was read.
+pub const DOCUMENT_WORD_PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of the documents of one tenant that a node among others has at hand. Beyond, it reads them again.
+pub const DOCUMENT_COPIES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long `typing:start` lasts without another, where the application says nothing else.
 pub const TYPING_TTL: Duration = Duration::from_secs(6);
 /// Rooms in which one socket may be typing at a time; another start is refused, `too_many_items`.
@@ -243,6 +254,10 @@ pub const OFFLINE_TENANT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const OFFLINE_EVENT_COST: usize = 256;
 /// Ids that one `received` or `read` names; with more it is refused `too_many_items`.
 pub const RECEIVED_IDS_MAX: usize = 1000;
+/// Events that wait no more, in one message to the store.
+pub const DONE_BATCH_MAX: usize = 1000;
+/// Questions of one tenant about whom to tell of receipts that wait for the store; beyond, those receipts are not told.
+pub const UNTOLD_MAX: usize = 1000;
 /// Events of a tenant whose receipts are told; beyond, those of the oldest are told no more.
 pub const RECEIPTS_MAX: usize = 10_000;
 /// Users of whom an event's sender gets receipts; beyond, it gets none of the others.

@@ -26,8 +26,7 @@ const NEED_REDIS: &[&str] =
 /// What the start says of Redis: what is off without it, and what does not use it yet.
 pub fn said(config: &Config) -> String {
     if config.redis.is_some() {
-        return "redis    each node's own yet: presence, last seen, documents, limits; off yet: the offline queue, receipts\n"
-            .into();
+        return "redis    each node's own yet: presence, last seen, documents, limits\n".into();
     }
     // In production nobody is told each time what is not wanted, but a profile's channels are.
     let is_listed = config.is_development();

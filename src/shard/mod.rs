@@ -224,6 +224,8 @@ enum Timer {
     Delivery(u64),
     Task(app::TaskKey),
     Ticket(verdict::TicketKey),
+    /// What was to be told of a tenant's documents has not come.
+    Documents(TenantKey),
     /// What other nodes were told of this tenant's sessions has to be told again.
     Lease(TenantKey),
 }
@@ -556,6 +558,7 @@ impl Shard {
                 }
                 Timer::Farewell(sid) => self.end_farewell(sid),
                 Timer::Delivery(number) => self.delivery_timer(number),
+                Timer::Documents(tenant) => self.documents_timer(tenant),
                 Timer::Lease(tenant) => self.lease_timer(tenant),
                 Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
             }

@@ -7,6 +7,7 @@ mod backplane;
 mod churn;
 mod cluster;
 mod command;
+mod document;
 mod fleet;
 mod hostile;
 mod member;

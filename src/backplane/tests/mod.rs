@@ -1,5 +1,8 @@
 //! Shards of several nodes on the store in memory.
 
+mod absent;
+mod document;
 mod foreign;
 mod nodes;
+mod queue;
 mod swarm;

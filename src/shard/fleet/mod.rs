@@ -6,6 +6,8 @@
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
+//!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
+//!  document.rs   documents that several nodes write to                                         Shared, Envelope
 //! ```
 //!
 //! Invariants: a durable event is delivered from the stream and from nothing else, in the order of the tenant's sequence, so that a place in
@@ -14,7 +16,9 @@
 
 mod append;
 mod comeback;
+mod document;
 mod head;
+mod queue;
 mod stream;
 mod wait;
 
@@ -137,7 +141,11 @@ impl Shard {
         match report {
             Report::Opened { tenant, place } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
+                    let is_there = place.is_ok();
                     self.opened(key, place);
+                    if is_there {
+                        self.check_documents(key);
+                    }
                 }
             }
             Report::Envelope { tenant, frame } => {
@@ -217,9 +225,11 @@ impl Shard {
         while let Some(tenant) = self.fleet.as_mut().and_then(|fleet| fleet.stirred.pop()) {
             let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) else { continue };
             stream.stirred = false;
+            self.flow(tenant);
             self.go_on(tenant);
             if self.tenants.contains(tenant) {
                 self.ask_heads(tenant);
+                self.tell_done(tenant);
                 self.save_sockets(tenant);
                 self.ask_kept(tenant);
                 self.tend_tenant(tenant);
@@ -261,6 +271,7 @@ impl Shard {
         self.name_room(tenant, name, false);
         if let Some(stream) = &mut self.tenants[tenant].stream {
             stream.end(room);
+            stream.queues.end(room);
             // What waited for it has to see that it is gone.
             self.stir(tenant);
         }
@@ -271,6 +282,8 @@ impl Shard {
         let every = fleet.settings.lease / 3;
         if self.tenants.get(tenant).is_some_and(|tenant| tenant.sessions > 0) {
             self.refresh_sockets(tenant);
+            self.read_unread(tenant);
+            self.keep_documents(tenant);
             self.timers.arm(self.now.at + every, Timer::Lease(tenant));
         } else if let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) {
             stream.leased = false;
