@@ -43,9 +43,7 @@ use crate::config::{self, Config};
 use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{
-    self, Shard, app::App, count::Counts, fleet::FleetSettings, io::Announcement, listener::ListenerSettings,
-};
+use crate::shard::{self, Shard, app::App, count::Counts, io::Announcement, listener::ListenerSettings};
 use crate::wire::{
     auth::{Mint, mint},
     envelope::Origin,
@@ -183,7 +181,7 @@ impl Server {
         shard_settings.listeners = self.calls.listeners;
         // Drawn at start: a process is told from its own earlier lives too.
         let origin = Origin(u64::from_be_bytes(entropy()?));
-        shard_settings.fleet = config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl });
+        shard_settings.fleet = backplane::fleet_settings(&config, origin);
         shard_settings.webhooks = self.calls.webhooks;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
@@ -200,12 +198,10 @@ impl Server {
             None => None,
         };
         let backplane = match (bridge.backplane.clone(), &config.redis) {
-            (Some(errands), Some(redis)) => Some(backplane::start(
-                backplane::settings(redis, origin, shard_settings.node),
-                errands,
-                &bridge,
-                clock.clone(),
-            )?),
+            (Some(errands), Some(redis)) => {
+                let settings = backplane::settings(&config, redis, origin, shard_settings.node);
+                Some(backplane::start(settings, errands, &bridge, clock.clone())?)
+            }
             _ => None,
         };
         if let Some(backplane) = &backplane {
@@ -504,7 +500,7 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
             line(format!("demo     {base}/demo"));
         }
     }
-    text.push_str(&backplane::said(config.redis.is_some(), config.is_development()));
+    text.push_str(&backplane::said(config));
     let waiting = config.profile.waiting();
     if !waiting.is_empty() {
         text.push_str(&format!("profile  {}: not served yet: {}\n", config.profile.name, waiting.join(", ")));

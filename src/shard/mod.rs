@@ -21,6 +21,7 @@ mod engine;
 mod farewell;
 mod filter;
 pub mod fleet;
+pub mod foreign;
 mod gathering;
 pub mod history;
 pub mod identity;

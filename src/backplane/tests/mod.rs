@@ -2,6 +2,7 @@
 
 mod absent;
 mod document;
+mod foreign;
 mod neighbour;
 mod nodes;
 mod presence;
