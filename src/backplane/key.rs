@@ -1,6 +1,7 @@
 //! The names of everything a tenant has in the store.
 //!
 //! ```text
+//! tc:n:<number>           a node's channel; and string: the process that has the number
 //! tc:{acme}               channel
 //! tc:{acme}:m             hash: e epoch, s sequence, c birth mark of rooms that never had events, b sequence up to which rooms were lost,
 //!                         n:<origin> number and time of a process' newest append, p when it was last said how long all this is kept
@@ -18,12 +19,20 @@
 //! tc:{acme}:d:<document>  string: a document
 //! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
 //! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
+//!
+//! tc:{acme}:n             sorted set: processes that have users, by when their lease is over (`lua/presence.lua` has the layouts)
+//! tc:{acme}:n:<origin>    hash: user -> what this process has of it: sessions, last sign of life, rooms
+//! tc:{acme}:u             hash: user -> sessions and processes it is on, how it is; has a field exactly while the user is somewhere
+//! tc:{acme}:w             sorted set by name: room, user, sockets, process
+//! tc:{acme}:c             hash: room -> sockets in it; the nameless one: sessions of the tenant
+//! tc:{acme}:l             sorted set: users who have gone, by their last sign of life
+//! tc:{acme}:a             hash: user -> how it was when it went
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
 //! its rooms: `}` and `%` of a tenant are escaped, so that it ends where its brace does.
 
-use crate::base::id::{Sid, TenantId};
+use crate::base::id::{NodeId, Sid, TenantId};
 use crate::wire::envelope::Origin;
 use std::fmt::Write;
 
@@ -57,6 +66,11 @@ impl Keys {
         }
         name.push('}');
         name
+    }
+
+    /// No tenant's: those begin with a brace.
+    pub fn node(&self, node: NodeId) -> String {
+        format!("{}:n:{}", self.prefix, node.0)
     }
 
     pub fn hash(&self, tenant: &TenantId) -> String {

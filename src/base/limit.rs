@@ -129,8 +129,18 @@ pub const APPENDS_MAX: usize = 65_536;
 pub const FLEET_LINGER_MORE: Duration = Duration::from_secs(60);
 /// When a node looks again at a room that it has for a request, and nobody in it.
 pub const FLEET_LOOK_AFTER: Duration = Duration::from_secs(30);
+/// How long a node that has Redis back keeps what its users did meanwhile: the others hear it only when they are back, too.
+pub const FLEET_RETURN: Duration = Duration::from_secs(3);
 /// Sockets that are kept for another lease by one message.
 pub const REFRESH_BATCH_MAX: usize = 500;
+/// Users of whom a node says by one script how they are here.
+pub const PRESENCE_SAY_MAX: usize = 200;
+/// Rooms of one user that a node says of it; in those beyond it is not listed.
+pub const PRESENCE_SEATS_MAX: usize = 1024;
+/// Users whom one script takes away of nodes whose lease is over; whoever asked asks again for the rest.
+pub const PRESENCE_REAP_MAX: usize = 500;
+/// Rooms that one `rooms` lists over all nodes; of more the answer has `total`.
+pub const ROOMS_LISTED_MAX: usize = 10_000;
 /// Users one `presence` may ask for by name; more are refused, `too_many_items`.
 pub const PRESENCE_QUERY_MAX: usize = 100;
 /// How often a tenant is told of joins and leaves at most: the first at once, what follows gathered into one write to a member, so that
@@ -240,6 +250,16 @@ pub const READ_EVENTS_MAX: usize = 10_000;
 /// Rooms of a tenant of which the store knows that they ever had events. Beyond, those whose events are oldest are forgotten, as many at once,
 /// and are new when they have events again.
 pub const STORE_ROOMS_MAX: (usize, usize) = (100_000, 1_000);
+/// Requests of this node at others, and of others at this node: of each. Beyond: answered `503`.
+pub const NEIGHBOUR_REQUESTS_MAX: usize = 65_536;
+/// Bytes that wait to be sent to other nodes, and of their requests' bodies here: of each. Beyond: a request is answered `503`, and an answer is
+/// dropped, which ends its session.
+pub const NEIGHBOUR_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a request waits for the node that has its session, or for its word that it waits there. Then: `400`, session unknown.
+pub const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+/// When that word is said first, and how often again; three times as long without it ends the request.
+pub const NEIGHBOUR_HELD_AFTER: Duration = Duration::from_secs(1);
+pub const NEIGHBOUR_HELD_EVERY: Duration = Duration::from_secs(4);
 /// Bytes of an answer of a backend that are read. A longer one is no answer.
 pub const BACKEND_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How long a webhook's `Retry-After` is waited for at most; one that asks for more is asked again then.
@@ -295,5 +315,6 @@ const _: () = {
     assert!(ROOM_LINGER.as_secs() >= 120, "a room outlives the sessions that may come back to it");
     assert!(MESH_SPILL_MAX >= MESH_LANE_MAX);
     assert!(STORE_ROOMS_MAX.1 < STORE_ROOMS_MAX.0 && BATCH_BYTES_MAX < RELAY_BYTES_MAX);
+    assert!(NEIGHBOUR_HELD_AFTER.as_micros() < NEIGHBOUR_PATIENCE.as_micros());
     assert!(USERS_REMEMBERED_MAX > LINGERING_MAX, "nobody is forgotten before others were told that it is gone");
 };

@@ -6,6 +6,7 @@ use crate::backplane::{
     foreign::{Adapter, Fleet},
 };
 use crate::base::{
+    id::NodeId,
     limit::{RELAY_BYTES_MAX, RELAY_LANE_MAX},
     time::{Clock, Duration, Instant},
 };
@@ -26,7 +27,7 @@ const NEED_REDIS: &[&str] =
 /// What the start says of Redis: what is off without it, and what does not use it yet.
 pub fn said(config: &Config) -> String {
     if config.redis.is_some() {
-        return "redis    each node's own yet: presence, last seen, documents, limits\n".into();
+        return "redis    each node's own yet: limits by address\n".into();
     }
     // In production nobody is told each time what is not wanted, but a profile's channels are.
     let is_listed = config.is_development();
@@ -40,7 +41,7 @@ pub fn said(config: &Config) -> String {
 }
 
 /// What the backplane is told; `origin` is what this process' shards say of themselves.
-pub fn settings(config: &Config, redis: &Redis, origin: Origin) -> Settings {
+pub fn settings(config: &Config, redis: &Redis, origin: Origin, node: NodeId) -> Settings {
     let server = |host: &Host| Server { host: host.name.as_str().into(), port: host.port };
     let servers = match &redis.master {
         Some(master) => Servers::Sentinel {
@@ -59,6 +60,7 @@ pub fn settings(config: &Config, redis: &Redis, origin: Origin) -> Settings {
         prefix: redis.prefix.as_str().into(),
         journal_bytes: usize::try_from(redis.journal_bytes).unwrap_or(usize::MAX),
         origin,
+        node,
         fleet: Some(fleet(config)),
     }
 }

@@ -19,6 +19,7 @@
 //!  Close   ------------------>  the channel is not heard any more
 //!          <------------------  Foreign: what servers of other makes, and emitters, want of this shard's sockets
 //!  Answer  ------------------>  to what they asked
+//!  Neighbour <-------------->  requests for sessions of other nodes: see neighbour.rs
 //! ```
 //!
 //! Guarantees of a backplane (`backplane/` keeps them, one suite checks its implementations):
@@ -43,6 +44,7 @@ use crate::base::{
 };
 use crate::shard::foreign::{self, Foreign};
 use crate::shard::history::Epoch;
+use crate::shard::neighbour::{Errand, News};
 
 /// An answer's way back to who asked: chosen by the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +113,8 @@ pub enum Relay {
         ticket: Ticket,
         answer: Box<foreign::Answer>,
     },
+    /// Of requests that cross nodes.
+    Neighbour(Box<Errand>),
     /// Changes or asks what the nodes share of a tenant. With a ticket it is answered in time; without, it waits for the store as what is kept
     /// of sockets does, and is dropped where that is too much.
     Share {
@@ -217,6 +221,7 @@ pub enum Report {
         result: Result<Option<Box<[u8]>>, Unavailable>,
     },
     Foreign(Box<Foreign>),
+    Neighbour(Box<News>),
     /// A [`Save`](Relay::Save) was not done: the socket has come back elsewhere. Comes before the answer of what was asked after it.
     Replaced {
         tenant: TenantId,
@@ -295,7 +300,7 @@ impl Relay {
     /// The tenant it is about, where it is about one.
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Relay::Answer { .. } => None,
+            Relay::Answer { .. } | Relay::Neighbour(_) => None,
             Relay::Open { tenant }
             | Relay::Close { tenant }
             | Relay::Append { tenant, .. }
@@ -321,6 +326,7 @@ impl Relay {
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
                 Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
                 Relay::Refresh { pids, .. } => size_of_val(&pids[..]),
+                Relay::Neighbour(errand) => errand.bytes(),
                 Relay::Share { act, .. } => act.bytes(),
                 Relay::Open { .. } | Relay::Close { .. } | Relay::Forget { .. } | Relay::Claim { .. } => 0,
             }
@@ -338,6 +344,7 @@ impl Report {
             | Report::Read { .. }
             | Report::Claimed { .. }
             | Report::Shared { .. }
+            | Report::Neighbour(_)
             | Report::Foreign(_) => None,
         }
     }
@@ -356,6 +363,7 @@ impl Report {
                 Report::Claimed { result: Ok(Some(body)), .. } => body.len(),
                 Report::Shared { result: Ok(answer), .. } => answer.bytes(),
                 Report::Foreign(foreign) => foreign.bytes(),
+                Report::Neighbour(news) => news.bytes(),
                 Report::Opened { .. }
                 | Report::Appended { .. }
                 | Report::Read { .. }

@@ -2,6 +2,7 @@
 
 use crate::document;
 use crate::fleet::{Fleet, InMemory, OverRedis, append, at, body, room_epoch, said, tenant};
+use crate::neighbour;
 use crate::redis::Redis;
 use tenantcast::backplane::Servers;
 use tenantcast::base::chance::Chance;
@@ -23,6 +24,7 @@ const CASES: &[Case] = &[
     ("sockets", sockets),
     ("tenants apart", tenants_apart),
     ("closed and opened", closed_and_opened),
+    ("neighbours", neighbour::requests),
     ("documents", document::writes),
     ("documents that end", document::ends),
     ("loss", loss),
@@ -31,6 +33,9 @@ const CASES: &[Case] = &[
     ("waiting, kept again", kept_again),
     ("waiting, another epoch", waiting_epochs),
     ("receipts", receipts),
+    ("presence", crate::roster::presence),
+    ("leases", crate::roster::leases),
+    ("presence lost", crate::roster::presence_lost),
 ];
 
 /// Nodes that start anew over one store, for each case.

@@ -8,6 +8,8 @@
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
 //!  document.rs   documents that several nodes write to                                         Shared, Envelope
+//!  presence.rs   what the store is to know of this node's users, and what it says of all       Shared, Envelope
+//!  roster.rs     who is there, asked                                                           Shared
 //! ```
 //!
 //! Invariants: a durable event is delivered from the stream and from nothing else, in the order of the tenant's sequence, so that a place in
@@ -18,7 +20,9 @@ mod append;
 mod comeback;
 mod document;
 mod head;
+mod presence;
 mod queue;
+mod roster;
 mod stream;
 mod wait;
 
@@ -34,7 +38,11 @@ use super::room::RoomKey;
 use super::socket::SocketKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::{id::Sid, limit::APPENDS_MAX, time::Duration};
+use crate::base::{
+    id::{NodeId, Sid},
+    limit::APPENDS_MAX,
+    time::Duration,
+};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -61,6 +69,8 @@ pub struct Fleet {
     waits: usize,
     /// Sockets whose id does not say where they are: they came from elsewhere with it.
     pub(super) strays: BTreeMap<Sid, SocketKey>,
+    /// The number of this node before it got another one.
+    pub(super) number_before: Option<NodeId>,
 }
 
 /// What goes on when something of what the nodes share was done or could not be.
@@ -83,7 +93,15 @@ pub(super) fn relay_answer(ticket: Ticket, answer: foreign::Answer) -> Output {
 
 impl Fleet {
     pub fn new(settings: FleetSettings) -> Fleet {
-        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0, strays: BTreeMap::new() }
+        Fleet {
+            settings,
+            tickets: 0,
+            jobs: BTreeMap::new(),
+            stirred: Vec::new(),
+            waits: 0,
+            strays: BTreeMap::new(),
+            number_before: None,
+        }
     }
 
     /// Answers that are waited for, and what waits for them.
@@ -171,6 +189,7 @@ impl Shard {
                 }
             }
             Report::Foreign(foreign) => self.foreign(*foreign),
+            Report::Neighbour(news) => self.hear_neighbour(*news),
             Report::Replaced { tenant, pid } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
                     self.replaced_elsewhere(key, pid);
@@ -232,6 +251,7 @@ impl Shard {
                 self.tell_done(tenant);
                 self.save_sockets(tenant);
                 self.ask_kept(tenant);
+                self.say_presence(tenant);
                 self.tend_tenant(tenant);
             }
         }
@@ -277,16 +297,20 @@ impl Shard {
         }
     }
 
-    pub(super) fn lease_timer(&mut self, tenant: TenantKey) {
+    pub(super) fn lease_timer(&mut self, key: TenantKey) {
         let Some(fleet) = &self.fleet else { return };
         let every = fleet.settings.lease / 3;
-        if self.tenants.get(tenant).is_some_and(|tenant| tenant.sessions > 0) {
-            self.refresh_sockets(tenant);
-            self.read_unread(tenant);
-            self.keep_documents(tenant);
-            self.timers.arm(self.now.at + every, Timer::Lease(tenant));
-        } else if let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) {
+        let Some(tenant) = self.tenants.get(key) else { return };
+        if tenant.sessions > 0 {
+            self.refresh_sockets(key);
+            self.read_unread(key);
+            self.keep_documents(key);
+        }
+        if self.renew_presence(key) || self.tenants[key].sessions > 0 {
+            self.timers.arm(self.now.at + every, Timer::Lease(key));
+        } else if let Some(stream) = &mut self.tenants[key].stream {
             stream.leased = false;
+            self.stir(key);
         }
     }
 
