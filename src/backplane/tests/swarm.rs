@@ -2,7 +2,7 @@
 //! word, the store is away, or has lost all. Clients that behave as the official one does check every event they get.
 //!
 //! Checked: a client gets each event of its rooms once and in order; what it did not get was announced, by `gap` or by `recovered: false`; once
-//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place.
+//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place; within a lease the store knows who is there.
 
 use crate::backplane::memory::Memory;
 use crate::base::{
@@ -14,13 +14,17 @@ use crate::shard::{
     default_app,
     fleet::FleetSettings,
     io::{Hangup, Input, Wire},
-    relay::{self, Relay, Report},
+    relay::{
+        self, Relay, Report,
+        presence::{Act, Answer, Question, Terms},
+    },
     tests::{Rig, field},
 };
 use crate::wire::envelope::{Frame, Origin, record::Record};
 use std::collections::{BTreeMap, VecDeque};
 
 const NODES: usize = 3;
+const LEASE: Duration = Duration::from_secs(300);
 const ROOMS: [&str; 4] = ["r0", "r1", "r2", "r3"];
 
 #[derive(Default)]
@@ -67,7 +71,7 @@ fn rig(node: usize, life: u64, now: Option<Now>) -> Rig {
         settings.limits.events_per_second = 0;
         // A line that is cut without a word is found out by who comes back, and by nothing else.
         settings.ping_interval = Duration::from_secs(100_000);
-        settings.fleet = Some(FleetSettings { origin: Origin(life), lease: Duration::from_secs(300) });
+        settings.fleet = Some(FleetSettings { origin: Origin(life), lease: LEASE });
     });
     rig.now = now.unwrap_or(rig.now);
     rig
@@ -443,10 +447,52 @@ impl Swarm {
             let places: Vec<_> = self.clients.iter().map(|client| client.rooms[room].clone()).collect();
             assert!(places.iter().all(|place| place.is_some() && *place == places[0]), "{room}: {places:?}");
         }
+        self.check_presence();
         for rig in &self.rigs {
             let waits = rig.shard.census().iter().find(|(name, _)| *name == "joins that wait").unwrap().1;
             assert_eq!(waits, 0, "nobody waits");
         }
+    }
+}
+
+impl Swarm {
+    /// Within a lease all nodes agree on who is there.
+    fn check_presence(&mut self) {
+        for _ in 0..20 {
+            for rig in &mut self.rigs {
+                rig.advance(LEASE / 20);
+            }
+            self.settle(false);
+            self.read();
+        }
+        let [mut users, mut rooms] = [BTreeMap::new(), BTreeMap::new()];
+        for rig in &self.rigs {
+            let counts = rig.shard.describe_presence();
+            for (sum, counts) in [&mut users, &mut rooms].into_iter().zip(counts) {
+                counts.into_iter().for_each(|(name, count)| *sum.entry(name).or_default() += count);
+            }
+        }
+        let names: Vec<Box<str>> = (0..5).map(|n| format!("u{n}").into()).collect();
+        let Answer::Users(found) = self.ask_store(Question::Users(names.clone())) else { panic!() };
+        let there = names.iter().zip(found).filter(|(_, found)| found.there);
+        let there: BTreeMap<String, u32> = there.map(|(name, found)| (name.to_string(), found.sessions)).collect();
+        assert_eq!(there, users, "users and their sessions");
+        let Answer::Rooms { rooms: listed, .. } = self.ask_store(Question::Rooms { count: 100 }) else { panic!() };
+        let listed: BTreeMap<String, u32> = listed.into_iter().map(|(name, count)| (name.into(), count)).collect();
+        assert_eq!(listed, rooms, "rooms and their members");
+    }
+
+    fn ask_store(&mut self, what: Question) -> Answer {
+        let terms = Terms { valid: LEASE, remember: LEASE };
+        let act = Box::new(relay::Act::Presence(Act::Ask { terms, what }));
+        let mut heard = Vec::new();
+        let ticket = Some(relay::Ticket(u64::MAX));
+        self.store.ask(self.rigs[0].now, 0, Relay::Share { tenant: tenant(), ticket, act }, &mut heard);
+        let answer = heard.into_iter().find_map(|(_, report)| match report {
+            Report::Shared { result: Ok(relay::Answer::Presence(answer)), .. } => Some(answer),
+            _ => None,
+        });
+        answer.expect("an answer")
     }
 }
 
