@@ -323,12 +323,14 @@ impl Shard {
 
     /// The store has taken down what was said of a user.
     fn user_said(&mut self, key: TenantKey, sent: &Sent, said: Said) {
+        // It may be back, and that may be on its way.
+        let is_here = sent.gone && self.row_of(key, &sent.user).0.is_some();
         let Some(stream) = &mut self.tenants[key].stream else { return };
         let Some(known) = stream.roll.users.get_mut(&sent.user) else { return };
         known.confirmed = !sent.gone;
         let sets = known.news.as_ref().is_some_and(|news| news.sets) || sent.news.sets;
         if sent.gone {
-            if known.news.is_none() {
+            if known.news.is_none() && !is_here {
                 stream.roll.users.remove(&sent.user);
             }
             if let Some(stance) = said.stance.filter(|_| said.there && sent.news.told) {
