@@ -27,13 +27,15 @@ mod backplane;
 mod clock;
 mod control;
 mod machine;
+mod panic;
+mod settings;
 
 pub use clock::{SystemClock, unix_now};
 pub use machine::refuse_huge_pages;
 
 use crate::base::{
     chance::Map,
-    id::{NodeId, ShardId},
+    id::ShardId,
     time::{Clock, Duration, Instant},
 };
 use crate::bridge::{Addresses, Bridge, Sender};
@@ -41,29 +43,27 @@ use crate::config::{self, Config};
 use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{
-    self, Shard, app::App, fleet::FleetSettings, history::Retention, io::Announcement, listener::ListenerSettings,
-};
+use crate::shard::{self, Shard, app::App, count::Counts, io::Announcement, listener::ListenerSettings};
 use crate::wire::{
-    api::{Access, Bounds},
-    auth::{Keys, Mint, Policy, mint},
+    auth::{Mint, mint},
     envelope::Origin,
-    http::{Cors, cors::BadOrigin},
+    http::cors::BadOrigin,
     json,
 };
 use control::{Calls, calls, check_webhooks, start_control};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use machine::{cpus, entropy, raise_open_files};
+use machine::{cpus, entropy, listen, raise_open_files};
+use panic::{abort_on_shard_panic, is_shard};
+use settings::{plane_settings, shard_settings};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use std::{
-    cell::Cell,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     process::ExitCode,
-    sync::{Arc, Once, OnceLock, mpsc},
+    sync::{Arc, OnceLock, mpsc},
     thread,
 };
 
@@ -161,8 +161,9 @@ impl Server {
         let config = self.config;
         check_webhooks(&self.calls.listeners, self.calls.control.hooks.len())?;
         let shards = config.server.shards;
-        let mut public = listen(config.server.address, "server.host, server.port", shards)?;
-        let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1)?;
+        let takeover = config.server.takeover;
+        let mut public = listen(config.server.address, "server.host, server.port", shards, takeover)?;
+        let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1, takeover)?;
         // Just made, so they have one.
         let address_of = |listeners: &[TcpListener], asked| {
             listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(asked)
@@ -180,7 +181,7 @@ impl Server {
         shard_settings.listeners = self.calls.listeners;
         // Drawn at start: a process is told from its own earlier lives too.
         let origin = Origin(u64::from_be_bytes(entropy()?));
-        shard_settings.fleet = config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl });
+        shard_settings.fleet = backplane::fleet_settings(&config, origin);
         shard_settings.webhooks = self.calls.webhooks;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
@@ -198,10 +199,14 @@ impl Server {
         };
         let backplane = match (bridge.backplane.clone(), &config.redis) {
             (Some(errands), Some(redis)) => {
-                Some(backplane::start(backplane::settings(redis, origin), errands, &bridge, clock.clone())?)
+                let settings = backplane::settings(&config, redis, origin, shard_settings.node);
+                Some(backplane::start(settings, errands, &bridge, clock.clone())?)
             }
             _ => None,
         };
+        if let Some(backplane) = &backplane {
+            shard_settings.node = backplane.node();
+        }
 
         let cpus = cpus()?;
         let (ready, all_ready) = mpsc::channel();
@@ -232,7 +237,7 @@ impl Server {
                 .io_memory(IO_MEMORY_BYTES)
                 .ring_depth(RING_DEPTH)
                 .spawn(move || async move {
-                    ON_SHARD.set(true);
+                    is_shard();
                     // One listener was made for each shard.
                     let Some(public) = public else { return Ended::Stopped };
                     let shard = Shard::new(shard_settings, app(), seed);
@@ -342,7 +347,8 @@ impl Handle {
 
     /// Begins to drain: nobody new, and everyone who is here is told to come back, to another node or to the next process.
     pub fn drain(&self) {
-        let config::Drain { timeout, spread } = self.drain;
+        let timeout = self.drain.timeout;
+        let spread = self.drain.spread(self.bridge.gauges.sum(Counts::SESSIONS));
         self.drain_until.get_or_init(|| self.clock.now().at + timeout);
         if let Err(error) = self.tell_all(&Control::Drain { spread, timeout }) {
             tracing::error!(%error, "cannot drain");
@@ -494,7 +500,7 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
             line(format!("demo     {base}/demo"));
         }
     }
-    text.push_str(&backplane::said(config.redis.is_some(), config.is_development()));
+    text.push_str(&backplane::said(config));
     let waiting = config.profile.waiting();
     if !waiting.is_empty() {
         text.push_str(&format!("profile  {}: not served yet: {}\n", config.profile.name, waiting.join(", ")));
@@ -503,94 +509,6 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     Ok(())
-}
-
-fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpListener>, Error> {
-    let wrong = |error| Error::Listen { address, key, error };
-    data_plane::probe(address).map_err(wrong)?;
-    data_plane::listen(address, count.into()).map_err(wrong)
-}
-
-fn plane_settings(
-    config: &Config,
-    keys: Keys,
-    app: &App,
-    demo: Option<Box<[u8]>>,
-) -> Result<data_plane::Settings, Error> {
-    let limits = config.limits.clone();
-    Ok(data_plane::Settings {
-        socket_path: config.socket_io.path.trim_end_matches('/').into(),
-        gather: config.server.gather,
-        raw_engine: app.has_engine(),
-        raw_websocket: app.has_websocket(),
-        demo,
-        cors: Cors::parse(&config.server.frontend.join(","))?,
-        access: Access {
-            api_keys: config.api_keys.clone(),
-            keys: Some(keys),
-            policy: config.auth.policy.clone(),
-            bounds: Bounds {
-                room_name_bytes: limits.room_name_bytes as usize,
-                body_bytes: limits.http_body_bytes as usize,
-            },
-        },
-        limits,
-    })
-}
-
-fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error> {
-    let node = match config.server.node {
-        Some(node) => node,
-        None => NodeId(u16::from_be_bytes(entropy()?)),
-    };
-    let policy: Policy = config.auth.policy.clone();
-    let retention = |kept: &config::Retention| Retention { events: kept.events, ttl: kept.ttl };
-    Ok(shard::Settings {
-        node,
-        shard: ShardId(0),
-        shards: config.server.shards,
-        auth: Some(shard::Auth { keys, policy }),
-        limits: config.limits.clone(),
-        ping_interval: config.socket_io.ping_interval,
-        ping_timeout: config.socket_io.ping_timeout,
-        connect_timeout: config.socket_io.connect_timeout,
-        auth_deadline: config.auth.deadline,
-        recovery: config.socket_io.recovery.unwrap_or(Duration::ZERO),
-        history: shard::HistorySettings {
-            default: retention(&config.history.default),
-            rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
-        },
-        documents: shard::DocumentSettings::of(&config.profile),
-        presence: shard::PresenceSettings::of(&config.profile.presence),
-        typing: shard::TypingSettings::of(&config.profile.typing),
-        offline: shard::offline::OfflineSettings::new(
-            config.profile.offline.ttl.unwrap_or(config.offline_ttl),
-            config.profile.offline.per_user.unwrap_or(config.offline_per_user),
-            config.profile.offline.removed,
-        ),
-        receipts: shard::receipt::ReceiptSettings::default(),
-        spread: config.server.spread.clone(),
-        ..shard::Settings::new()
-    })
-}
-
-thread_local! {
-    static ON_SHARD: Cell<bool> = const { Cell::new(false) };
-}
-
-/// See the panic policy above. glommio would catch the panic and leave the shard half alive.
-fn abort_on_shard_panic() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            print(panic);
-            if ON_SHARD.get() {
-                eprintln!("tenantcast: a shard has panicked, its state is suspect: the process ends");
-                std::process::abort();
-            }
-        }));
-    });
 }
 
 #[cfg(test)]

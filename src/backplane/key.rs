@@ -1,6 +1,7 @@
 //! The names of everything a tenant has in the store.
 //!
 //! ```text
+//! tc:n:<number>           a node's channel; and string: the process that has the number
 //! tc:{acme}               channel
 //! tc:{acme}:m             hash: e epoch, s sequence, c birth mark of rooms that never had events, b sequence up to which rooms were lost,
 //!                         n:<origin> number and time of a process' newest append, p when it was last said how long all this is kept
@@ -10,6 +11,14 @@
 //! tc:{acme}:i:<id>        string: "sequence room-epoch offset origin:number" of an event whose publisher chose its id
 //! tc:{acme}:p:<pid>       string: a saved socket
 //! tc:{acme}:c:<origin>:<number>   string: a socket that was claimed, for as long as the claim may be repeated
+//! tc:{acme}:qb            hash: what waits for users who are away, by sequence, and what that counts: see lua/queue.lua
+//! tc:{acme}:qu            sorted set: users and sequences of it
+//! tc:{acme}:qa            sorted set: the sequences by the time until which they wait
+//! tc:{acme}:qr            hash: events whose senders are told who has got them, by id: see lua/receipt.lua
+//! tc:{acme}:qt            sorted set: these ids by the time until which that is so
+//! tc:{acme}:d:<document>  string: a document
+//! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
+//! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
 //!
 //! tc:{acme}:n             sorted set: processes that have users, by when their lease is over (`lua/presence.lua` has the layouts)
 //! tc:{acme}:n:<origin>    hash: user -> what this process has of it: sessions, last sign of life, rooms
@@ -23,7 +32,7 @@
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
 //! its rooms: `}` and `%` of a tenant are escaped, so that it ends where its brace does.
 
-use crate::base::id::{Sid, TenantId};
+use crate::base::id::{NodeId, Sid, TenantId};
 use crate::wire::envelope::Origin;
 use std::fmt::Write;
 
@@ -59,6 +68,11 @@ impl Keys {
         name
     }
 
+    /// No tenant's: those begin with a brace.
+    pub fn node(&self, node: NodeId) -> String {
+        format!("{}:n:{}", self.prefix, node.0)
+    }
+
     pub fn hash(&self, tenant: &TenantId) -> String {
         self.channel(tenant) + ":m"
     }
@@ -91,6 +105,28 @@ impl Keys {
         let mut name = self.channel(tenant);
         let _ = write!(name, ":c:{}:{number}", self.origin());
         name
+    }
+
+    /// Bodies, users and ages of what waits for users who are away.
+    pub fn waiting(&self, tenant: &TenantId) -> [String; 3] {
+        ["qb", "qu", "qa"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
+    /// Events whose senders are told who has got them, and their order.
+    pub fn tracked(&self, tenant: &TenantId) -> [String; 2] {
+        ["qr", "qt"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
+    pub fn document(&self, tenant: &TenantId, document: &str) -> String {
+        self.channel(tenant) + ":d:" + document
+    }
+
+    pub fn document_ends(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":dz"
+    }
+
+    pub fn document_weights(&self, tenant: &TenantId) -> String {
+        self.channel(tenant) + ":dw"
     }
 
     /// This process in hexadecimal, as the store knows it.

@@ -12,26 +12,41 @@ mod queue;
 
 use crate::base::{
     chance::Chance,
-    id::{Sid, TenantId},
+    id::{ConnKey, ReplyTo, Sid, TenantId},
     limit::{READ_EVENTS_MAX, STORE_ROOMS_MAX},
+    slab::Slab,
     time::{Duration, Instant, Now},
 };
 use crate::shard::{
     history::Epoch,
+    neighbour::{Errand, News, unavailable, unknown},
     relay::{Act, Answer, Append, Appended, Place, Reading, Relay, Report, RoomRead, Stored, Unavailable, Wanted},
 };
-use crate::wire::envelope::{self, record};
+use crate::wire::{
+    envelope::{self, record},
+    http::Response,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One node of a fleet, as the caller numbers them.
+/// One node of a fleet, as the caller numbers them: the number in its session ids.
 pub type Node = usize;
 
 pub struct Memory {
     tenants: BTreeMap<TenantId, Tenant>,
     /// Who hears a tenant's channel: the nodes', not the store's, so that it outlives the store's loss.
     heard: BTreeMap<TenantId, BTreeSet<Node>>,
+    /// Who is here, and has not left.
+    present: BTreeSet<Node>,
+    /// Requests of one node at another.
+    requests: Slab<ConnKey, Asked>,
     chance: Chance,
     away: bool,
+}
+
+struct Asked {
+    by: Node,
+    to: ReplyTo,
+    sid: Sid,
 }
 
 struct Tenant {
@@ -65,7 +80,14 @@ struct Event {
 
 impl Memory {
     pub fn new(seed: [u8; 32]) -> Memory {
-        Memory { tenants: BTreeMap::new(), heard: BTreeMap::new(), chance: Chance::new(seed), away: false }
+        Memory {
+            tenants: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            present: BTreeSet::new(),
+            requests: Slab::default(),
+            chance: Chance::new(seed),
+            away: false,
+        }
     }
 
     /// Everything is lost, as when Redis is restarted empty. Who hears a channel goes on hearing it.
@@ -79,10 +101,52 @@ impl Memory {
         self.away = away;
     }
 
+    /// A node is here from now on, as from the first thing it asks.
+    pub fn join(&mut self, node: Node) {
+        self.present.insert(node);
+    }
+
     /// A node is gone: it hears nothing any more.
     pub fn leave(&mut self, node: Node) {
         for nodes in self.heard.values_mut() {
             nodes.remove(&node);
+        }
+        self.present.remove(&node);
+    }
+
+    /// What crosses nodes: carried at once. Who waits for a node that has left meanwhile waits until its caller gives it up.
+    fn neighbour(&mut self, node: Node, errand: Errand, out: &mut Vec<(Node, Report)>) {
+        let mut tell = |node, news| out.push((node, Report::Neighbour(Box::new(news))));
+        let refused = |to, response: Response| News::Answered { to, response: Box::new(response) };
+        match errand {
+            Errand::Ask { to, .. } if self.away => tell(node, refused(to, unavailable())),
+            Errand::Ask { to, sid, request } => {
+                let owner = Node::from(sid.node().0);
+                if !self.present.contains(&owner) {
+                    return tell(node, refused(to, unknown()));
+                }
+                let from = ReplyTo::elsewhere(self.requests.insert(Asked { by: node, to, sid }));
+                tell(owner, News::Asked { from, sid, request });
+            }
+            Errand::Left { to } => {
+                let found = self.requests.iter().find(|(_, asked)| asked.by == node && asked.to == to);
+                if let Some((key, _)) = found
+                    && let Some(Asked { sid, .. }) = self.requests.remove(key)
+                {
+                    tell(sid.node().0.into(), News::Left { from: ReplyTo::elsewhere(key), sid });
+                }
+            }
+            Errand::Release => {
+                for (key, asked) in self.requests.iter().filter(|(_, asked)| asked.by == node) {
+                    let from = ReplyTo::elsewhere(key);
+                    tell(asked.sid.node().0.into(), News::Released { from, sid: asked.sid });
+                }
+            }
+            Errand::Answer { to, response } => {
+                if let Some(Asked { by, to, .. }) = self.requests.remove(to.conn) {
+                    tell(by, News::Answered { to, response });
+                }
+            }
         }
     }
 
@@ -94,10 +158,15 @@ impl Memory {
 
     /// Carries out what `node` asks; appends what every node hears then, the asking one's answer included, in order.
     pub fn ask(&mut self, now: Now, node: Node, relay: Relay, out: &mut Vec<(Node, Report)>) {
+        self.present.insert(node);
+        if let Relay::Neighbour(errand) = relay {
+            return self.neighbour(node, *errand, out);
+        }
         if self.away {
             return self.refuse(node, relay, out);
         }
         match relay {
+            Relay::Neighbour(_) => {}
             Relay::Open { tenant } => {
                 self.heard.entry(tenant.clone()).or_default().insert(node);
                 let place = Ok(self.place(&tenant));
@@ -144,6 +213,8 @@ impl Memory {
                     sockets.remove(&pid);
                 }
             }
+            // Nobody of another make is here.
+            Relay::Answer { .. } | Relay::Room { .. } => {}
             Relay::Claim { tenant, pid, ticket } => {
                 let kept = self.tenant(&tenant).sockets.get_mut(&pid).filter(|(_, until)| *until > now.at);
                 let body = kept.filter(|(kept, _)| kept.len() > 4).map(|(kept, _)| {
@@ -153,9 +224,11 @@ impl Memory {
                 out.push((node, Report::Claimed { ticket, result: Ok(body) }));
             }
             Relay::Share { tenant, ticket, act } => {
-                let state = self.tenant(&tenant);
-                let answer = state.share(now, *act);
-                if let Some(frame) = state.presence.take_notes() {
+                let shared = self.tenant(&tenant);
+                let answer = shared.share(now, *act);
+                let (edition, notes) = (shared.document.edition.take(), shared.presence.take_notes());
+                let frames = edition.map(|edition| envelope::announced(&edition)).into_iter().chain(notes);
+                for frame in frames {
                     self.publish(&tenant, &frame, None, out);
                 }
                 if let Some(ticket) = ticket {
@@ -182,10 +255,13 @@ impl Memory {
             Relay::Claim { ticket, .. } => Report::Claimed { ticket, result: Err(Unavailable) },
             Relay::Share { ticket: Some(ticket), .. } => Report::Shared { ticket, result: Err(Unavailable) },
             Relay::Tell { .. }
+            | Relay::Answer { .. }
+            | Relay::Room { .. }
             | Relay::Save { .. }
             | Relay::Refresh { .. }
             | Relay::Forget { .. }
-            | Relay::Share { ticket: None, .. } => return,
+            | Relay::Share { ticket: None, .. }
+            | Relay::Neighbour(_) => return,
         };
         out.push((node, report));
     }
@@ -218,14 +294,17 @@ impl Tenant {
     fn share(&mut self, now: Now, act: Act) -> Answer {
         match act {
             Act::Presence(act) => Answer::Presence(self.presence.act(now, act)),
-            Act::Queue(act) => Answer::Queue(self.queue.act(now, act)),
+            Act::Queue(act) => {
+                let place = Place { epoch: Epoch(self.epoch), sequence: self.sequence };
+                Answer::Queue(self.queue.act(now, place, &self.rooms, act))
+            }
             Act::Document(act) => Answer::Document(self.document.act(now, act)),
         }
     }
 
     /// The place, and the frame to publish where the event is new.
     fn append(&mut self, now: Now, append: Append) -> (Appended, Option<Vec<u8>>) {
-        let Append { room, body, id, id_ttl, keep, linger } = append;
+        let Append { room, body, id, id_ttl, keep, linger, wait, track } = append;
         self.receipts.retain(|_, (_, until)| *until > now.at);
         if let Some((appended, _)) = id.as_ref().and_then(|id| self.receipts.get(id)) {
             return (Appended { known: true, ..*appended }, None);
@@ -236,11 +315,18 @@ impl Tenant {
         let epoch = self.epoch.wrapping_add(self.known.get(&room).copied().unwrap_or(self.birth));
         self.known.insert(room.clone(), sequence);
         let until = now.at + linger.max(Duration::from_millis(1));
+        if let Some(track) = track {
+            self.queue.track(now, &room, *track);
+        }
         let known = self.rooms.entry(room).or_insert(Room { epoch, offset: 0, events: Vec::new(), until });
         known.offset += 1;
         known.until = until;
         let place = envelope::Place { epoch: self.epoch, sequence, room_epoch: known.epoch, offset: known.offset };
         let frame = envelope::placed(place, &body);
+        if let Some(wait) = wait {
+            let (room_epoch, offset, at) = (known.epoch, known.offset, now.unix);
+            self.queue.put(now, &queue::Placed { sequence, room_epoch, offset, at, body: &body }, &wait, false);
+        }
         known.events.push(Event { sequence, offset: known.offset, at: now, body });
         let spare = known.events.len().saturating_sub(keep.max(1) as usize);
         known.events.drain(..spare);

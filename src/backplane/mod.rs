@@ -7,6 +7,8 @@
 //!     +---- outlet, lane <---- tenants: who hears what, and from where <---- inlet: channels
 //! ```
 //!
+//! Beside it, with connections of its own: [`foreign`], for plain channels, emitters and the servers of other makes.
+//!
 //! Redis away: what gets a place waits in the journal, what is ephemeral is dropped and counted, reads and claims are answered in time. Back:
 //! channels first, then where each tenant's stream stands, then the journal.
 //!
@@ -16,14 +18,17 @@
 
 mod command;
 mod count;
+pub mod foreign;
 mod hold;
 mod inlet;
 mod journal;
 mod key;
 mod link;
 pub mod memory;
+mod neighbour;
 mod outlet;
 mod run;
+mod seat;
 mod settle;
 mod share;
 mod tenant;
@@ -32,12 +37,13 @@ pub use count::names;
 pub use link::{Server, Servers};
 
 use crate::base::{
-    id::ShardId,
+    id::{NodeId, ShardId},
     time::{Clock, Duration, Instant},
 };
 use crate::bridge::{Errands, Load};
 use crate::shard::relay::{Relay, Report};
 use crate::wire::envelope::Origin;
+use foreign::{Begin, Foreign, Tray};
 use link::Refusal;
 use std::{
     fmt, io,
@@ -66,6 +72,10 @@ pub struct Settings {
     pub journal_bytes: usize,
     /// This process, the same that its shards say in what they publish.
     pub origin: Origin,
+    /// The number it would like to have among the nodes.
+    pub node: NodeId,
+    /// Who else there is in Redis; `None`: nobody.
+    pub fleet: Option<foreign::Fleet>,
 }
 
 impl fmt::Debug for Settings {
@@ -89,7 +99,7 @@ pub type Deliver = dyn Fn(ShardId, Vec<Report>, Load) -> Result<(), Vec<Report>>
 pub struct Start {
     pub errands: Arc<Errands<Relay>>,
     pub clock: Arc<dyn Clock + Send + Sync>,
-    pub deliver: Box<Deliver>,
+    pub deliver: Arc<Deliver>,
     pub shards: u8,
     /// All the chance it will have.
     pub seed: [u8; 32],
@@ -99,6 +109,7 @@ pub struct Start {
 pub struct Handle {
     thread: thread::JoinHandle<()>,
     end: oneshot::Sender<Instant>,
+    node: NodeId,
 }
 
 /// Starts the thread. Redis may be away; one that is there and will not do is an error.
@@ -114,24 +125,46 @@ pub fn start(settings: Settings, start: Start) -> Result<Handle, Error> {
         .max_blocking_threads(RESOLVERS_MAX)
         .build()
         .map_err(Error::Thread)?;
+    let node = settings.node;
+    let fleet = settings.fleet.clone().filter(|fleet| !fleet.is_silent());
+    let tray = fleet.as_ref().map(|fleet| Arc::new(Tray::new(fleet.is_outward())));
+    let foreign = fleet.zip(tray.clone()).map(|(fleet, tray)| {
+        let mut seed = start.seed;
+        seed[0] ^= 0x5a;
+        let begin = Begin {
+            errands: start.errands.clone(),
+            clock: start.clock.clone(),
+            deliver: start.deliver.clone(),
+            shards: start.shards,
+            seed,
+            tray,
+        };
+        Foreign::new(settings.clone(), fleet, begin)
+    });
     let (end, ended) = oneshot::channel();
     let (first, first_result) = mpsc::channel();
     let thread = thread::Builder::new()
         .name("backplane".into())
         .spawn(move || {
-            runtime.block_on(run::run(settings, start, first, ended));
+            runtime.block_on(foreign::beside(run::run(settings, start, tray, first, ended), foreign));
             // A name that is being looked up is nobody's any more.
             runtime.shutdown_background();
         })
         .map_err(Error::Thread)?;
     match first_result.recv_timeout(FIRST_PATIENCE) {
         Ok(Err(refusal @ (Refusal::Old(_) | Refusal::Denied(_)))) => Err(Error::Refused(refusal.to_string().into())),
+        Ok(Ok(node)) => Ok(Handle { thread, end, node }),
         // It goes on trying, and has said so.
-        Ok(_) | Err(_) => Ok(Handle { thread, end }),
+        Ok(Err(_)) | Err(_) => Ok(Handle { thread, end, node }),
     }
 }
 
 impl Handle {
+    /// The number this node has among the nodes. Where another process has it the shards are told of another one.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// Ends when everything asked for is done, or at `until`. To be called when no shard asks any more.
     pub fn finish(self, until: Instant) {
         // A thread that has panicked hears nothing and is joined.

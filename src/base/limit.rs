@@ -181,6 +181,17 @@ pub const DOCUMENT_CONFLICTS_MAX: usize = 32;
 pub const DOCUMENT_RECEIPTS_MAX: usize = 64;
 /// How far a writer's timestamp may be ahead of the server's clock; one farther ahead counts as this far, or a wrong clock would win for ever.
 pub const DOCUMENT_AHEAD_MAX: Duration = Duration::from_secs(60);
+/// Requests about one document that wait for the store, among nodes. Above: refused, `document_busy`.
+pub const DOCUMENT_WAITS_MAX: usize = 128;
+/// Bytes of the updates of one tenant's documents that wait for the store. Above: refused, `document_busy`.
+pub const DOCUMENT_WAITS_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How often an update is made anew because another node has written first, and a reading because it was behind what members had been told.
+/// Then: refused, `document_busy`.
+pub const DOCUMENT_TRIES_MAX: u32 = 16;
+/// How long what members are to be told of a document may take to come through the tenant's channel. Then they are told what was read.
+pub const DOCUMENT_WORD_PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of the documents of one tenant that a node among others has at hand. Beyond, it reads them again.
+pub const DOCUMENT_COPIES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long `typing:start` lasts without another, where the application says nothing else.
 pub const TYPING_TTL: Duration = Duration::from_secs(6);
 /// Rooms in which one socket may be typing at a time; another start is refused, `too_many_items`.
@@ -241,6 +252,16 @@ pub const READ_EVENTS_MAX: usize = 10_000;
 /// Rooms of a tenant of which the store knows that they ever had events. Beyond, those whose events are oldest are forgotten, as many at once,
 /// and are new when they have events again.
 pub const STORE_ROOMS_MAX: (usize, usize) = (100_000, 1_000);
+/// Requests of this node at others, and of others at this node: of each. Beyond: answered `503`.
+pub const NEIGHBOUR_REQUESTS_MAX: usize = 65_536;
+/// Bytes that wait to be sent to other nodes, and of their requests' bodies here: of each. Beyond: a request is answered `503`, and an answer is
+/// dropped, which ends its session.
+pub const NEIGHBOUR_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a request waits for the node that has its session, or for its word that it waits there. Then: `400`, session unknown.
+pub const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+/// When that word is said first, and how often again; three times as long without it ends the request.
+pub const NEIGHBOUR_HELD_AFTER: Duration = Duration::from_secs(1);
+pub const NEIGHBOUR_HELD_EVERY: Duration = Duration::from_secs(4);
 /// Bytes of an answer of a backend that are read. A longer one is no answer.
 pub const BACKEND_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How long a webhook's `Retry-After` is waited for at most; one that asks for more is asked again then.
@@ -255,6 +276,10 @@ pub const OFFLINE_TENANT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const OFFLINE_EVENT_COST: usize = 256;
 /// Ids that one `received` or `read` names; with more it is refused `too_many_items`.
 pub const RECEIVED_IDS_MAX: usize = 1000;
+/// Events that wait no more, in one message to the store.
+pub const DONE_BATCH_MAX: usize = 1000;
+/// Questions of one tenant about whom to tell of receipts that wait for the store; beyond, those receipts are not told.
+pub const UNTOLD_MAX: usize = 1000;
 /// Events of a tenant whose receipts are told; beyond, those of the oldest are told no more.
 pub const RECEIPTS_MAX: usize = 10_000;
 /// Users of whom an event's sender gets receipts; beyond, it gets none of the others.
@@ -275,6 +300,16 @@ pub const FLEET_ROOMS_MAX: usize = 10_000;
 pub const FLEET_SOCKETS_MAX: usize = 100_000;
 /// Bytes of the id of a fleet's node or request; a message with a longer one is refused.
 pub const FLEET_ID_BYTES_MAX: usize = 256;
+/// Bytes of what waits to be told to a fleet's other servers. Beyond: dropped and counted.
+pub const FLEET_TOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Questions of a fleet's servers that are open at a time. Beyond: answered at once, with nothing.
+pub const FLEET_QUESTIONS_MAX: usize = 1024;
+/// How long a node's shards may take for their part of an answer. Then it is answered without the rest: who asks waits for 5 s.
+pub const FLEET_ANSWER_MAX: Duration = Duration::from_secs(3);
+/// Within how long of each other nodes hear one message of a plain channel: a text heard again later is another message.
+pub const CHANNEL_WINDOW: Duration = Duration::from_secs(5);
+/// Messages of one text within that time that nodes tell apart. Beyond, the oldest are forgotten: a slow node may publish one again.
+pub const CHANNEL_REPEATS_MAX: usize = 256;
 
 const _: () = {
     assert!(OFFLINE_USER_BYTES_MAX <= OFFLINE_TENANT_BYTES_MAX);
@@ -282,5 +317,6 @@ const _: () = {
     assert!(ROOM_LINGER.as_secs() >= 120, "a room outlives the sessions that may come back to it");
     assert!(MESH_SPILL_MAX >= MESH_LANE_MAX);
     assert!(STORE_ROOMS_MAX.1 < STORE_ROOMS_MAX.0 && BATCH_BYTES_MAX < RELAY_BYTES_MAX);
+    assert!(NEIGHBOUR_HELD_AFTER.as_micros() < NEIGHBOUR_PATIENCE.as_micros());
     assert!(USERS_REMEMBERED_MAX > LINGERING_MAX, "nobody is forgotten before others were told that it is gone");
 };

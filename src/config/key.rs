@@ -47,6 +47,7 @@ pub const KEYS: &[Key] = &[
     key("server.gather_us"),
     key("server.frontend_url").env("FRONTEND_URL"),
     key("server.node"),
+    key("server.takeover"),
     key("server.log_level").env("LOG_LEVEL"),
     key("server.profile").env("PROFILE"),
     key("server.sentry_dsn").env("SENTRY_DSN").secret(),
@@ -85,6 +86,7 @@ pub const KEYS: &[Key] = &[
     key("limits.http_body_bytes"),
     key("drain.timeout_ms"),
     key("drain.spread_ms"),
+    key("drain.rate"),
     key("presence.ttl_s").env("WS_PRESENCE_TTL"),
     key("offline.ttl_s").env("WS_MESSAGE_QUEUE_TTL"),
     key("offline.per_user"),
@@ -104,6 +106,10 @@ pub const KEYS: &[Key] = &[
     key("redis.sentinels"),
     key("redis.master"),
     key("redis.journal_bytes"),
+    key("fleet.adapter"),
+    key("fleet.key"),
+    key("fleet.stream"),
+    key("fleet.subscription_mode"),
 ];
 
 pub fn find(path: &str) -> Option<&'static Key> {

@@ -18,8 +18,9 @@
 //! where the last write wins; nothing written by another is overwritten unseen, unless a conflict says so. Time and chance are arguments.
 
 pub mod access;
-mod encode;
+pub mod encode;
 mod rule;
+pub mod stored;
 
 pub use crate::profile::file::Strategy;
 pub use rule::{DocumentRule, DocumentSettings};

@@ -143,6 +143,7 @@ impl Shard {
         let seen = session.last_heard;
         self.counts.down(Count::Sessions);
         self.user_left(tenant, &identity.user, seen, lingers);
+        self.queue_left(tenant, &identity.user);
         self.tenants[tenant].sessions -= 1;
         self.tend_tenant(tenant);
     }
@@ -156,6 +157,7 @@ impl Shard {
             handler(&mut super::app::Context::new(self, key, None));
         }
         self.stop_typing_everywhere(key);
+        self.forget_stray(key);
         self.save_or_forget(key, recoverable);
         self.seats_altered(key);
         while let Some(seat) = self.sockets[key].seats.pop() {
@@ -165,26 +167,6 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(session) {
             session.sockets.retain(|socket| *socket != key);
         }
-    }
-
-    /// Shuts down: every session is told when to come back, and closed. What they missed waits for them.
-    pub(super) fn drain(&mut self, spread: Duration) {
-        self.draining = true;
-        let keys: Vec<SessionKey> = self.sessions.keys().collect();
-        for key in keys {
-            let Some(session) = self.sessions.get(key) else { continue };
-            for socket in session.sockets.clone() {
-                let after = self.chance.below(spread.as_millis().max(1) as u64);
-                let args = format!("{{\"reconnectAfterMs\":{after}}}");
-                self.send_event(
-                    socket,
-                    &Outgoing { name: "server:draining", args: &args, ..Outgoing::default() },
-                    false,
-                );
-            }
-            self.close(key, Close::ServerDraining);
-        }
-        self.end_deliveries();
     }
 
     /// A room without members is kept while its history, or somebody's place in it, may be asked for.
@@ -220,7 +202,7 @@ impl Shard {
         if room.rule != 0 {
             self.watches.remove(&key);
         }
-        self.room_ends(room.tenant, key);
+        self.room_ends(room.tenant, key, &room.name);
         let tenant = &mut self.tenants[room.tenant];
         tenant.rooms.remove(&room.name);
         tenant.lost = tenant.lost.max(room.history.map_or(0, |history| history.newest_sequence()));

@@ -47,7 +47,7 @@ pub enum Input<'a> {
     Report(Report),
     /// An ephemeral event for every session of every tenant on this shard.
     Announce(Announcement),
-    /// Shut down: tell every session to come back within `spread`, then close it.
+    /// Shut down: tell every session when it will be closed, and close them one after the other within `spread`.
     Drain { spread: Duration },
     /// Nothing but time: a deadline has come.
     Tick,
@@ -133,7 +133,7 @@ pub enum Output {
     /// [`Ask::Notify`] is dropped and counted.
     Ask(Ask),
     /// Something for the backplane. Where it cannot take it, what is answered is answered [`Unavailable`](super::relay::Unavailable) at once, a
-    /// [`Relay::Tell`] is dropped and counted, and everything else waits for room. Only where the node is in a fleet.
+    /// [`Relay::Tell`] and a [`Relay::Answer`] are dropped and counted, and everything else waits for room. Only where the node is in a fleet.
     Relay(Relay),
     /// For the log: an action of a listener could not be done; said once for each listener and code.
     ListenerFailed { listener: Box<str>, code: &'static str },
@@ -188,6 +188,11 @@ pub enum Parcel {
         from: ReplyTo,
         sid: Sid,
     },
+    /// A waiting GET is to be answered at once, with nothing if need be.
+    Release {
+        from: ReplyTo,
+        sid: Sid,
+    },
     /// A session that moved from there to here has ended: forget where it went.
     Forget {
         sid: Sid,
@@ -200,7 +205,7 @@ impl Parcel {
         match self {
             Parcel::Open(open) => Some(open.from),
             Parcel::Poll { from, .. } | Parcel::Post { from, .. } | Parcel::Call { from, .. } => Some(*from),
-            Parcel::Abandon { .. } | Parcel::Forget { .. } => None,
+            Parcel::Abandon { .. } | Parcel::Release { .. } | Parcel::Forget { .. } => None,
         }
     }
 }

@@ -14,21 +14,25 @@ mod deadline;
 mod default;
 mod delivery;
 pub mod document;
+mod drain;
 mod encode;
 mod ending;
 mod engine;
 mod farewell;
 mod filter;
 pub mod fleet;
+pub mod foreign;
 mod gathering;
 pub mod history;
 pub mod identity;
 pub mod io;
 mod late;
+mod link;
 pub mod listener;
 mod membership;
 mod moving;
 mod namespace;
+pub mod neighbour;
 pub mod offline;
 pub mod outbox;
 mod plain;
@@ -45,6 +49,7 @@ mod session;
 mod socket;
 mod status;
 mod tenant;
+mod timer;
 pub mod transit;
 mod turn;
 mod typing;
@@ -65,7 +70,7 @@ use crate::base::{
     id::{ConnKey, NodeId, ShardId, Sid, TenantId},
     limit::Limits,
     slab::{Key, Slab},
-    time::{Duration, Instant, Now, UnixMs},
+    time::{Duration, Instant, Now},
     wheel::Wheel,
 };
 use crate::wire::{
@@ -76,6 +81,7 @@ use app::App;
 use count::{Count, Counts};
 use delivery::Deliveries;
 use io::{Input, Message, Output, Parcel};
+use link::{Link, Role};
 use offline::OfflineSettings;
 use outbox::{Outbox, Pending};
 use receipt::ReceiptSettings;
@@ -84,6 +90,7 @@ use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
 use std::rc::Rc;
 use tenant::{Tenant, TenantKey};
+use timer::Timer;
 
 /// What a shard is told at start.
 #[derive(Clone)]
@@ -166,35 +173,6 @@ pub struct Auth {
     pub policy: Policy,
 }
 
-/// A connection as the shard sees it.
-#[derive(Clone, Debug, Default)]
-struct Link {
-    generation: u32,
-    role: Role,
-    /// Bytes for a connection that is not its session's transport (yet): the answer to a probe.
-    bytes: Buffer,
-}
-
-const _: () = assert!(size_of::<Link>() <= 32, "one for each connection of the data plane");
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Role {
-    #[default]
-    None,
-    /// The transport of a session.
-    Session(SessionKey),
-    /// Wants to become it.
-    Probe(SessionKey),
-    /// Carries a long-polling request for a session, here or on another shard.
-    Request(Sid),
-    /// Asks for a session that cannot begin yet.
-    Waiting,
-    /// The WebSocket that a long-polling session was upgrading to when the server closed it.
-    Parting(Sid),
-    /// Its session leaves this turn: index into `leaving`, and which of its connections this is.
-    Leaving(u32, u8),
-}
-
 /// Where a long-polling session is.
 #[derive(Debug)]
 enum Place {
@@ -204,28 +182,6 @@ enum Place {
     Moved(ShardId, bool),
     /// Closed by the server, which has last words for it.
     Farewell(farewell::Farewell),
-}
-
-/// What a timer is for. Its owner may be gone when it fires.
-#[derive(Clone, Copy, Debug)]
-enum Timer {
-    /// The WebSocket that probes has to have taken over.
-    Upgrade(SessionKey, ConnKey),
-    Typing(RoomKey, SocketKey),
-    SweepRoom(RoomKey),
-    SweepTenant(TenantKey),
-    Presence(gathering::Circle),
-    /// Those whose sessions broke off are gone now.
-    Grace(TenantKey),
-    /// The agent of this own room has been away since then.
-    Idle(RoomKey, UnixMs),
-    Farewell(Sid),
-    Delivery(u64),
-    Task(app::TaskKey),
-    Ticket(verdict::TicketKey),
-    /// What other nodes were told of this tenant's sessions has to be told again.
-    Lease(TenantKey),
-    Say(TenantKey),
 }
 
 pub struct Shard {
@@ -270,6 +226,7 @@ pub struct Shard {
     /// The packet at hand is over its connection's rate: it is answered `rate_limited`.
     over_rate: Option<Duration>,
     draining: bool,
+    leavers: drain::Leavers,
 }
 
 impl Shard {
@@ -308,6 +265,7 @@ impl Shard {
             over_rate: None,
             endings: Vec::new(),
             draining: false,
+            leavers: drain::Leavers::default(),
             settings,
             chance,
         }
@@ -343,6 +301,7 @@ impl Shard {
             Parcel::Post { from, sid, body } => self.post(from, sid, &body, false),
             Parcel::Call { from, tenant, call } => self.call(from, &tenant, *call),
             Parcel::Abandon { from, sid } => self.abandon(from, sid, false),
+            Parcel::Release { from, sid } => self.release_poll(from, sid),
             Parcel::Forget { sid } => {
                 if let Some(Place::Moved(to, _)) = self.sids.get(&sid) {
                     // Where a refused CONNECT was followed by another tenant's, the way has more than one step.
@@ -526,62 +485,7 @@ impl Shard {
         self.counts.add(Count::Dropped, dropped);
         self.counts.set(Count::Tenants, self.tenants.len());
         self.counts.set(Count::Rooms, self.rooms.len());
-    }
-
-    fn fire(&mut self) {
-        let mut looks = std::mem::take(&mut self.due_looks);
-        self.looks.expire(self.now.at, |key| looks.push(key));
-        for key in looks.drain(..) {
-            self.look(key);
-        }
-        self.due_looks = looks;
-        let mut due = std::mem::take(&mut self.due);
-        self.timers.expire(self.now.at, |timer| due.push(timer));
-        for timer in due.drain(..) {
-            match timer {
-                Timer::Upgrade(key, conn) => self.upgrade_timeout(key, conn),
-                Timer::Typing(room, socket) => self.typing_timer(room, socket),
-                Timer::SweepRoom(room) => self.sweep_room(room),
-                Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
-                Timer::Presence(circle) => self.tell(circle),
-                Timer::Grace(tenant) => self.end_graces(tenant),
-                Timer::Idle(room, since) => self.idle(room, since),
-                Timer::Task(key) => {
-                    if let Some((socket, task)) = self.tasks.remove(key)
-                        && self.sockets.contains(socket)
-                    {
-                        task(&mut app::Context::new(self, socket, None));
-                        self.end_what_handlers_ended();
-                    }
-                }
-                Timer::Farewell(sid) => self.end_farewell(sid),
-                Timer::Delivery(number) => self.delivery_timer(number),
-                Timer::Lease(tenant) => self.lease_timer(tenant),
-                Timer::Say(tenant) => self.say_timer(tenant),
-                Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
-            }
-        }
-        self.due = due;
-    }
-
-    fn link(&self, conn: ConnKey) -> Option<&Link> {
-        self.links.get(conn.index() as usize).filter(|link| link.generation == conn.generation())
-    }
-
-    fn link_mut(&mut self, conn: ConnKey) -> Option<&mut Link> {
-        self.links.get_mut(conn.index() as usize).filter(|link| link.generation == conn.generation())
-    }
-
-    fn set_role(&mut self, conn: ConnKey, role: Role) {
-        let index = conn.index() as usize;
-        if self.links.len() <= index {
-            self.links.resize_with(index + 1, Link::default);
-        }
-        let link = &mut self.links[index];
-        if link.generation != conn.generation() {
-            *link = Link { generation: conn.generation(), ..Link::default() };
-        }
-        link.role = role;
+        self.counts.set(Count::Leavers, self.leavers.len());
     }
 
     fn message(&mut self, conn: ConnKey, message: Message<'_>) {

@@ -46,6 +46,8 @@ pub enum Refusal {
     TooManyConflicts,
     /// No open conflict is about a field that is to be decided.
     UnknownConflict,
+    /// Too many write to the document at once, here or on other nodes.
+    DocumentBusy,
     /// What the nodes share is away, and as much waits for it as may.
     BackplaneUnavailable,
     /// Needs Redis or a later part of the server.
@@ -78,6 +80,7 @@ impl Refusal {
             Refusal::VersionTooOld => "version_too_old",
             Refusal::TooManyConflicts => "too_many_conflicts",
             Refusal::UnknownConflict => "unknown_conflict",
+            Refusal::DocumentBusy => "document_busy",
             Refusal::BackplaneUnavailable => "backplane_unavailable",
             Refusal::Unavailable(code) => code,
         }
@@ -114,6 +117,7 @@ impl Refusal {
             }
             Refusal::TooManyConflicts => "the document has too many open conflicts; decide them first",
             Refusal::UnknownConflict => "no open conflict is about this field",
+            Refusal::DocumentBusy => "too many write to this document at once, try again",
             Refusal::BackplaneUnavailable => "what the servers share is away; nothing was done, try again",
             Refusal::Unavailable(_) => "this server is not configured for it",
         }

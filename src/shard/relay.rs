@@ -17,6 +17,9 @@
 //!  Share   ------------------>  what the nodes share beside the stream: one script, see the modules below
 //!          <------------------  Shared, where it was given a ticket
 //!  Close   ------------------>  the channel is not heard any more
+//!  Neighbour <-------------->  requests for sessions of other nodes: see neighbour.rs
+//!          <------------------  Foreign: what servers of other makes, and emitters, want of this shard's sockets
+//!  Answer  ------------------>  to what they asked
 //! ```
 //!
 //! Guarantees of a backplane (`backplane/` keeps them, one suite checks its implementations):
@@ -39,7 +42,9 @@ use crate::base::{
     id::{Sid, TenantId},
     time::{Duration, UnixMs},
 };
+use crate::shard::foreign::{self, Foreign};
 use crate::shard::history::Epoch;
+use crate::shard::neighbour::{Errand, News};
 
 /// An answer's way back to who asked: chosen by the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,6 +101,19 @@ pub enum Relay {
         tenant: TenantId,
         pid: Sid,
         ticket: Ticket,
+    },
+    /// Of requests that cross nodes.
+    Neighbour(Box<Errand>),
+    /// A room has come to be on this node, or is no more: for servers of another make, where the backplane wants to know.
+    Room {
+        tenant: TenantId,
+        room: Box<str>,
+        is_here: bool,
+    },
+    /// To a question of [`Report::Foreign`], by the ticket it came with. Lost where the way is full: who asked is answered in time without it.
+    Answer {
+        ticket: Ticket,
+        answer: Box<foreign::Answer>,
     },
     /// Changes or asks what the nodes share of a tenant. With a ticket it is answered in time; without, it waits for the store as what is kept
     /// of sockets does, and is dropped where that is too much.
@@ -158,6 +176,10 @@ pub struct Append {
     pub keep: u32,
     /// How long the room is kept after its last event: at least as long as somebody may ask for its events or its offset.
     pub linger: Duration,
+    /// It waits for the user whose own room this is.
+    pub wait: Option<Box<queue::Wait>>,
+    /// Its sender is told who has got it.
+    pub track: Option<Box<queue::Track>>,
 }
 
 /// A room, and what is wanted of it.
@@ -198,6 +220,8 @@ pub enum Report {
         ticket: Ticket,
         result: Result<Option<Box<[u8]>>, Unavailable>,
     },
+    Neighbour(Box<News>),
+    Foreign(Box<Foreign>),
     /// A [`Save`](Relay::Save) was not done: the socket has come back elsewhere. Comes before the answer of what was asked after it.
     Replaced {
         tenant: TenantId,
@@ -256,7 +280,12 @@ pub struct Stored {
 impl Append {
     /// What it weighs while it waits.
     pub fn bytes(&self) -> usize {
-        size_of::<Append>() + self.room.len() + self.body.len() + self.id.as_ref().map_or(0, |id| id.len())
+        size_of::<Append>()
+            + self.room.len()
+            + self.body.len()
+            + self.id.as_ref().map_or(0, |id| id.len())
+            + self.wait.as_ref().map_or(0, |wait| wait.bytes())
+            + self.track.as_ref().map_or(0, |track| track.bytes())
     }
 }
 
@@ -268,8 +297,10 @@ impl Wanted {
 }
 
 impl Relay {
-    pub fn tenant(&self) -> &TenantId {
+    /// The tenant it is about, where it is about one.
+    pub fn tenant(&self) -> Option<&TenantId> {
         match self {
+            Relay::Neighbour(_) | Relay::Answer { .. } => None,
             Relay::Open { tenant }
             | Relay::Close { tenant }
             | Relay::Append { tenant, .. }
@@ -278,20 +309,24 @@ impl Relay {
             | Relay::Save { tenant, .. }
             | Relay::Refresh { tenant, .. }
             | Relay::Forget { tenant, .. }
+            | Relay::Room { tenant, .. }
             | Relay::Claim { tenant, .. }
-            | Relay::Share { tenant, .. } => tenant,
+            | Relay::Share { tenant, .. } => Some(tenant),
         }
     }
 
     /// What it counts against the bound of the way to the backplane.
     pub fn bytes(&self) -> usize {
         size_of::<Relay>()
-            + self.tenant().as_str().len()
+            + self.tenant().map_or(0, |tenant| tenant.as_str().len())
             + match self {
+                Relay::Answer { answer, .. } => answer.bytes(),
+                Relay::Room { room, .. } => room.len(),
                 Relay::Append { append, .. } => append.bytes(),
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
                 Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
                 Relay::Refresh { pids, .. } => size_of_val(&pids[..]),
+                Relay::Neighbour(errand) => errand.bytes(),
                 Relay::Share { act, .. } => act.bytes(),
                 Relay::Open { .. } | Relay::Close { .. } | Relay::Forget { .. } | Relay::Claim { .. } => 0,
             }
@@ -305,7 +340,12 @@ impl Report {
             Report::Opened { tenant, .. } | Report::Envelope { tenant, .. } | Report::Replaced { tenant, .. } => {
                 Some(tenant)
             }
-            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } | Report::Shared { .. } => None,
+            Report::Appended { .. }
+            | Report::Read { .. }
+            | Report::Claimed { .. }
+            | Report::Shared { .. }
+            | Report::Neighbour(_)
+            | Report::Foreign(_) => None,
         }
     }
 
@@ -322,6 +362,8 @@ impl Report {
                     .sum(),
                 Report::Claimed { result: Ok(Some(body)), .. } => body.len(),
                 Report::Shared { result: Ok(answer), .. } => answer.bytes(),
+                Report::Neighbour(news) => news.bytes(),
+                Report::Foreign(foreign) => foreign.bytes(),
                 Report::Opened { .. }
                 | Report::Appended { .. }
                 | Report::Read { .. }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! frame   0       version, 1
-//!         1       0: told        1: placed        2: noted, by the store, see `presence.rs`
+//!         1       0: told to the others    1: placed    2: announced: told to all, to who made it, too
+//!                 3: noted by the store, see `presence.rs`
 //!         2..10   epoch                       \
 //!         10..18  sequence                     | of a placed one only, written by the store;
 //!         18..26  the room's epoch             | big endian
@@ -103,6 +104,32 @@ pub enum Body<'a> {
     Replaced { pid: Sid },
     /// 4. Close every session of a user.
     Kick { user: &'a str },
+    /// 5. Announced: a document has been written to.
+    Edition(Edition<'a>),
+}
+
+/// What the members of a document's room are told of one write, in the order of the document's versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edition<'a> {
+    pub document: &'a str,
+    pub room: &'a str,
+    /// The document's life.
+    pub epoch: u64,
+    /// Of this write, and of no other.
+    pub mark: u64,
+    /// The version it follows; none: the life begins with `version`.
+    pub before: Option<u64>,
+    pub version: u64,
+    pub words: Vec<Word<'a>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Word<'a> {
+    pub event: &'a str,
+    /// JSON, several values joined by commas.
+    pub args: &'a str,
+    /// Not for who has written.
+    pub others: bool,
 }
 
 /// One process of the fleet, told from all others and from its own earlier lives: drawn at start.
@@ -112,7 +139,7 @@ pub struct Origin(pub u64);
 impl<'a> Frame<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Frame<'a>, Broken> {
         match bytes {
-            [VERSION, 0, body @ ..] => Ok(Frame { place: None, body }),
+            [VERSION, 0 | 2, body @ ..] => Ok(Frame { place: None, body }),
             [VERSION, 1, rest @ ..] => {
                 let (place, body) = rest.split_at_checked(PLACED_BYTES - 2).ok_or(Broken::Length)?;
                 let number = |nth: usize| {
@@ -130,6 +157,11 @@ impl<'a> Frame<'a> {
 /// A frame that is told.
 pub fn told(body: &[u8]) -> Vec<u8> {
     [&[VERSION, 0], body].concat()
+}
+
+/// A frame that is announced.
+pub fn announced(body: &[u8]) -> Vec<u8> {
+    [&[VERSION, 2], body].concat()
 }
 
 /// A frame with its place: what the store's script writes.
@@ -163,6 +195,7 @@ impl<'a> Body<'a> {
             }
             Body::Replaced { pid } => out.0.extend_from_slice(pid.as_bytes()),
             Body::Kick { user } => out.text(user),
+            Body::Edition(edition) => edition.write(&mut out),
         }
         let mut bytes = out.0;
         let length = u32::try_from(bytes.len() - 8).unwrap_or(u32::MAX);
@@ -196,6 +229,7 @@ impl<'a> Body<'a> {
             },
             3 => Body::Replaced { pid: read_sid(&mut reader)? },
             4 => Body::Kick { user: reader.text()? },
+            5 => Body::Edition(Edition::read(&mut reader)?),
             _ => return Err(Broken::Kind),
         };
         reader.end()?;
@@ -208,6 +242,7 @@ impl<'a> Body<'a> {
             Body::Emit { .. } => 2,
             Body::Replaced { .. } => 3,
             Body::Kick { .. } => 4,
+            Body::Edition(_) => 5,
         }
     }
 }
@@ -246,6 +281,35 @@ impl<'a> Post<'a> {
     }
 }
 
+impl<'a> Edition<'a> {
+    fn write(&self, out: &mut Writer) {
+        out.text(self.document);
+        out.text(self.room);
+        out.number(self.epoch);
+        out.number(self.mark);
+        out.maybe(self.before, Writer::number);
+        out.number(self.version);
+        out.list(self.words.iter(), |out, word| {
+            out.text(word.event);
+            out.text(word.args);
+            out.byte(u8::from(word.others));
+        });
+    }
+
+    fn read(reader: &mut Reader<'a>) -> Result<Edition<'a>, Broken> {
+        Ok(Edition {
+            document: reader.text()?,
+            room: reader.text()?,
+            epoch: reader.number()?,
+            mark: reader.number()?,
+            before: reader.maybe(Reader::number)?,
+            version: reader.number()?,
+            words: reader
+                .list(|reader| Ok(Word { event: reader.text()?, args: reader.text()?, others: reader.flag()? }))?,
+        })
+    }
+}
+
 fn read_sid(reader: &mut Reader<'_>) -> Result<Sid, Broken> {
     Sid::from_bytes(reader.take(15)?).ok_or(Broken::Field)
 }
@@ -278,6 +342,16 @@ mod tests {
             Body::Emit { room: "", event: "", args: "", ephemeral: false, except: None },
             Body::Replaced { pid: sid },
             Body::Kick { user: "u" },
+            Body::Edition(Edition {
+                document: "d",
+                room: "document:d",
+                epoch: 1 << 40,
+                mark: 1 << 60,
+                before: Some(4),
+                version: 5,
+                words: vec![Word { event: "document:updated", args: "{}", others: true }, Word::default()],
+            }),
+            Body::Edition(Edition::default()),
         ] {
             let bytes = body.encode(Origin(u64::MAX - 1));
             assert_eq!(Body::decode(&bytes), Ok((Origin(u64::MAX - 1), body.clone())));
@@ -292,6 +366,7 @@ mod tests {
             assert_eq!(Frame::decode(&frame), Ok(Frame { place: Some(place), body: &bytes }));
             let frame = told(&bytes);
             assert_eq!(Frame::decode(&frame), Ok(Frame { place: None, body: &bytes }));
+            assert_eq!(Frame::decode(&announced(&bytes)), Ok(Frame { place: None, body: &bytes }));
         }
         assert_eq!(Frame::decode(&[2, 0, 1]), Err(Broken::Version));
         assert_eq!(Frame::decode(&[1, 1, 1]), Err(Broken::Length));

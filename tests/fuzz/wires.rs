@@ -290,11 +290,59 @@ fn configuration_files() {
     }
 }
 
+/// Documents as the store keeps them: what reads is a document that writes go on from.
+#[test]
+fn documents() {
+    use tenantcast::base::time::Instant;
+    use tenantcast::shard::document::{Document, DocumentRule, Stamp, Strategy, Update};
+    use tenantcast::shard::history::Epoch;
+    let mut corpus: Vec<Box<[u8]>> = Vec::new();
+    let update = |document: &mut Document, strategy, base, name: &'static str, value: &'static str, key: u64| {
+        let rule = DocumentRule { strategy, versions_kept: 3, ..DocumentRule::default() };
+        let stamp = Stamp { at: UnixMs(key), user: "u".into() };
+        let fields = vec![(name.into(), value)];
+        let update = Update { base, epoch: None, fields, stamp, writer: key % 3, key };
+        document.update(&rule, &update).map(drop)
+    };
+    for strategy in [Strategy::LastWriteWins, Strategy::Reject, Strategy::Manual] {
+        let mut document = Document::new(Epoch(3), 2, [("t", "{\"a\":1}")], Instant(0));
+        corpus.push(document.encode(1));
+        for key in 0..12 {
+            let name = ["t", "u", "v"][key as usize % 3];
+            let base = document.version() - key % 2;
+            let _ = update(&mut document, strategy, base, name, ["1", "\"é\""][key as usize % 2], key);
+        }
+        corpus.push(document.encode(2));
+    }
+    let corpus: Vec<&[u8]> = corpus.iter().map(|bytes| &**bytes).collect();
+    let mut chance = Chance::new([18; 32]);
+    for _ in 0..rounds(60_000) {
+        let mut bytes = mutate(&mut chance, &corpus);
+        let _ = Document::decode(&bytes, Instant(0));
+        // Past the checksum, too.
+        if bytes.len() > 21 {
+            let checksum = crc32fast::hash(&bytes[21..]).to_be_bytes();
+            bytes[17..21].copy_from_slice(&checksum);
+        }
+        let Ok(mut document) = Document::decode(&bytes, Instant(0)) else { continue };
+        let same = document.encode(7);
+        assert_eq!(Document::decode(&same, Instant(0)).map(|document| document.encode(7)), Ok(same));
+        for key in 100..104 {
+            let base = document.version() - chance.below(2).min(document.version());
+            let strategy = [Strategy::LastWriteWins, Strategy::Manual][chance.below(2) as usize];
+            let _ = update(&mut document, strategy, base, "t", "2", key);
+        }
+        document.since(0, None).for_each(drop);
+    }
+}
+
 /// What crosses nodes: a frame, its body, and a socket that is kept.
 #[test]
 fn envelopes_and_records() {
     use tenantcast::base::id::{NodeId, ShardId, Sid};
-    use tenantcast::wire::envelope::{Body, Frame, Layer, Origin, Place, Post, placed, record, told};
+    use tenantcast::wire::envelope::{
+        Body, Edition, Frame, Layer, Origin, Place, Post, Word, announced, placed, record, told,
+    };
     let sid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));
     let post = Post {
         id: "01",
@@ -324,7 +372,17 @@ fn envelopes_and_records() {
         }],
     }
     .encode();
-    let corpus = [&placed(place, &body)[..], &told(&emit), &kept];
+    let edition = Edition {
+        document: "d",
+        room: "document:d",
+        epoch: 1 << 40,
+        mark: 1 << 60,
+        before: Some(4),
+        version: 5,
+        words: vec![Word { event: "document:updated", args: "{\"document\":\"d\"}", others: true }],
+    };
+    let edition = announced(&Body::Edition(edition).encode(Origin(3)));
+    let corpus = [&placed(place, &body)[..], &told(&emit), &edition, &kept];
     let mut chance = Chance::new([17; 32]);
     for _ in 0..rounds(60_000) {
         let mut bytes = mutate(&mut chance, &corpus);
@@ -345,6 +403,32 @@ fn envelopes_and_records() {
         if let Ok((origin, body)) = Body::decode(body) {
             let again = body.encode(origin);
             assert_eq!(Body::decode(&again), Ok((origin, body)));
+        }
+    }
+}
+
+/// What nodes say of requests for each other's sessions.
+#[test]
+fn messages_between_neighbours() {
+    use tenantcast::base::id::{NodeId, ShardId, Sid};
+    use tenantcast::wire::neighbour::{Message, Word};
+    let sid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));
+    let corpus: Vec<Vec<u8>> = [
+        Word::Ask { number: 1, sid, body: None },
+        Word::Ask { number: 1 << 40, sid, body: Some("42[\"a\",\u{e9}]") },
+        Word::Left { number: 2 },
+        Word::Release { number: 3 },
+        Word::Answer { number: 4, status: 200, content_type: Some("text/html"), retry_after_s: Some(1), body: b"ok" },
+        Word::Held { numbers: vec![5, 6, 7] },
+    ]
+    .map(|word| Message { from: NodeId(2), word }.encode())
+    .into();
+    let corpus: Vec<&[u8]> = corpus.iter().map(|message| &message[..]).collect();
+    let mut chance = Chance::new([18; 32]);
+    for _ in 0..rounds(60_000) {
+        let bytes = mutate(&mut chance, &corpus);
+        if let Ok(message) = Message::decode(&bytes) {
+            assert_eq!(message.encode(), bytes, "one way to say it");
         }
     }
 }

@@ -177,5 +177,5 @@ if keeps then
     redis.call('PEXPIRE', key, ARGV[7])
   end
 end
-if #notes > 0 then redis.call(ARGV[6], base, struct.pack('BB', 1, 2) .. table.concat(notes)) end
+if #notes > 0 then redis.call(ARGV[6], base, struct.pack('BB', 1, 3) .. table.concat(notes)) end
 return { said, tonumber(redis.call('HGET', counts, '') or '0'), more }

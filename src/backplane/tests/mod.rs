@@ -1,5 +1,10 @@
 //! Shards of several nodes on the store in memory.
 
+mod absent;
+mod document;
+mod foreign;
+mod neighbour;
 mod nodes;
 mod presence;
+mod queue;
 mod swarm;

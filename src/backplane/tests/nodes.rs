@@ -9,6 +9,7 @@ use crate::base::{
 use crate::shard::{
     Settings,
     count::Count,
+    default_app,
     fleet::FleetSettings,
     io::{Hangup, Input, Wire},
     relay::{self, Relay, Report},
@@ -26,40 +27,44 @@ pub(super) struct Nodes {
     pub(super) rigs: Vec<Rig>,
     pub(super) store: Memory,
     /// Reports that have not been heard, in order, by node.
-    ways: Vec<VecDeque<Report>>,
-    /// Appends that wait for the store.
+    pub(super) ways: Vec<VecDeque<Report>>,
+    /// What waits for the store: appends, and what is not answered.
     journal: VecDeque<(usize, Relay)>,
     away: bool,
 }
 
 impl Nodes {
-    fn new(count: usize) -> Nodes {
+    pub(super) fn new(count: usize) -> Nodes {
         Nodes::with(count, |_| {})
     }
 
-    pub(super) fn with(count: usize, change: impl Fn(&mut Settings)) -> Nodes {
-        let rig = |node: usize| {
-            Rig::with(|settings| {
-                settings.node = NodeId(node as u16);
-                let origin = Origin(node as u64 + 1);
-                settings.fleet = Some(FleetSettings { origin, lease: Duration::from_secs(300) });
-                change(settings);
-            })
-        };
+    pub(super) fn with(count: usize, change: fn(&mut Settings)) -> Nodes {
+        let mut store = Memory::new([5; 32]);
+        (0..count).for_each(|node| store.join(node));
         Nodes {
-            rigs: (0..count).map(rig).collect(),
-            store: Memory::new([5; 32]),
+            rigs: (0..count).map(|node| Nodes::rig(node, node as u64 + 1, change)).collect(),
+            store,
             ways: (0..count).map(|_| VecDeque::new()).collect(),
             journal: VecDeque::new(),
             away: false,
         }
     }
 
+    pub(super) fn rig(node: usize, origin: u64, change: fn(&mut Settings)) -> Rig {
+        // Ids that two nodes draw are two.
+        Rig::seeded(default_app(["/", "/chat"]), origin as u8, |settings| {
+            settings.node = NodeId(node as u16);
+            settings.fleet =
+                Some(FleetSettings { origin: Origin(origin), lease: Duration::from_secs(300), names_rooms: false });
+            change(settings);
+        })
+    }
+
     /// What the nodes have asked is done; what they hear of it is on its way.
     pub(super) fn ask(&mut self) {
         for node in 0..self.rigs.len() {
             for relay in std::mem::take(&mut self.rigs[node].relays) {
-                if self.away && matches!(relay, Relay::Append { .. }) {
+                if self.away && matches!(relay, Relay::Append { .. } | Relay::Share { ticket: None, .. }) {
                     self.journal.push_back((node, relay));
                     continue;
                 }
@@ -156,7 +161,12 @@ impl Nodes {
         self.rigs[node].take(conn)
     }
 
-    fn publish(&mut self, node: usize, conn: ConnKey, room: &str, n: u64) -> Vec<String> {
+    pub(super) fn hang_up(&mut self, node: usize, conn: ConnKey) {
+        self.rigs[node].input(Input::Hangup { conn, cause: Hangup::Closed });
+        self.settle();
+    }
+
+    pub(super) fn publish(&mut self, node: usize, conn: ConnKey, room: &str, n: u64) -> Vec<String> {
         self.say(node, conn, &format!("420[\"publish\",{{\"room\":\"{room}\",\"type\":\"e\",\"data\":{n}}}]"))
     }
 }
@@ -500,7 +510,7 @@ fn a_tenants_rate_is_kept_where_nobody_of_it_is() {
     let mut nodes = Nodes::new(1);
     nodes.rigs[0] = Rig::with(|settings| {
         settings.limits.tenant_events_per_second = 2;
-        settings.fleet = Some(FleetSettings { origin: Origin(1), lease: Duration::from_secs(300) });
+        settings.fleet = Some(FleetSettings { origin: Origin(1), lease: Duration::from_secs(300), names_rooms: false });
     });
     let from = ReplyTo { shard: ShardId(0), conn: ConnKey::new(900, 0) };
     let mut statuses = Vec::new();

@@ -2,8 +2,10 @@
 //! word, the store is away, or has lost all. Clients that behave as the official one does check every event they get.
 //!
 //! Checked: a client gets each event of its rooms once and in order; what it did not get was announced, by `gap` or by `recovered: false`; once
-//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place; within a lease the store knows who is there.
+//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place. And what `absent.rs` and
+//! `presence.rs` say.
 
+use super::absent::Absent;
 use crate::backplane::memory::Memory;
 use crate::base::{
     chance::Chance,
@@ -14,10 +16,7 @@ use crate::shard::{
     default_app,
     fleet::FleetSettings,
     io::{Hangup, Input, Wire},
-    relay::{
-        self, Relay, Report,
-        presence::{Act, Answer, Question, Terms},
-    },
+    relay::{self, Relay, Report},
     tests::{Rig, field},
 };
 use crate::wire::envelope::{Frame, Origin, record::Record};
@@ -47,11 +46,13 @@ enum Asked {
     Join(String),
     Leave(String),
     Publish(u64),
+    /// To a user who comes and goes; how often the store had lost all by then.
+    Tell(usize, u64),
 }
 
-struct Swarm {
-    chance: Chance,
-    rigs: Vec<Rig>,
+pub struct Swarm {
+    pub chance: Chance,
+    pub rigs: Vec<Rig>,
     lives: u64,
     store: Memory,
     envelopes: Vec<VecDeque<Report>>,
@@ -59,6 +60,8 @@ struct Swarm {
     journal: VecDeque<(usize, Relay)>,
     away: bool,
     clients: Vec<Client>,
+    pub absent: Vec<Absent>,
+    losses: u64,
     published: u64,
     /// By room, epoch and offset.
     places: BTreeMap<(String, String, u64), u64>,
@@ -71,10 +74,15 @@ fn rig(node: usize, life: u64, now: Option<Now>) -> Rig {
         settings.limits.events_per_second = 0;
         // A line that is cut without a word is found out by who comes back, and by nothing else.
         settings.ping_interval = Duration::from_secs(100_000);
-        settings.fleet = Some(FleetSettings { origin: Origin(life), lease: LEASE });
+        settings.fleet = Some(FleetSettings { origin: Origin(life), lease: LEASE, names_rooms: false });
     });
     rig.now = now.unwrap_or(rig.now);
     rig
+}
+
+/// A token of the swarm's tenant.
+pub fn tenant_token(rig: &Rig, user: &str) -> String {
+    rig.token("t", user)
 }
 
 fn tenant() -> TenantId {
@@ -95,6 +103,8 @@ impl Swarm {
             journal: VecDeque::new(),
             away: false,
             clients: Vec::new(),
+            absent: (0..2).map(|n| Absent::new(format!("w{n}"))).collect(),
+            losses: 0,
             published: 0,
             places: BTreeMap::new(),
             recovered: 0,
@@ -112,7 +122,13 @@ impl Swarm {
     fn ask(&mut self) {
         for node in 0..NODES {
             for relay in std::mem::take(&mut self.rigs[node].relays) {
-                let waits = matches!(relay, Relay::Append { .. } | Relay::Save { .. } | Relay::Forget { .. });
+                let waits = matches!(
+                    relay,
+                    Relay::Append { .. }
+                        | Relay::Save { .. }
+                        | Relay::Forget { .. }
+                        | Relay::Share { ticket: None, .. }
+                );
                 if self.away && waits {
                     self.journal.push_back((node, relay));
                 } else {
@@ -223,7 +239,19 @@ impl Swarm {
     }
 
     /// Takes what has been written to every client.
-    fn read(&mut self) {
+    pub fn read(&mut self) {
+        for absent in &mut self.absent {
+            let Some((node, conn)) = absent.at else { continue };
+            for packet in self.rigs[node].take(conn) {
+                if std::env::var_os("SWARM_TRACE").is_some() {
+                    eprintln!("{} at {node} <- {packet}", absent.user);
+                }
+                let is_cut_off =
+                    self.rigs[node].shard.describe_streams().iter().any(|stream| stream.contains("away true"));
+                absent.packet(&packet, is_cut_off);
+            }
+            assert!(self.rigs[node].closed.iter().all(|(closed, _)| *closed != conn), "nobody closes it");
+        }
         for c in 0..self.clients.len() {
             let Some((node, conn)) = self.clients[c].at else { continue };
             for packet in self.rigs[node].take(conn) {
@@ -304,17 +332,24 @@ impl Swarm {
                 Asked::Publish(n) if answer.contains("\"ok\":true") => {
                     let _ = n;
                 }
+                Asked::Tell(absent, losses) if answer.contains("\"ok\":true") && losses == self.losses => {
+                    self.absent[absent].expect(answer);
+                }
                 Asked::Join(room) if answer.contains("\"denied\":[{") => {
                     client.rooms.remove(&room);
                 }
                 // It may have waited for a join before it; till now its events came.
                 Asked::Leave(room) => drop(client.rooms.remove(&room)),
-                Asked::Join(_) | Asked::Publish(_) => {}
+                Asked::Join(_) | Asked::Publish(_) | Asked::Tell(..) => {}
             }
         }
     }
 
     fn act(&mut self, faults: bool) {
+        if self.chance.below(4) == 0 {
+            let nth = self.chance.below(self.absent.len() as u64) as usize;
+            self.absent_acts(nth);
+        }
         let c = self.chance.below(self.clients.len() as u64) as usize;
         let room = ROOMS[self.chance.below(ROOMS.len() as u64) as usize];
         let Some((node, conn)) = self.clients[c].at else { return self.connect(c) };
@@ -335,7 +370,15 @@ impl Swarm {
                 client.asked.insert(ack, Asked::Leave(room.to_owned()));
                 self.rigs[node].say(conn, &format!("42{ack}[\"unsubscribe\",{{\"rooms\":[\"{room}\"]}}]"));
             }
-            24..80 => {
+            24..36 => {
+                self.published += 1;
+                let (n, absent) = (self.published, self.chance.below(self.absent.len() as u64) as usize);
+                client.asked.insert(ack, Asked::Tell(absent, self.losses));
+                let room = format!("user:{}", self.absent[absent].user);
+                let text = format!("42{ack}[\"publish\",{{\"room\":\"{room}\",\"type\":\"w\",\"data\":{n}}}]");
+                self.rigs[node].say(conn, &text);
+            }
+            36..80 => {
                 self.published += 1;
                 let n = self.published;
                 client.asked.insert(ack, Asked::Publish(n));
@@ -368,6 +411,11 @@ impl Swarm {
                         client.at = None;
                     }
                 }
+                for absent in &mut self.absent {
+                    if absent.at.is_some_and(|(node, _)| node == dead) {
+                        absent.at = None;
+                    }
+                }
             }
             93..96 if !self.away => {
                 self.away = true;
@@ -379,6 +427,8 @@ impl Swarm {
                 self.come_back();
                 self.ask();
                 self.store.lose();
+                self.losses += 1;
+                self.absent.iter_mut().for_each(Absent::store_lost);
                 self.reopen();
             }
             _ => self.reopen(),
@@ -447,7 +497,24 @@ impl Swarm {
             let places: Vec<_> = self.clients.iter().map(|client| client.rooms[room].clone()).collect();
             assert!(places.iter().all(|place| place.is_some() && *place == places[0]), "{room}: {places:?}");
         }
-        self.check_presence();
+        // Whoever comes has got all, and what it has acknowledged does not come again.
+        for nth in (0..self.absent.len()).chain(0..self.absent.len()) {
+            if let Some((node, conn)) = self.absent[nth].at.take() {
+                self.rigs[node].input(Input::Hangup { conn, cause: Hangup::Closed });
+                self.settle(false);
+            }
+            self.absent_comes(nth);
+            self.settle(false);
+            self.absent_acknowledges(nth);
+            self.settle(false);
+            self.absent[nth].is_whole();
+        }
+        for _ in 0..20 {
+            self.rigs.iter_mut().for_each(|rig| rig.advance(LEASE / 20));
+            self.settle(false);
+            self.read();
+        }
+        super::presence::check(&self.rigs, &mut self.store, &tenant());
         for rig in &self.rigs {
             let waits = rig.shard.census().iter().find(|(name, _)| *name == "joins that wait").unwrap().1;
             assert_eq!(waits, 0, "nobody waits");
@@ -455,62 +522,26 @@ impl Swarm {
     }
 }
 
-impl Swarm {
-    /// Within a lease all nodes agree on who is there.
-    fn check_presence(&mut self) {
-        for _ in 0..20 {
-            for rig in &mut self.rigs {
-                rig.advance(LEASE / 20);
-            }
-            self.settle(false);
-            self.read();
-        }
-        let [mut users, mut rooms] = [BTreeMap::new(), BTreeMap::new()];
-        for rig in &self.rigs {
-            let counts = rig.shard.describe_presence();
-            for (sum, counts) in [&mut users, &mut rooms].into_iter().zip(counts) {
-                counts.into_iter().for_each(|(name, count)| *sum.entry(name).or_default() += count);
-            }
-        }
-        let names: Vec<Box<str>> = (0..5).map(|n| format!("u{n}").into()).collect();
-        let Answer::Users(found) = self.ask_store(Question::Users(names.clone())) else { panic!() };
-        let there = names.iter().zip(found).filter(|(_, found)| found.there);
-        let there: BTreeMap<String, u32> = there.map(|(name, found)| (name.to_string(), found.sessions)).collect();
-        assert_eq!(there, users, "users and their sessions");
-        let Answer::Rooms { rooms: listed, .. } = self.ask_store(Question::Rooms { count: 100 }) else { panic!() };
-        let listed: BTreeMap<String, u32> = listed.into_iter().map(|(name, count)| (name.into(), count)).collect();
-        assert_eq!(listed, rooms, "rooms and their members");
-    }
-
-    fn ask_store(&mut self, what: Question) -> Answer {
-        let terms = Terms { valid: LEASE, remember: LEASE };
-        let act = Box::new(relay::Act::Presence(Act::Ask { terms, what }));
-        let mut heard = Vec::new();
-        let ticket = Some(relay::Ticket(u64::MAX));
-        self.store.ask(self.rigs[0].now, 0, Relay::Share { tenant: tenant(), ticket, act }, &mut heard);
-        let answer = heard.into_iter().find_map(|(_, report)| match report {
-            Report::Shared { result: Ok(relay::Answer::Presence(answer)), .. } => Some(answer),
-            _ => None,
-        });
-        answer.expect("an answer")
-    }
-}
-
 #[test]
 fn whatever_goes_wrong_nothing_is_lost_without_a_word() {
     let only = std::env::var("SWARM_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let runs = std::env::var("SWARM_RUNS").ok().and_then(|runs| runs.parse::<u64>().ok()).unwrap_or(60);
-    let (mut received, mut gaps, mut recovered) = (0, 0, 0);
+    let (mut received, mut gaps, mut recovered, mut queued) = (0, 0, 0, 0);
     for seed in only.map_or(0..runs, |seed| seed..seed + 1) {
         let ended = std::panic::catch_unwind(|| {
             let mut swarm = Swarm::new(seed);
             swarm.run(400);
             let sum = |of: fn(&Client) -> u64| swarm.clients.iter().map(of).sum::<u64>();
-            (sum(|client| client.received), sum(|client| client.gaps), swarm.recovered)
+            let queued = swarm.absent.iter().map(|absent| absent.queued).sum::<u64>();
+            (sum(|client| client.received), sum(|client| client.gaps), swarm.recovered, queued)
         });
         let Ok(ended) = ended else { panic!("SWARM_SEED={seed} cargo test --lib backplane::tests::swarm") };
         (received, gaps, recovered) = (received + ended.0, gaps + ended.1, recovered + ended.2);
+        queued += ended.3;
     }
-    println!("{received} events received, {gaps} gaps announced, {recovered} sockets recovered");
-    assert!(only.is_some() || (received > 1000 && gaps > 0 && recovered > 10), "{received} {gaps} {recovered}");
+    println!("{received} events received, {queued} of queues, {gaps} gaps announced, {recovered} sockets recovered");
+    assert!(
+        only.is_some() || (received > 1000 && gaps > 0 && recovered > 10 && queued > 100),
+        "{received} {gaps} {recovered}"
+    );
 }

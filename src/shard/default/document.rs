@@ -39,19 +39,44 @@ struct Named<'a> {
     fields: Option<&'a RawValue>,
 }
 
-/// Writes fields of a document: on the version its writer has, merged with what others have written since.
-pub fn update(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+/// What goes on when the store has said what came of a request: as where it is answered at once.
+fn answered(
+    socket: &Context<'_>,
+    reply: Option<&Emit>,
+    args: Args<'_>,
+) -> impl FnOnce(&mut Context<'_>, Result<String, Refusal>) + 'static {
+    let reply = reply.map(|emit| (emit.event.clone(), act::shaped(socket, emit.data.as_ref(), args)));
+    move |socket, answer| match answer {
+        Ok(answer) => {
+            if let Some((event, data)) = reply {
+                socket.emit(&event, &data);
+            }
+            socket.ack(&answer);
+        }
+        Err(refusal) => socket.refuse(&refusal),
+    }
+}
+
+/// Writes fields of a document: on the version its writer has, merged with what others have written since. None, as of the others: it is
+/// answered later.
+pub fn update(socket: &mut Context<'_>, reply: Option<&Emit>, args: Args<'_>) -> Result<Option<String>, Refusal> {
     const TAKES: &str = "document:update takes {document, baseVersion, fields: {name: value}, timestamp?, epoch?}";
-    write(socket, args, TAKES, Deed::Update)
+    write(socket, reply, args, TAKES, Deed::Update)
 }
 
 /// Decides conflicts: the values of these fields.
-pub fn resolve(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+pub fn resolve(socket: &mut Context<'_>, reply: Option<&Emit>, args: Args<'_>) -> Result<Option<String>, Refusal> {
     const TAKES: &str = "conflict:resolve takes {document, baseVersion, fields: {name: value}, timestamp?, epoch?}";
-    write(socket, args, TAKES, Deed::Resolve)
+    write(socket, reply, args, TAKES, Deed::Resolve)
 }
 
-fn write(socket: &mut Context<'_>, args: Args<'_>, takes: &'static str, deed: Deed) -> Result<String, Refusal> {
+fn write(
+    socket: &mut Context<'_>,
+    reply: Option<&Emit>,
+    args: Args<'_>,
+    takes: &'static str,
+    deed: Deed,
+) -> Result<Option<String>, Refusal> {
     let change: Change<'_> = argument(args, takes)?;
     let fields = fields(change.fields.get()).filter(|fields| !fields.is_empty());
     let fields = fields.ok_or(Refusal::InvalidArgument(takes))?;
@@ -60,17 +85,26 @@ fn write(socket: &mut Context<'_>, args: Args<'_>, takes: &'static str, deed: De
     // An epoch nobody gave out is of no document.
     let epoch = change.epoch.map(|epoch| Epoch::parse(&epoch).unwrap_or(Epoch(u64::MAX)));
     let raw = (timestamp, change.fields.get());
-    socket.write_document(&change.document, deed, Edit { base: change.base_version, epoch, fields, at, raw })
+    let edit = Edit { base: change.base_version, epoch, fields, at, raw };
+    if socket.is_among_nodes() {
+        let then = answered(socket, reply, args);
+        return socket.write_shared(&change.document, deed, &edit, then).map(|()| None);
+    }
+    socket.write_document(&change.document, deed, edit).map(Some)
 }
 
 /// A document as it is.
-pub fn get(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+pub fn get(socket: &mut Context<'_>, reply: Option<&Emit>, args: Args<'_>) -> Result<Option<String>, Refusal> {
     let Named { document, .. } = argument(args, "document:get takes {document}")?;
-    socket.read_document(&document)
+    if socket.is_among_nodes() {
+        let then = answered(socket, reply, args);
+        return socket.read_shared(&document, then).map(|()| None);
+    }
+    socket.read_document(&document).map(Some)
 }
 
 /// Joins a document's room and answers what the document is; what the server does not know, the client may bring. None: it is answered when
-/// the application's backend has decided.
+/// the application's backend has decided, or the store.
 pub fn open(
     socket: &mut Context<'_>,
     own: &str,
@@ -80,26 +114,30 @@ pub fn open(
     let named: Named<'_> = argument(args, OPEN_TAKES)?;
     let raw = named.fields.map(RawValue::get);
     let Some(room) = socket.asks_to_open(&named.document)? else {
-        return socket.open_document(&named.document, copy(named.version, raw)?).map(Some);
+        let copy = copy(named.version, raw)?;
+        if socket.is_among_nodes() {
+            let then = answered(socket, reply, args);
+            return socket.open_shared(&named.document, copy.as_ref(), then).map(|()| None);
+        }
+        return socket.open_document(&named.document, copy).map(Some);
     };
-    let reply = reply.map(|emit| (emit.event.clone(), act::shaped(socket, emit.data.as_ref(), args)));
+    let then = answered(socket, reply, args);
     let (document, raw) = (named.document.into_owned(), raw.map(str::to_owned));
     socket.join_authorized(&room, own, move |socket, joined| {
-        let opened = joined
-            .and_then(|()| copy(named.version, raw.as_deref()))
-            .and_then(|copy| socket.open_document(&document, copy));
-        match opened {
-            Ok(answer) => {
-                if let Some((event, data)) = reply {
-                    socket.emit(&event, &data);
-                }
-                socket.ack(&answer);
+        let copy = joined.and_then(|()| copy(named.version, raw.as_deref()));
+        let answer = match copy {
+            Ok(copy) if socket.is_among_nodes() => {
+                let opens = socket.open_shared(&document, copy.as_ref(), then);
+                return if let Err(refusal) = opens {
+                    socket.refuse(&refusal)
+                };
             }
-            Err(refusal) => {
-                socket.count_refused_room();
-                socket.refuse(&refusal);
-            }
+            copy => copy.and_then(|copy| socket.open_document(&document, copy)),
+        };
+        if answer.is_err() {
+            socket.count_refused_room();
         }
+        then(socket, answer);
     });
     Ok(None)
 }

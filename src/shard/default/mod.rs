@@ -115,11 +115,11 @@ fn handle(
         Act::Received => offline::received(socket, args),
         Act::Read => offline::read(socket, args),
         Act::Document(act) => match act {
-            DocumentAct::Update => document::update(socket, args),
+            DocumentAct::Update => return document::update(socket, event.reply.as_ref(), args),
             DocumentAct::Open => return document::open(socket, own, event.reply.as_ref(), args),
-            DocumentAct::Get => document::get(socket, args),
+            DocumentAct::Get => return document::get(socket, event.reply.as_ref(), args),
             DocumentAct::Close => document::close(socket, args),
-            DocumentAct::Resolve => document::resolve(socket, args),
+            DocumentAct::Resolve => return document::resolve(socket, event.reply.as_ref(), args),
         },
         Act::Authenticate => authenticate(socket, args),
         Act::Reply { event, data } => {

@@ -52,13 +52,57 @@ pub enum Deed {
     Resolve,
 }
 
-enum Whom {
+pub enum Whom {
     /// All who have it open but the writer.
     Others,
     All,
     /// The writer, who may not have it open.
     Writer,
     AllAndWriter,
+}
+
+/// What is said of a write: to its writer, and to whom else.
+pub struct Tidings {
+    pub answer: String,
+    pub events: Vec<(Box<str>, String, Whom)>,
+    /// It was not done as it was wanted.
+    pub refused: bool,
+}
+
+impl Tidings {
+    pub fn of(
+        rule: &DocumentRule,
+        deed: Deed,
+        update: &Update<'_>,
+        id: &str,
+        document: &Document,
+        outcome: &Outcome,
+    ) -> Tidings {
+        let about = About { id, document, version: outcome.version };
+        let refused = match &outcome.clash {
+            None => false,
+            Some(clash) if deed == Deed::Update => clash.strategy != Strategy::LastWriteWins,
+            Some(_) => outcome.written.is_empty(),
+        };
+        let answer = encode::answer(&about, update.base, outcome, refused);
+        let mut events: Vec<(Box<str>, String, Whom)> = Vec::new();
+        if !outcome.written.is_empty() {
+            events.push((rule.update_event.clone(), encode::updated(&about, update, outcome), Whom::Others));
+        }
+        if let Some(clash) = outcome.clash.as_ref().filter(|_| !outcome.again) {
+            let args = encode::clashed(&about, update, clash, &outcome.closed);
+            let (conflict, resolved) = match (deed, clash.strategy) {
+                (Deed::Update, Strategy::LastWriteWins) => (Some(Whom::Writer), Some(Whom::All)),
+                (Deed::Update, Strategy::Manual) => (Some(Whom::AllAndWriter), None),
+                (Deed::Resolve, _) if !refused => (None, Some(Whom::All)),
+                (Deed::Update, Strategy::Reject) | (Deed::Resolve, _) => (Some(Whom::Writer), None),
+            };
+            let conflict = conflict.map(|whom| ("document:conflict".into(), args.clone(), whom));
+            let resolved = resolved.map(|whom| ("conflict:resolved".into(), args, whom));
+            events.extend(conflict.into_iter().chain(resolved));
+        }
+        Tidings { answer, events, refused }
+    }
 }
 
 impl Documents {
@@ -132,7 +176,7 @@ impl Context<'_> {
     }
 
     /// As [`place_of`](Self::place_of), for who may have it open. Whom only the backend can let in has to open it first.
-    fn enter(&self, id: &str) -> Result<(usize, String), Refusal> {
+    pub(in crate::shard) fn enter(&self, id: &str) -> Result<(usize, String), Refusal> {
         let (rule, room) = self.place_of(id)?;
         let may = self.is_in(&room) || self.access(&room) == Access::Granted;
         if may { Ok((rule, room)) } else { Err(Refusal::Forbidden) }
@@ -200,12 +244,12 @@ impl Context<'_> {
 
     /// Writes to a document, or decides its conflicts; tells whoever is to know, and answers.
     pub(in crate::shard) fn write_document(&mut self, id: &str, deed: Deed, edit: Edit<'_>) -> Result<String, Refusal> {
-        let (rule, room) = self.enter(id)?;
+        let (place, room) = self.enter(id)?;
         let tenant = self.shard.tenant_of(self.socket);
         self.shard.pace_tenant(tenant)?;
         let user: Rc<str> = (*self.identity().user).into();
         let Shard { settings, tenants, chance, now, .. } = &mut *self.shard;
-        let rule = &settings.documents.rules[rule].1;
+        let rule = &settings.documents.rules[place].1;
         let Edit { base, epoch, fields, at, raw } = edit;
         let key = tenants[tenant].rooms.hasher().hash_one((deed, &*user, base, raw));
         let stamp = Stamp::new(at, user, now.unix);
@@ -228,30 +272,9 @@ impl Context<'_> {
             Err(refusal) => return Err(refusal),
         };
         let Some(document) = self.document(id) else { return Err(Refusal::UnknownDocument) };
-        let about = About { id, document, version: outcome.version };
-        let refused = match &outcome.clash {
-            None => false,
-            Some(clash) if deed == Deed::Update => clash.strategy != Strategy::LastWriteWins,
-            Some(_) => outcome.written.is_empty(),
-        };
-        let answer = encode::answer(&about, base, &outcome, refused);
-        let rule_of = |id: &str| self.shard.settings.documents.rules.iter().find(|(pattern, _)| pattern.matches(id));
-        let update_event = rule_of(id).map_or("", |(_, rule)| &rule.update_event);
-        let mut events: Vec<(Box<str>, String, Whom)> = Vec::new();
-        if !outcome.written.is_empty() {
-            events.push((update_event.into(), encode::updated(&about, &update, &outcome), Whom::Others));
-        }
-        if let Some(clash) = outcome.clash.as_ref().filter(|_| !outcome.again) {
-            let args = encode::clashed(&about, &update, clash, &outcome.closed);
-            let (conflict, resolved) = match (deed, clash.strategy) {
-                (Deed::Update, Strategy::LastWriteWins) => (Some(Whom::Writer), Some(Whom::All)),
-                (Deed::Update, Strategy::Manual) => (Some(Whom::AllAndWriter), None),
-                (Deed::Resolve, _) if !refused => (None, Some(Whom::All)),
-                (Deed::Update, Strategy::Reject) | (Deed::Resolve, _) => (Some(Whom::Writer), None),
-            };
-            let conflict = conflict.map(|whom| ("document:conflict".into(), args.clone(), whom));
-            let resolved = resolved.map(|whom| ("conflict:resolved".into(), args, whom));
-            events.extend(conflict.into_iter().chain(resolved));
+        let rule = &self.shard.settings.documents.rules[place].1;
+        let Tidings { answer, events, refused: _ } = Tidings::of(rule, deed, &update, id, document, &outcome);
+        if outcome.clash.is_some() && !outcome.again {
             self.shard.counts.up(Count::DocumentConflicts);
         }
         if !outcome.written.is_empty() {

@@ -172,6 +172,20 @@ pub fn updated(about: &About<'_>, update: &Update<'_>, outcome: &Outcome) -> Str
     })
 }
 
+/// One [`updated`] for all that came after a version; none: nothing did.
+pub fn caught_up(about: &About<'_>, since: u64) -> Option<String> {
+    let newest = about.document.fields.values().max_by_key(|field| field.version)?;
+    about.document.since(since, None).next()?;
+    Some(text(|out| {
+        out.push(b'{');
+        about.write(out);
+        out.extend_from_slice(b",\"fields\":");
+        write_fields(out, about.document.since(since, None));
+        write_who(out, &newest.stamp);
+        out.push(b'}');
+    }))
+}
+
 /// `document:conflict` and `conflict:resolved`; `user` is who wrote, or who decided.
 pub fn clashed(about: &About<'_>, update: &Update<'_>, clash: &Clash, closed: &[u64]) -> String {
     text(|out| {

@@ -6,6 +6,8 @@
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
+//!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
+//!  document.rs   documents that several nodes write to                                         Shared, Envelope
 //!  presence.rs   what the store is to know of this node's users, and what it says of all       Shared, Envelope
 //!  roster.rs     who is there, asked                                                           Shared
 //! ```
@@ -16,22 +18,31 @@
 
 mod append;
 mod comeback;
+mod document;
 mod head;
 mod presence;
+mod queue;
 mod roster;
 mod stream;
 mod wait;
 
 pub use append::Asking;
+pub(super) use append::event_of;
 pub use stream::Stream;
 pub use wait::Needs;
 
+use super::foreign;
 use super::io::Output;
 use super::relay::{Act, Answer, Relay, Report, Ticket, Unavailable};
 use super::room::RoomKey;
+use super::socket::SocketKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::{limit::APPENDS_MAX, time::Duration};
+use crate::base::{
+    id::{NodeId, Sid},
+    limit::APPENDS_MAX,
+    time::Duration,
+};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -43,6 +54,8 @@ pub struct FleetSettings {
     pub origin: Origin,
     /// How long what a node says of its sessions counts after it has fallen silent.
     pub lease: Duration,
+    /// The backplane is told which rooms are here: servers of another make tell each room on a channel of its own.
+    pub names_rooms: bool,
 }
 
 /// What this shard has asked.
@@ -54,6 +67,10 @@ pub struct Fleet {
     stirred: Vec<TenantKey>,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
+    /// The number of this node before it got another one.
+    pub(super) number_before: Option<NodeId>,
+    /// Sockets whose id does not say where they are: they came from elsewhere with it.
+    pub(super) strays: BTreeMap<Sid, SocketKey>,
 }
 
 /// What goes on when something of what the nodes share was done or could not be.
@@ -69,9 +86,22 @@ enum Job {
     Share { tenant: TenantKey, then: Shared },
 }
 
+/// An answer to what a server of another make asks.
+pub(super) fn relay_answer(ticket: Ticket, answer: foreign::Answer) -> Output {
+    Output::Relay(Relay::Answer { ticket, answer: Box::new(answer) })
+}
+
 impl Fleet {
     pub fn new(settings: FleetSettings) -> Fleet {
-        Fleet { settings, tickets: 0, jobs: BTreeMap::new(), stirred: Vec::new(), waits: 0 }
+        Fleet {
+            settings,
+            tickets: 0,
+            jobs: BTreeMap::new(),
+            stirred: Vec::new(),
+            waits: 0,
+            number_before: None,
+            strays: BTreeMap::new(),
+        }
     }
 
     /// Answers that are waited for, and what waits for them.
@@ -142,7 +172,11 @@ impl Shard {
         match report {
             Report::Opened { tenant, place } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
+                    let is_there = place.is_ok();
                     self.opened(key, place);
+                    if is_there {
+                        self.check_documents(key);
+                    }
                 }
             }
             Report::Envelope { tenant, frame } => {
@@ -167,6 +201,8 @@ impl Shard {
                     self.end_what_handlers_ended();
                 }
             }
+            Report::Neighbour(news) => self.hear_neighbour(*news),
+            Report::Foreign(foreign) => self.foreign(*foreign),
             Report::Replaced { tenant, pid } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
                     self.replaced_elsewhere(key, pid);
@@ -221,9 +257,11 @@ impl Shard {
         while let Some(tenant) = self.fleet.as_mut().and_then(|fleet| fleet.stirred.pop()) {
             let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) else { continue };
             stream.stirred = false;
+            self.flow(tenant);
             self.go_on(tenant);
             if self.tenants.contains(tenant) {
                 self.ask_heads(tenant);
+                self.tell_done(tenant);
                 self.save_sockets(tenant);
                 self.ask_kept(tenant);
                 self.say_presence(tenant);
@@ -244,6 +282,8 @@ impl Shard {
     /// A room has come to be on this node: where it stands has to be asked.
     pub(super) fn room_begins(&mut self, tenant: TenantKey, room: RoomKey) {
         if self.is_fleet() {
+            let name = self.rooms[room].name.clone();
+            self.name_room(tenant, &name, true);
             let base = self.tenants[tenant].sequence;
             if let Some(stream) = &mut self.tenants[tenant].stream {
                 stream.begin(room, base);
@@ -252,10 +292,19 @@ impl Shard {
         }
     }
 
+    fn name_room(&mut self, tenant: TenantKey, room: &str, is_here: bool) {
+        if self.fleet.as_ref().is_some_and(|fleet| fleet.settings.names_rooms) {
+            let tenant = (*self.tenants[tenant].id).clone();
+            self.relay(Relay::Room { tenant, room: room.into(), is_here });
+        }
+    }
+
     /// A room is forgotten.
-    pub(super) fn room_ends(&mut self, tenant: TenantKey, room: RoomKey) {
+    pub(super) fn room_ends(&mut self, tenant: TenantKey, room: RoomKey, name: &str) {
+        self.name_room(tenant, name, false);
         if let Some(stream) = &mut self.tenants[tenant].stream {
             stream.end(room);
+            stream.queues.end(room);
             // What waited for it has to see that it is gone.
             self.stir(tenant);
         }
@@ -267,6 +316,8 @@ impl Shard {
         let Some(tenant) = self.tenants.get(key) else { return };
         if tenant.sessions > 0 {
             self.refresh_sockets(key);
+            self.read_unread(key);
+            self.keep_documents(key);
         }
         if self.renew_presence(key) || self.tenants[key].sessions > 0 {
             self.timers.arm(self.now.at + every, Timer::Lease(key));

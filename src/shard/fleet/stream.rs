@@ -14,7 +14,7 @@
 //! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
 //! until it is.
 
-use super::{Job, Needs, presence::Roll, wait::Wait};
+use super::{Job, Needs, presence::Roll, queue::Queues, wait::Wait};
 use crate::base::{
     limit::{HELD_BYTES_MAX, HELD_MAX},
     time::Duration,
@@ -80,6 +80,10 @@ pub struct Stream {
     pub keeping: Vec<super::comeback::Kept>,
     /// Sockets that are not kept as they are.
     pub unsaved: BTreeSet<SocketKey>,
+    /// What waits for users.
+    pub queues: Queues,
+    /// Documents that somebody here has open, or asks about.
+    pub documents: super::document::Desk,
     /// Who is here, as far as the store is to know.
     pub roll: Roll,
     pub stirred: bool,
@@ -108,6 +112,7 @@ impl Stream {
             && self.keeping.is_empty()
             && self.owed == 0
             && self.asking.is_empty()
+            && self.queues.is_idle()
             && self.roll.is_empty()
     }
 
@@ -198,12 +203,14 @@ impl Shard {
         stream.asking_place = false;
         let Ok(place) = place else {
             stream.away = true;
+            stream.queues.cut = true;
             if state == State::Opening {
                 stream.state = State::Adrift;
             }
             return;
         };
         let was_away = std::mem::replace(&mut stream.away, false);
+        stream.queues.cut = false;
         if was_away || state != State::Live || place.epoch != epoch {
             self.say_all(key);
         }
@@ -212,9 +219,11 @@ impl Shard {
             State::Opening => {
                 stream.state = State::Live;
                 self.begin_epoch(key, place);
+                self.read_unread(key);
                 self.flow(key);
             }
             State::Live if place.epoch == epoch => {
+                self.read_unread(key);
                 if place.sequence > self.tenants[key].sequence {
                     self.flow(key);
                 }
@@ -225,11 +234,13 @@ impl Shard {
                 stream.state = State::Live;
                 self.begin_epoch(key, place);
                 self.tell_gap(key, None, Gap::EpochChanged);
+                self.read_unread(key);
                 self.flow(key);
             }
             State::Closed => {}
         }
         self.unmet_sequences(key, place.sequence);
+        self.ask_untold(key);
     }
 
     /// The tenant's stream begins, or begins anew: nothing that was known of places counts.
@@ -254,9 +265,13 @@ impl Shard {
             let room = &mut self.rooms[room];
             (room.history, room.lost) = (None, 0);
         }
+        self.forget_queues(key);
         for socket in self.sockets_of(key) {
             let state = &mut self.sockets[socket];
             state.begin_at(place.sequence);
+            if let Some(extras) = &mut state.extras {
+                extras.given = Default::default();
+            }
             self.unsaved(socket);
         }
     }
@@ -296,7 +311,7 @@ impl Shard {
     }
 
     /// The stream is another one than was known: where it stands is asked, once.
-    fn ask_place(&mut self, key: TenantKey) {
+    pub(super) fn ask_place(&mut self, key: TenantKey) {
         let tenant = &mut self.tenants[key];
         if let Some(stream) = &mut tenant.stream
             && !std::mem::replace(&mut stream.asking_place, true)
@@ -364,12 +379,13 @@ impl Shard {
         let room = tenant.rooms.get(post.room).copied();
         let is_cold =
             |room| tenant.stream.as_ref().and_then(|stream| stream.cold.get(&room)).is_some_and(|cold| !cold.headed);
-        if room.is_some_and(is_cold) {
+        let is_stopped = |room| tenant.stream.as_ref().is_some_and(|stream| stream.queues.stops(room)) || is_cold(room);
+        if room.is_some_and(is_stopped) {
             return false;
         }
         self.tenants[key].sequence = place.sequence;
         match room {
-            Some(room) => self.land(key, room, &place, &post, place.sequence),
+            Some(room) => self.land(key, room, &place, &post, None),
             None => self.nobody_answers(key, &post, &place),
         }
         true
@@ -427,6 +443,9 @@ impl Shard {
     /// What another node tells.
     fn told(&mut self, key: TenantKey, body: &[u8]) {
         let Ok((origin, body)) = Body::decode(body) else { return self.counts.up(Count::EnvelopesBroken) };
+        if let Body::Edition(edition) = &body {
+            return self.edition(key, origin, edition);
+        }
         if origin == self.origin() {
             return;
         }
@@ -446,6 +465,7 @@ impl Shard {
             Body::Kick { user } => {
                 self.kick(key, user);
             }
+            Body::Edition(_) => {}
         }
     }
 
@@ -469,14 +489,14 @@ impl Shard {
         self.send_to(to, &Outgoing { name: "gap", args: &args, ..Outgoing::default() }, false, None);
     }
 
-    /// An event of the stream, into its room.
+    /// An event of the stream, into its room; `late`: see [`deliver_placed`](Self::deliver_placed).
     pub(super) fn land(
         &mut self,
         key: TenantKey,
         room: RoomKey,
         place: &envelope::Place,
         post: &envelope::Post<'_>,
-        read_to: u64,
+        late: Option<u64>,
     ) {
         let keep = self.settings.history.of(post.room);
         let state = &mut self.rooms[room];
@@ -510,7 +530,7 @@ impl Shard {
             self.tell_gap(key, Some(room), Gap::Expired);
         }
         self.counts.up(Count::EnvelopesApplied);
-        self.deliver_placed(key, room, &event, place, post.id, read_to);
+        self.deliver_placed(key, room, &event, place, post.id, late);
     }
 
     /// A client waits to come back to a place of this stream that it does not have.

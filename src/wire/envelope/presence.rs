@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! frame   0       version, 1
-//!         1       2: noted
+//!         1       3: noted
 //!         ..      entries, to the end
 //!
 //! entry   but     the process whose own clients were told of it while the store was away, in hexadecimal; empty: none    \
@@ -29,14 +29,14 @@ pub struct Entry<'a> {
 /// The entries of a frame, where it is one of these.
 pub fn noted(frame: &[u8]) -> Option<&[u8]> {
     match frame {
-        [VERSION, 2, entries @ ..] => Some(entries),
+        [VERSION, 3, entries @ ..] => Some(entries),
         _ => None,
     }
 }
 
 /// A frame with these entries: what a script writes.
 pub fn frame(entries: &[Entry<'_>]) -> Vec<u8> {
-    let mut out = vec![VERSION, 2];
+    let mut out = vec![VERSION, 3];
     for entry in entries {
         for field in [entry.but.as_bytes(), entry.room.as_bytes(), entry.user.as_bytes(), entry.from, entry.to] {
             out.extend_from_slice(&u16::try_from(field.len()).unwrap_or(u16::MAX).to_be_bytes());
