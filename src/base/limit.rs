@@ -135,6 +135,8 @@ pub const FLEET_RETURN: Duration = Duration::from_secs(3);
 pub const REFRESH_BATCH_MAX: usize = 500;
 /// Users of whom a node says by one script how they are here.
 pub const PRESENCE_SAY_MAX: usize = 200;
+/// Users of one tenant of whom a node says so in one turn; the rest follows in the next.
+pub const PRESENCE_TURN_MAX: usize = 5_000;
 /// Rooms of one user that a node says of it; in those beyond it is not listed.
 pub const PRESENCE_SEATS_MAX: usize = 1024;
 /// Users whom one script takes away of nodes whose lease is over; whoever asked asks again for the rest.

@@ -177,9 +177,9 @@ pub fn presence(fleet: &mut dyn Fleet) {
     assert_eq!(said(answer), [(Some(Status::Busy), false, 1)]);
 }
 
-/// Some time passes.
-fn pass(fleet: &mut dyn Fleet, name: &str) {
-    let short = Append { linger: Duration::from_millis(30), ..append("passes", "x") };
+/// More time than this passes.
+fn pass(fleet: &mut dyn Fleet, name: &str, time: Duration) {
+    let short = Append { linger: time + Duration::from_millis(30), ..append("passes", "x") };
     fleet.append(0, name, 1, short);
     fleet.appended(0);
     fleet.envelope(1);
@@ -192,22 +192,24 @@ pub fn leases(fleet: &mut dyn Fleet) {
     const T: &str = "leases";
     fleet.open(0, T);
     fleet.open(1, T);
+    done(fleet, 1, T, say(1, LONG, vec![here("ana", 1, &[("r", 1)])]), &["ana came online"]);
     let both = vec![here("ana", 1, &[("r", 1)]), here("ben", 1, &[("w", 1)])];
-    done(fleet, 0, T, say(0, SHORT, both), &["ana came online", "ben came online", "ben came online in w"]);
-    done(fleet, 1, T, say(1, LONG, vec![here("ana", 1, &[("r", 1)])]), &[]);
-    pass(fleet, T);
+    done(fleet, 0, T, say(0, SHORT, both), &["ben came online", "ben came online in w"]);
+    pass(fleet, T, SHORT.valid);
     done(fleet, 1, T, say(1, LONG, vec![]), &["ben left in w", "ben left"]);
     assert_eq!((totals(fleet, T), room(fleet, T, "r", 9).1), ((1, 1, 1), 1), "ana is on the other node");
     // Who only asks takes it away, too.
     done(fleet, 1, T, say(1, SHORT, vec![]), &[]);
-    pass(fleet, T);
+    pass(fleet, T, SHORT.valid);
     let act = Act::Ask { terms: LONG, what: Question::Totals };
     let answer = done(fleet, 0, T, act, &["ana left"]);
     assert!(matches!(answer, Answer::Totals(Totals { sessions: 0, users: 0, rooms: 0 })), "{answer:?}");
     // A node that was silent for too long itself judges nobody: the store was away.
+    let second = Terms { valid: Duration::from_secs(1), ..LONG };
+    done(fleet, 1, T, say(1, second, vec![here("ben", 1, &[])]), &["ben came online"]);
     done(fleet, 0, T, say(0, SHORT, vec![here("ana", 1, &[])]), &["ana came online"]);
-    done(fleet, 1, T, say(1, SHORT, vec![here("ben", 1, &[])]), &["ben came online"]);
-    pass(fleet, T);
+    pass(fleet, T, second.valid / 2);
+    pass(fleet, T, second.valid / 2);
     done(fleet, 0, T, say(0, LONG, vec![]), &[]);
     assert_eq!(totals(fleet, T).1, 2);
     // A dead node's many users are taken away in parts; a few hundred at a time, and no note is missing.
@@ -221,7 +223,7 @@ pub fn leases(fleet: &mut dyn Fleet) {
         done(fleet, 0, M, say(0, LONG, many(from)), &came);
     }
     done(fleet, 0, M, say(0, SHORT, vec![]), &[]);
-    pass(fleet, M);
+    pass(fleet, M, SHORT.valid);
     let mut left = 0;
     loop {
         let act = Box::new(relay::Act::Presence(say(1, LONG, vec![])));

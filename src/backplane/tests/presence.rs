@@ -1,14 +1,24 @@
 //! Who is there, over nodes: told once everywhere, listed everywhere the same, whatever dies or is away meanwhile.
 
 use super::nodes::{Nodes, join};
+use crate::backplane::memory::Memory;
 use crate::base::{
     id::{ConnKey, ReplyTo, ShardId, TenantId},
     limit::FLEET_RETURN,
     slab::Key,
     time::Duration,
 };
-use crate::shard::{RoomPresence, Settings, Status, Wording, io::Input, tests::field};
+use crate::shard::{
+    RoomPresence, Settings, Status, Wording,
+    io::Input,
+    relay::{
+        self, Relay, Report,
+        presence::{Act, Answer, Question, Terms},
+    },
+    tests::{Rig, field},
+};
 use crate::wire::{api::Call, auth::Pattern, close::Close};
+use std::collections::BTreeMap;
 
 const LEASE: Duration = Duration::from_secs(300);
 
@@ -71,6 +81,38 @@ impl Nodes {
         self.lose(node);
         self.store.leave(node);
     }
+}
+
+/// A lease after anything went wrong the store knows who is there.
+pub(super) fn check(rigs: &[Rig], store: &mut Memory, tenant: &TenantId) {
+    let mut ask = |what: Question| {
+        let terms = Terms { valid: LEASE, remember: LEASE };
+        let act = Box::new(relay::Act::Presence(Act::Ask { terms, what }));
+        let relay = Relay::Share { tenant: tenant.clone(), ticket: Some(relay::Ticket(u64::MAX)), act };
+        let mut heard = Vec::new();
+        store.ask(rigs[0].now, 0, relay, &mut heard);
+        let answer = heard.into_iter().find_map(|(_, report)| match report {
+            Report::Shared { result: Ok(relay::Answer::Presence(answer)), .. } => Some(answer),
+            _ => None,
+        });
+        answer.expect("an answer")
+    };
+    let [mut users, mut rooms] = [BTreeMap::new(), BTreeMap::new()];
+    for rig in rigs {
+        for (sum, counts) in [&mut users, &mut rooms].into_iter().zip(rig.shard.describe_presence()) {
+            counts.into_iter().for_each(|(name, count)| *sum.entry(name).or_default() += count);
+        }
+    }
+    let Answer::Totals(totals) = ask(Question::Totals) else { panic!() };
+    assert_eq!((totals.users, totals.sessions), (users.len() as u32, users.values().sum()), "{users:?}");
+    let Answer::Users(found) = ask(Question::Users(users.keys().map(|user| (**user).into()).collect())) else {
+        panic!()
+    };
+    let found: Vec<(bool, u32)> = found.into_iter().map(|found| (found.there, found.sessions)).collect();
+    assert_eq!(found, users.values().map(|sessions| (true, *sessions)).collect::<Vec<_>>(), "{users:?}");
+    let Answer::Rooms { rooms: listed, .. } = ask(Question::Rooms { count: 1000 }) else { panic!() };
+    let listed: BTreeMap<String, u32> = listed.into_iter().map(|(name, count)| (name.into(), count)).collect();
+    assert_eq!(listed, rooms, "rooms and their members");
 }
 
 #[test]
@@ -176,7 +218,7 @@ fn a_dead_nodes_users_are_gone_within_one_lease() {
     // It was not dead, but slow: what it has counts again.
     let tenant = TenantId::parse("t").unwrap();
     nodes.rigs[1].now = nodes.rigs[0].now;
-    nodes.rigs[1].relays.push(crate::shard::relay::Relay::Open { tenant });
+    nodes.rigs[1].relays.push(Relay::Open { tenant });
     nodes.settle();
     nodes.status(1, ben, Status::Away);
     nodes.pass(Duration::from_secs(1), &[]);

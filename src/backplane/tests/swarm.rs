@@ -2,7 +2,8 @@
 //! word, the store is away, or has lost all. Clients that behave as the official one does check every event they get.
 //!
 //! Checked: a client gets each event of its rooms once and in order; what it did not get was announced, by `gap` or by `recovered: false`; once
-//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place. And what `absent.rs` says.
+//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place. And what `absent.rs` and
+//! `presence.rs` say.
 
 use super::absent::Absent;
 use crate::backplane::memory::Memory;
@@ -22,6 +23,7 @@ use crate::wire::envelope::{Frame, Origin, record::Record};
 use std::collections::{BTreeMap, VecDeque};
 
 const NODES: usize = 3;
+const LEASE: Duration = Duration::from_secs(300);
 const ROOMS: [&str; 4] = ["r0", "r1", "r2", "r3"];
 
 #[derive(Default)]
@@ -72,8 +74,7 @@ fn rig(node: usize, life: u64, now: Option<Now>) -> Rig {
         settings.limits.events_per_second = 0;
         // A line that is cut without a word is found out by who comes back, and by nothing else.
         settings.ping_interval = Duration::from_secs(100_000);
-        settings.fleet =
-            Some(FleetSettings { origin: Origin(life), lease: Duration::from_secs(300), names_rooms: false });
+        settings.fleet = Some(FleetSettings { origin: Origin(life), lease: LEASE, names_rooms: false });
     });
     rig.now = now.unwrap_or(rig.now);
     rig
@@ -508,6 +509,12 @@ impl Swarm {
             self.settle(false);
             self.absent[nth].is_whole();
         }
+        for _ in 0..20 {
+            self.rigs.iter_mut().for_each(|rig| rig.advance(LEASE / 20));
+            self.settle(false);
+            self.read();
+        }
+        super::presence::check(&self.rigs, &mut self.store, &tenant());
         for rig in &self.rigs {
             let waits = rig.shard.census().iter().find(|(name, _)| *name == "joins that wait").unwrap().1;
             assert_eq!(waits, 0, "nobody waits");

@@ -120,6 +120,19 @@ impl Shard {
         self.tenants.iter().map(of).collect()
     }
 
+    /// Users and their sessions, rooms and their members.
+    #[cfg(test)]
+    pub(crate) fn describe_presence(&self) -> [BTreeMap<String, u32>; 2] {
+        let mut counts = [BTreeMap::new(), BTreeMap::new()];
+        for identity in self.sessions.iter().filter_map(|(_, session)| session.identity.as_ref()) {
+            *counts[0].entry(identity.user.to_string()).or_default() += 1;
+        }
+        for (_, room) in self.rooms.iter().filter(|(_, room)| !room.members.is_empty()) {
+            *counts[1].entry(room.name.to_string()).or_default() += room.members.len() as u32;
+        }
+        counts
+    }
+
     pub(super) fn is_fleet(&self) -> bool {
         self.fleet.is_some()
     }

@@ -13,7 +13,7 @@
 
 use super::stream::State;
 use crate::base::{
-    limit::{FLEET_RETURN, PRESENCE_SAY_MAX, PRESENCE_SEATS_MAX},
+    limit::{FLEET_RETURN, PRESENCE_SAY_MAX, PRESENCE_SEATS_MAX, PRESENCE_TURN_MAX},
     time::{Duration, Instant, UnixMs},
 };
 use crate::shard::count::Count;
@@ -29,6 +29,9 @@ use crate::wire::{close::Close, envelope::presence};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// Sessions of a user among which nobody looks for such as have ended.
+const SESSIONS_FEW: usize = 32;
+
 /// A tenant's users on this node, as the store knows them or is to.
 #[derive(Default)]
 pub struct Roll {
@@ -39,6 +42,8 @@ pub struct Roll {
     said_at: Instant,
     /// The store did not take what was said: it is not tried again before the lease is renewed, or the store is back.
     rests: bool,
+    /// How many had news when it was last looked at who need not be said.
+    sifted: usize,
     /// Until then nobody else is told what this node's own were told while the store was away.
     holds_until: Instant,
 }
@@ -176,7 +181,15 @@ impl Shard {
     /// A session has begun: whether its tenant and user may have it is known when the store has counted it.
     pub(in crate::shard) fn session_counts(&mut self, tenant: TenantKey, user: &str, session: SessionKey) {
         if self.is_fleet() {
-            self.news(tenant, user).sessions.push(session);
+            let news = self.news(tenant, user);
+            news.sessions.push(session);
+            let count = news.sessions.len();
+            if count.is_power_of_two() && count > SESSIONS_FEW {
+                // One that comes and goes while the store is away.
+                let mut sessions = std::mem::take(&mut news.sessions);
+                sessions.retain(|session| self.sessions.contains(*session));
+                self.news(tenant, user).sessions = sessions;
+            }
         }
     }
 
@@ -184,8 +197,9 @@ impl Shard {
     pub(super) fn say_presence(&mut self, key: TenantKey) {
         let Some(stream) = &mut self.tenants[key].stream else { return };
         if stream.state != State::Live || stream.away || stream.roll.rests {
-            return;
+            return self.sift_presence(key);
         }
+        stream.roll.sifted = 0;
         let mut dirty = std::mem::take(&mut stream.roll.dirty);
         if stream.roll.holds_until > self.now.at {
             let Roll { users, dirty: held, .. } = &mut stream.roll;
@@ -196,6 +210,10 @@ impl Shard {
                 }
                 !holds
             });
+        }
+        if dirty.len() > PRESENCE_TURN_MAX {
+            stream.roll.dirty.extend(dirty.drain(PRESENCE_TURN_MAX..));
+            self.timers.arm(self.now.at + Duration::from_millis(1), Timer::Say(key));
         }
         for users in dirty.chunks(PRESENCE_SAY_MAX) {
             let (mut changes, mut sent) = (Vec::with_capacity(users.len()), Vec::with_capacity(users.len()));
@@ -219,6 +237,25 @@ impl Shard {
             if !changes.is_empty() {
                 self.say(key, changes, sent);
             }
+        }
+    }
+
+    /// While nothing can be said: whoever came meanwhile and has gone again is of no interest to the store.
+    fn sift_presence(&mut self, key: TenantKey) {
+        let Some(stream) = &mut self.tenants[key].stream else { return };
+        if stream.roll.dirty.len() < 2 * stream.roll.sifted + PRESENCE_SAY_MAX {
+            return;
+        }
+        for user in std::mem::take(&mut stream.roll.dirty) {
+            let is_here = self.row_of(key, &user).0.is_some();
+            let Some(stream) = &mut self.tenants[key].stream else { return };
+            match stream.roll.users.get(&user) {
+                Some(known) if is_here || known.said => stream.roll.dirty.push(user),
+                _ => drop(stream.roll.users.remove(&user)),
+            }
+        }
+        if let Some(stream) = &mut self.tenants[key].stream {
+            stream.roll.sifted = stream.roll.dirty.len();
         }
     }
 
@@ -286,12 +323,14 @@ impl Shard {
 
     /// The store has taken down what was said of a user.
     fn user_said(&mut self, key: TenantKey, sent: &Sent, said: Said) {
+        // It may be back, and that may be on its way.
+        let is_here = sent.gone && self.row_of(key, &sent.user).0.is_some();
         let Some(stream) = &mut self.tenants[key].stream else { return };
         let Some(known) = stream.roll.users.get_mut(&sent.user) else { return };
         known.confirmed = !sent.gone;
         let sets = known.news.as_ref().is_some_and(|news| news.sets) || sent.news.sets;
         if sent.gone {
-            if known.news.is_none() {
+            if known.news.is_none() && !is_here {
                 stream.roll.users.remove(&sent.user);
             }
             if let Some(stance) = said.stance.filter(|_| said.there && sent.news.told) {
@@ -347,8 +386,10 @@ impl Shard {
     pub(in crate::shard) fn say_timer(&mut self, key: TenantKey) {
         let Some(tenant) = self.tenants.get_mut(key) else { return };
         let Some(stream) = &mut tenant.stream else { return };
-        // The timer wheel may be early by a little.
-        stream.roll.holds_until = Instant::default();
+        // Not where a turn only had too much to say.
+        if stream.roll.holds_until <= self.now.at + FLEET_RETURN / 2 {
+            stream.roll.holds_until = Instant::default();
+        }
         self.stir(key);
     }
 
