@@ -39,16 +39,20 @@ pub enum Name {
     Open,
     Claim,
     Save,
+    Waiting,
+    Receipt,
     Document,
     KeepDocuments,
 }
 
 /// Their texts, in the order of their names.
-const TEXTS: [&str; 6] = [
-    include_str!("lua/append.lua"),
+const TEXTS: [&str; 8] = [
+    concat!(include_str!("lua/queue.lua"), include_str!("lua/append.lua")),
     include_str!("lua/open.lua"),
     include_str!("lua/claim.lua"),
     include_str!("lua/save.lua"),
+    concat!(include_str!("lua/queue.lua"), include_str!("lua/waiting.lua")),
+    include_str!("lua/receipt.lua"),
     include_str!("lua/document.lua"),
     include_str!("lua/keep_documents.lua"),
 ];
@@ -184,7 +188,15 @@ impl Encoder<'_> {
             Job::Append { tenant, append, number, .. } => {
                 let mut names =
                     vec![keys.hash(tenant), keys.rooms(tenant), keys.stream(tenant, &append.room), keys.batch(tenant)];
-                names.extend(append.id.as_ref().map(|id| keys.receipt(tenant, id)));
+                let waits_or_told = append.wait.is_some() || append.track.is_some();
+                match &append.id {
+                    Some(id) => names.push(keys.receipt(tenant, id)),
+                    None if waits_or_told => names.push(keys.hash(tenant)),
+                    None => {}
+                }
+                if waits_or_told {
+                    names.extend(keys.waiting(tenant).into_iter().chain(keys.tracked(tenant)));
+                }
                 let mut cmd = self.scripts.command(Name::Append, carried, &names);
                 self.seen(tenant, &mut cmd);
                 cmd.arg(keys.origin()).arg(*number);
@@ -200,6 +212,9 @@ impl Encoder<'_> {
                     true => cmd.arg(""),
                 };
                 cmd.arg(STORE_ROOMS_MAX.0).arg(STORE_ROOMS_MAX.1);
+                if waits_or_told {
+                    share::queue::append(&mut cmd, append);
+                }
                 pipeline.add_command(cmd);
             }
             Job::Tell { tenant, body } => {

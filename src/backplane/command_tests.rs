@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::base::id::{NodeId, Sid};
-use crate::shard::relay::{Ticket, Wanted};
+use crate::shard::relay::{Act, Answer, Ticket, Wanted, queue};
 use crate::wire::envelope::Origin;
 
 fn tenant() -> TenantId {
@@ -17,6 +17,8 @@ fn append(number: u64, id: Option<&str>) -> Job {
         id_ttl: Duration::from_secs(1),
         keep: 0,
         linger: Duration::ZERO,
+        wait: None,
+        track: None,
     };
     Job::Append { tenant: tenant(), from: ShardId(1), ticket: Ticket(number), append: Box::new(append), number }
 }
@@ -24,6 +26,15 @@ fn append(number: u64, id: Option<&str>) -> Job {
 fn read(afters: &[Option<u64>]) -> Job {
     let rooms = afters.iter().map(|&after| Wanted { room: "r".into(), after }).collect();
     Job::Read { tenant: tenant(), from: ShardId(1), ticket: Ticket(1), rooms, due: Instant(0) }
+}
+
+fn queue(reads: bool) -> Job {
+    let act = match reads {
+        true => queue::Act::Read { user: "u".into() },
+        false => queue::Act::Done { epoch: Epoch(1), sequences: vec![1], told: None },
+    };
+    let act = Box::new(Act::Queue(act));
+    Job::Share { tenant: tenant(), from: ShardId(1), ticket: Some(Ticket(1)), act, due: None }
 }
 
 fn claim() -> Job {
@@ -170,6 +181,43 @@ fn answers_are_read() {
     assert!(matches!(decode(&check, vec![nothing]), Fate::Done(Done::Stands { place: None, stamp: 3, .. })));
 }
 
+/// An append that waits names the keys of the queues, and one that nobody chose an id for the tenant's hash in place of a receipt.
+#[test]
+fn what_waits_is_appended_and_read() {
+    let wait = queue::Wait { user: "a%\0".into(), ttl: Duration::from_secs(5), per_user: 7 };
+    let Job::Append { tenant, from, ticket, append, number } = append(1, None) else { panic!("an append") };
+    let append = Box::new(Append { wait: Some(wait.into()), ..*append });
+    let (commands, _) = encode(&[Job::Append { tenant, from, ticket, append, number }], [true; KNOWS_NONE.len()]);
+    let keys =
+        "10 tc:{t}:m tc:{t}:z tc:{t}:h:r tc:{t}:r:ff tc:{t}:m tc:{t}:qb tc:{t}:qu tc:{t}:qa tc:{t}:qr tc:{t}:qt ";
+    assert!(commands[0].contains(keys), "{}", commands[0]);
+    assert!(commands[0].ends_with(" a%25%00 5000 7 8388608 67108864 256 "), "{}", commands[0]);
+    let (commands, _) = encode(&[queue(true)], [true; KNOWS_NONE.len()]);
+    assert_eq!(commands, ["EVALSHA .. 4 tc:{t}:m tc:{t}:qb tc:{t}:qu tc:{t}:qa read u"]);
+    let entry = |until: u64, length: u16| {
+        let numbers = [9, 3, 70, until].map(u64::to_be_bytes).concat();
+        let length = length.to_be_bytes();
+        Value::BulkString([&numbers[..], &[1], &[0; 4], &length, b"u", b"body"].concat())
+    };
+    let answer = |entry: Value| Value::Array(vec![text("9"), text("5"), text("2"), text("100"), text("4"), entry]);
+    let read = |value| match decode(&queue(true), vec![value]) {
+        Fate::Done(Done::Answer { report: Report::Shared { result: Ok(Answer::Queue(answer)), .. }, .. }) => {
+            let queue::Answer::Waiting(waiting) = answer else { panic!("another answer") };
+            assert_eq!((waiting.place, waiting.dropped), (Some(Place { epoch: Epoch(9), sequence: 5 }), 2));
+            let shown = |entry: &queue::Entry| {
+                assert!(entry.in_doubt && entry.left == Duration::from_millis(50));
+                (entry.stored.sequence, entry.stored.offset, entry.stored.at.0, entry.stored.body.clone())
+            };
+            Some(waiting.entries.iter().map(shown).collect::<Vec<_>>())
+        }
+        _ => None,
+    };
+    assert_eq!(read(answer(entry(150, 1))), Some(vec![(4, 3, 70, (*b"body").into())]));
+    assert_eq!(read(answer(entry(100, 1))), Some(vec![]), "its time is over");
+    assert_eq!(read(answer(entry(150, 6))), None, "it ends within its user's name");
+    assert_eq!(read(answer(text("short"))), None);
+}
+
 /// Whoever else writes to these keys, and whatever answers in Redis' place.
 #[test]
 fn what_is_no_answer_is_a_refusal_and_no_panic() {
@@ -192,7 +240,7 @@ fn what_is_no_answer_is_a_refusal_and_no_panic() {
         Value::Map(vec![(text("a"), text("b"))]),
     ];
     let place = Job::Place { tenant: tenant(), stamp: 0 };
-    let jobs = [append(1, None), read(&[Some(0)]), read(&[]), claim(), place];
+    let jobs = [append(1, None), read(&[Some(0)]), read(&[]), claim(), place, queue(true), queue(false)];
     for job in &jobs {
         assert!(matches!(decode(job, Vec::new()), Fate::Failed(_)), "{job:?}");
         for value in &strange {

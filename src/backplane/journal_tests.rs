@@ -15,6 +15,8 @@ fn append(name: &str, number: u64, bytes: usize) -> Job {
         id_ttl: Duration::ZERO,
         keep: 1,
         linger: Duration::ZERO,
+        wait: None,
+        track: None,
     };
     Job::Append { tenant: tenant(name), from: ShardId(0), ticket: Ticket(number), append: Box::new(append), number }
 }

@@ -13,6 +13,11 @@
 //! tc:{acme}:d:<document>  string: a document
 //! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
 //! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
+//! tc:{acme}:qb            hash: what waits for users who are away, by sequence, and what that counts: see lua/queue.lua
+//! tc:{acme}:qu            sorted set: users and sequences of it
+//! tc:{acme}:qa            sorted set: the sequences by the time until which they wait
+//! tc:{acme}:qr            hash: events whose senders are told who has got them, by id: see lua/receipt.lua
+//! tc:{acme}:qt            sorted set: these ids by the time until which that is so
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
@@ -98,6 +103,16 @@ impl Keys {
 
     pub fn document_weights(&self, tenant: &TenantId) -> String {
         self.channel(tenant) + ":dw"
+    }
+
+    /// Bodies, users and ages of what waits for users who are away.
+    pub fn waiting(&self, tenant: &TenantId) -> [String; 3] {
+        ["qb", "qu", "qa"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
+    /// Events whose senders are told who has got them, and their order.
+    pub fn tracked(&self, tenant: &TenantId) -> [String; 2] {
+        ["qr", "qt"].map(|name| self.channel(tenant) + ":" + name)
     }
 
     /// This process in hexadecimal, as the store knows it.

@@ -218,14 +218,17 @@ impl Tenant {
     fn share(&mut self, now: Now, act: Act) -> Answer {
         match act {
             Act::Presence(act) => Answer::Presence(self.presence.act(now, act)),
-            Act::Queue(act) => Answer::Queue(self.queue.act(now, act)),
+            Act::Queue(act) => {
+                let place = Place { epoch: Epoch(self.epoch), sequence: self.sequence };
+                Answer::Queue(self.queue.act(now, place, &self.rooms, act))
+            }
             Act::Document(act) => Answer::Document(self.document.act(now, act)),
         }
     }
 
     /// The place, and the frame to publish where the event is new.
     fn append(&mut self, now: Now, append: Append) -> (Appended, Option<Vec<u8>>) {
-        let Append { room, body, id, id_ttl, keep, linger } = append;
+        let Append { room, body, id, id_ttl, keep, linger, wait, track } = append;
         self.receipts.retain(|_, (_, until)| *until > now.at);
         if let Some((appended, _)) = id.as_ref().and_then(|id| self.receipts.get(id)) {
             return (Appended { known: true, ..*appended }, None);
@@ -236,11 +239,18 @@ impl Tenant {
         let epoch = self.epoch.wrapping_add(self.known.get(&room).copied().unwrap_or(self.birth));
         self.known.insert(room.clone(), sequence);
         let until = now.at + linger.max(Duration::from_millis(1));
+        if let Some(track) = track {
+            self.queue.track(now, &room, *track);
+        }
         let known = self.rooms.entry(room).or_insert(Room { epoch, offset: 0, events: Vec::new(), until });
         known.offset += 1;
         known.until = until;
         let place = envelope::Place { epoch: self.epoch, sequence, room_epoch: known.epoch, offset: known.offset };
         let frame = envelope::placed(place, &body);
+        if let Some(wait) = wait {
+            let (room_epoch, offset, at) = (known.epoch, known.offset, now.unix);
+            self.queue.put(now, &queue::Placed { sequence, room_epoch, offset, at, body: &body }, &wait, false);
+        }
         known.events.push(Event { sequence, offset: known.offset, at: now, body });
         let spare = known.events.len().saturating_sub(keep.max(1) as usize);
         known.events.drain(..spare);

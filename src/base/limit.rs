@@ -105,6 +105,8 @@ pub const NAMESPACES_PER_SESSION_MAX: usize = 32;
 pub const ACKS_PENDING_MAX: usize = 64;
 /// Rooms, event types or entities one `subscribe` may name.
 pub const SUBSCRIBE_ITEMS_MAX: usize = 256;
+/// Joins and leaves of one socket that wait for an earlier one; above, `too_many_items`.
+pub const ROOM_TURNS_MAX: usize = 256;
 /// Bytes of an event's type or id.
 pub const EVENT_NAME_BYTES_MAX: usize = 256;
 /// Events one `history` answer holds; a caller pages with `since`.
@@ -252,6 +254,10 @@ pub const OFFLINE_TENANT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const OFFLINE_EVENT_COST: usize = 256;
 /// Ids that one `received` or `read` names; with more it is refused `too_many_items`.
 pub const RECEIVED_IDS_MAX: usize = 1000;
+/// Events that wait no more, in one message to the store.
+pub const DONE_BATCH_MAX: usize = 1000;
+/// Questions of one tenant about whom to tell of receipts that wait for the store; beyond, those receipts are not told.
+pub const UNTOLD_MAX: usize = 1000;
 /// Events of a tenant whose receipts are told; beyond, those of the oldest are told no more.
 pub const RECEIPTS_MAX: usize = 10_000;
 /// Users of whom an event's sender gets receipts; beyond, it gets none of the others.

@@ -89,6 +89,8 @@ mod tests {
             id_ttl: Duration::ZERO,
             keep: 1,
             linger: Duration::ZERO,
+            wait: None,
+            track: None,
         };
         Relay::Append { tenant: tenant(), ticket: Ticket(ticket), append: Box::new(append) }
     }

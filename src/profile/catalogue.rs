@@ -59,6 +59,11 @@ impl Catalogue {
         entries.into_iter()
     }
 
+    /// Whether any of them has receipts.
+    pub fn has_receipts(&self) -> bool {
+        self.entries.iter().any(|(_, entry)| entry.receipts)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -15,7 +15,7 @@ use super::app::Context;
 use super::count::Count;
 use super::encode::{self, Outgoing};
 use super::fleet::Asking;
-use super::history::Event;
+use super::history::{Epoch, Event};
 use super::io::Output;
 use super::publish::{Draft, Published, write_receipt};
 use super::receipt::Told;
@@ -48,6 +48,8 @@ pub struct Delivery {
     room: RoomKey,
     event: Rc<Event>,
     sequence: u64,
+    /// Of the tenant's stream, when it was sent.
+    epoch: Epoch,
     receipt: Receipt,
     ack: Ack,
     /// How often it was sent.
@@ -85,6 +87,11 @@ impl Deliveries {
     /// Whether an acknowledgement's number is a delivery's.
     pub fn is_number(number: u64) -> bool {
         number >= NUMBERS_FROM
+    }
+
+    /// Whether a delivery waits for this user.
+    pub fn awaits(&self, number: u64, user: &str) -> bool {
+        self.open.get(&number).is_some_and(|delivery| delivery.waiting.contains(user))
     }
 
     fn next_number(&mut self) -> u64 {
@@ -186,7 +193,9 @@ impl Shard {
         let About { tenant, room, event, sequence, receipt } = about;
         self.deliveries.by_event.insert((tenant, receipt.id.clone()), number);
         let acked = Vec::new();
-        let delivery = Delivery { tenant, room, event, sequence, receipt, ack, sent: 1, waiting, acked, missing, then };
+        let epoch = self.tenants[tenant].epoch;
+        let delivery =
+            Delivery { tenant, room, event, sequence, epoch, receipt, ack, sent: 1, waiting, acked, missing, then };
         self.deliveries.open.insert(number, delivery);
         self.timers.arm(self.now.at + Duration::from_millis(u64::from(ack.timeout_ms)), Timer::Delivery(number));
         Ok(())
@@ -308,9 +317,14 @@ impl Shard {
         self.deliveries.by_event.remove(&(delivery.tenant, id.clone()));
         // To whom it was addressed, and who did not answer, gets it when it comes next.
         if let Some(room) = self.rooms.get(delivery.room)
-            && let Some(owner) = self.owner_of(&room.name).and_then(|owner| delivery.waiting.get(owner))
+            && let Some(owner) = self.owner_of(&room.name)
+            && self.tenants[delivery.tenant].epoch == delivery.epoch
         {
-            self.keep_unanswered(delivery.tenant, &owner.clone(), (delivery.sequence, id, &delivery.event));
+            if let Some(owner) = delivery.waiting.get(owner) {
+                self.keep_unanswered(delivery.tenant, &owner.clone(), (delivery.sequence, id, &delivery.event));
+            } else if self.is_fleet() && delivery.acked.iter().any(|user| **user == *owner) {
+                self.done(delivery.tenant, [delivery.sequence]);
+            }
         }
         delivery.missing.extend(std::mem::take(&mut delivery.waiting));
         self.counts.add(Count::DeliveriesUnanswered, delivery.missing.len() as u64);

@@ -143,6 +143,7 @@ impl Shard {
         let seen = session.last_heard;
         self.counts.down(Count::Sessions);
         self.user_left(tenant, &identity.user, seen, lingers);
+        self.queue_left(tenant, &identity.user);
         self.tenants[tenant].sessions -= 1;
         self.tend_tenant(tenant);
     }

@@ -46,6 +46,7 @@ mod socket;
 mod status;
 mod tenant;
 pub mod transit;
+mod turn;
 mod typing;
 pub mod verdict;
 mod waiting;

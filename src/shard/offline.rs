@@ -94,7 +94,7 @@ pub struct Given {
 
 impl Shard {
     /// Whether an event of this type waits, by the profile and the settings, and what ends that.
-    fn waits(&self, event: &str) -> Option<Acknowledge> {
+    pub(super) fn waits(&self, event: &str) -> Option<Acknowledge> {
         let profile = &self.app.profile;
         let entered = match profile.catalogue.of(event) {
             Entered::Known(entry) => entry.offline,
@@ -139,13 +139,15 @@ impl Shard {
 
     /// An event that was sent to a user who did not answer waits for it, as one that was never sent.
     pub(super) fn keep_unanswered(&mut self, tenant: TenantKey, user: &str, event: (u64, &Rc<str>, &Rc<Event>)) {
-        if let Some(acknowledge) = self.waits(&event.2.name) {
-            self.keep(tenant, user, event, acknowledge, true);
+        let Some(acknowledge) = self.waits(&event.2.name) else { return };
+        if self.is_fleet() {
+            return self.keep_again(tenant, user, vec![event.0]);
         }
+        self.keep(tenant, user, event, acknowledge, true);
     }
 
     /// The sockets of the user whose own room this is; others may have been let in by their tokens.
-    fn sockets_of_owner<'a>(&'a self, room: RoomKey, user: &'a str) -> impl Iterator<Item = SocketKey> + 'a {
+    pub(super) fn sockets_of_owner<'a>(&'a self, room: RoomKey, user: &'a str) -> impl Iterator<Item = SocketKey> + 'a {
         let members = self.rooms[room].members.iter().map(|member| member.socket);
         members.filter(move |socket| *self.identity(*socket).user == *user)
     }
@@ -175,6 +177,11 @@ impl Shard {
             .filter(|entry| entry.sequence > from && entry.sequence <= covered)
             .map(|entry| (entry.sequence, entry.event.clone()))
             .collect();
+        if self.is_fleet() {
+            let waits = doubtful.iter().rev().filter(|(_, event)| self.waits(&event.name).is_some());
+            let sequences = waits.map(|(sequence, _)| *sequence).collect();
+            return self.keep_again(tenant, &user, sequences);
+        }
         for (sequence, event) in doubtful.into_iter().rev() {
             let id = super::namespace::member(&event.meta, "id").and_then(crate::wire::json::string);
             if let (Some(id), Some(acknowledge)) = (id, self.waits(&event.name)) {
@@ -187,17 +194,15 @@ impl Shard {
     pub(super) fn give_waiting(&mut self, socket: SocketKey, up_to: u64, filter: Option<&Filter>) {
         let Some(state) = self.sockets.get(socket) else { return };
         let tenant = self.tenant_of(socket);
-        if self.tenants[tenant].offline.is_none() {
+        let is_blind = self.tenants[tenant].stream.as_ref().is_some_and(|stream| stream.queues.blind);
+        if self.tenants[tenant].offline.is_none() || is_blind {
             return;
         }
-        let (session, variant) = (state.session, state.variant);
+        let session = state.session;
         let user = self.identity(socket).user.clone();
         let now = self.now.at;
         let Shard { tenants, sessions, .. } = self;
-        let epoch = tenants[tenant].epoch;
-        let Some(offline) = &mut tenants[tenant].offline else { return };
-        let dropped = offline.take_dropped(&user);
-        let Some(queue) = offline.of(&user) else { return };
+        let Some(queue) = tenants[tenant].offline.as_ref().and_then(|offline| offline.of(&user)) else { return };
         let rights: Option<&Rights> = sessions[session].identity.as_deref().map(|identity| &**identity);
         let due = |waiting: &&Waiting| {
             waiting.sequence <= up_to
@@ -206,7 +211,21 @@ impl Shard {
                 && is_for(&waiting.event, rights)
         };
         let due: Vec<Waiting> = queue.waiting.iter().filter(due).cloned().collect();
+        self.give(socket, due, true);
+    }
+
+    /// Gives a socket what waited; `placed`: each at its own place, because nothing newer has been given yet.
+    pub(super) fn give(&mut self, socket: SocketKey, due: Vec<Waiting>, placed: bool) {
+        let Some(state) = self.sockets.get(socket) else { return };
+        let (session, variant, tenant) = (state.session, state.variant, self.tenant_of(socket));
+        let user = self.identity(socket).user.clone();
+        let Some(offline) = &mut self.tenants[tenant].offline else { return };
+        let dropped = offline.take_dropped(&user);
+        let epoch = self.tenants[tenant].epoch;
         if dropped > 0 {
+            if self.is_fleet() {
+                self.told_dropped(tenant, &user, dropped);
+            }
             let args = format!(
                 "{{\"code\":\"offline_overflow\",\"message\":\"more events waited than are kept: the oldest are lost\",\"dropped\":{dropped}}}"
             );
@@ -231,7 +250,7 @@ impl Shard {
             // Its own place, though it comes late: a client that names it has got all that came before it. A stream gets the place it
             // goes on from behind the last, since its rooms' events from before are not asked for.
             let position = Position { epoch, sequence: waiting.sequence };
-            let position = (recovery && id.is_none()).then_some(position);
+            let position = (recovery && placed && id.is_none()).then_some(position);
             let wrapped = self.wrapped(&event);
             self.send_event(socket, &Outgoing { position, id, ..wrapped.outgoing(&event) }, false);
         }
@@ -252,7 +271,8 @@ impl Shard {
         }
         let connected_at = self.sockets[socket].connected_at;
         missed.retain(|(_, event)| {
-            let same = |waiting: &&Waiting| Rc::ptr_eq(&waiting.event, event);
+            // Among nodes the queue has its own copies; an envelope names its event's place.
+            let same = |waiting: &&Waiting| Rc::ptr_eq(&waiting.event, event) || waiting.event.meta == event.meta;
             let given = |waiting: &Waiting| !waiting.in_doubt && waiting.sequence <= connected_at;
             !queue.waiting.iter().find(same).is_some_and(given)
         });
@@ -325,8 +345,8 @@ impl Shard {
         self.settle(socket, |waiting| ids.binary_search(&&*waiting.id).is_ok());
         for id in ids {
             self.receiver_answered(socket, id);
-            self.tell_receipt(socket, id, Told::Delivered);
         }
+        self.tell_receipts_of_rooms(socket, ids, Told::Delivered);
     }
 
     /// A socket comes back and names the place it has read to: what it had got by then is acknowledged. `live_from`: where its last life
@@ -360,6 +380,11 @@ impl Shard {
         if self.tenants[tenant].offline.as_ref().is_some_and(|offline| offline.is_empty()) {
             self.tenants[tenant].offline = None;
         }
+        if self.is_fleet() {
+            self.done(tenant, gone.iter().map(|waiting| waiting.sequence));
+            let ids = gone.iter().map(|waiting| Box::from(&*waiting.id)).collect();
+            return self.tell_receipts(tenant, user, Told::Delivered, ids, None);
+        }
         for waiting in gone {
             self.tell_receipt_of(tenant, user, &waiting.id, Told::Delivered);
         }
@@ -385,9 +410,7 @@ impl Context<'_> {
     /// As [`received`](Self::received), and its user has read them.
     pub fn read(&mut self, ids: &[&str]) {
         // First, so that the sender is told once.
-        for id in ids {
-            self.shard.tell_receipt(self.socket, id, Told::Read);
-        }
+        self.shard.tell_receipts_of_rooms(self.socket, ids, Told::Read);
         self.shard.received(self.socket, ids);
     }
 }

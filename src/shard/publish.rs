@@ -251,6 +251,29 @@ impl Shard {
         });
     }
 
+    /// As [`deliver`](Self::deliver), to those who were members before this place of the tenant's sequence.
+    pub(super) fn deliver_late(
+        &mut self,
+        room: RoomKey,
+        event: &Event,
+        position: Position,
+        sequence: u64,
+        number: Option<u64>,
+    ) {
+        if self.rooms[room].members.is_empty() {
+            return;
+        }
+        let wrapped = self.wrapped(event);
+        let outgoing = Outgoing { position: Some(position), id: number, ..wrapped.outgoing(event) };
+        let frames = self.frames(room, &outgoing, false);
+        let Shard { rooms, outbox, sockets, sessions, .. } = self;
+        room::fan_out_some(&rooms[room].members, &frames, outbox, |member| {
+            let socket = &sockets[member.socket];
+            let was_here = socket.seat(room).is_some_and(|seat| socket.joined_at(seat) < sequence);
+            was_here && room::wants(sockets, sessions, room, member, event)
+        });
+    }
+
     /// The form in which this application's clients want their events.
     pub(super) fn wrapped(&self, event: &Event) -> Wrapped {
         let mut out = Vec::new();

@@ -12,7 +12,6 @@ use crate::base::{
     limit,
     time::{Duration, Instant},
 };
-use crate::profile::catalogue::Entered;
 use crate::wire::{auth::Pattern, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
@@ -37,7 +36,7 @@ impl Default for ReceiptSettings {
 }
 
 impl ReceiptSettings {
-    fn wants(&self, event: &str) -> bool {
+    pub(super) fn wants(&self, event: &str) -> bool {
         self.types.iter().any(|types| types.matches(event))
     }
 }
@@ -111,9 +110,7 @@ impl Shard {
     /// A durable event was published: its receipts are told from now on, where its type has any.
     pub(super) fn track_receipts(&mut self, tenant: TenantKey, id: &Rc<str>, draft: &Draft<'_>, event: &Event) {
         let Some(sender) = draft.user else { return };
-        let catalogue = &self.app.profile.catalogue;
-        let entered = || matches!(catalogue.of(&event.name), Entered::Known(entry) if entry.receipts);
-        if !self.settings.receipts.wants(&event.name) && (catalogue.is_empty() || !entered()) {
+        if !self.wants_receipts(&event.name) {
             return;
         }
         let until = self.now.at + self.settings.receipts.ttl;
@@ -122,8 +119,17 @@ impl Shard {
         self.tend_tenant(tenant);
     }
 
-    /// A client says that it has got or read an event of a room that it is in.
-    pub(super) fn tell_receipt(&mut self, socket: SocketKey, id: &str, told: Told) {
+    /// A client says that it has got or read events; those of rooms that it is in count.
+    pub(super) fn tell_receipts_of_rooms(&mut self, socket: SocketKey, ids: &[&str], told: Told) {
+        if !self.is_fleet() {
+            return ids.iter().for_each(|id| self.tell_receipt(socket, id, told));
+        }
+        let (tenant, user) = (self.tenant_of(socket), self.identity(socket).user.clone());
+        let rooms = self.sockets[socket].seats.iter().map(|seat| Box::from(&*self.rooms[seat.room].name)).collect();
+        self.tell_receipts(tenant, &user, told, ids.iter().map(|id| Box::from(*id)).collect(), Some(rooms));
+    }
+
+    fn tell_receipt(&mut self, socket: SocketKey, id: &str, told: Told) {
         let tenant = self.tenant_of(socket);
         let Some(receipts) = &self.tenants[tenant].receipts else { return };
         let Some(tracked) = receipts.events.get(id) else { return };
@@ -136,8 +142,15 @@ impl Shard {
 
     /// A user has got or read an event.
     pub(super) fn tell_receipt_of(&mut self, tenant: TenantKey, user: &str, id: &str, told: Told) {
+        if self.is_fleet() {
+            return self.tell_receipts(tenant, user, told, vec![id.into()], None);
+        }
         let Some(receipts) = &mut self.tenants[tenant].receipts else { return };
         let Some(sender) = receipts.news(user, id, told) else { return };
+        self.publish_receipt(tenant, &sender, user, id, told);
+    }
+
+    pub(super) fn publish_receipt(&mut self, tenant: TenantKey, sender: &str, user: &str, id: &str, told: Told) {
         let mut data = b"{\"id\":".to_vec();
         json::write_string(&mut data, id);
         data.extend_from_slice(b",\"user\":");
@@ -149,7 +162,7 @@ impl Shard {
             Told::Read => self.settings.receipts.read.clone(),
         };
         // Of nobody, so that no receipt has a receipt; and not of the tenant's rate, which is for what it publishes.
-        let room = self.own_room_name(&sender);
+        let room = self.own_room_name(sender);
         self.publish_now(tenant, &Draft { event: &event, room: &room, data: &data, ..Draft::default() }, None);
     }
 

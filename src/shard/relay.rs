@@ -158,6 +158,10 @@ pub struct Append {
     pub keep: u32,
     /// How long the room is kept after its last event: at least as long as somebody may ask for its events or its offset.
     pub linger: Duration,
+    /// It waits for the user whose own room this is.
+    pub wait: Option<Box<queue::Wait>>,
+    /// Its sender is told who has got it.
+    pub track: Option<Box<queue::Track>>,
 }
 
 /// A room, and what is wanted of it.
@@ -256,7 +260,12 @@ pub struct Stored {
 impl Append {
     /// What it weighs while it waits.
     pub fn bytes(&self) -> usize {
-        size_of::<Append>() + self.room.len() + self.body.len() + self.id.as_ref().map_or(0, |id| id.len())
+        size_of::<Append>()
+            + self.room.len()
+            + self.body.len()
+            + self.id.as_ref().map_or(0, |id| id.len())
+            + self.wait.as_ref().map_or(0, |wait| wait.bytes())
+            + self.track.as_ref().map_or(0, |track| track.bytes())
     }
 }
 

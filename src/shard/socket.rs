@@ -54,6 +54,8 @@ pub struct Extras {
     pub auth: Option<Box<str>>,
     /// How often it has come back, among nodes.
     pub generation: u32,
+    /// Joins that are under way, and what waits for them.
+    pub turns: Option<Box<super::turn::Turns>>,
 }
 
 /// Acknowledgements a client owes.

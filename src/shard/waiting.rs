@@ -67,6 +67,13 @@ impl Offline {
         self.users.get_mut(user).map_or(0, |queue| std::mem::take(&mut queue.dropped))
     }
 
+    /// How many were dropped where a copy of this queue is kept; what is left out of the copy itself is not lost.
+    pub fn set_dropped(&mut self, user: &str, dropped: u64) {
+        if let Some(queue) = self.users.get_mut(user) {
+            queue.dropped = dropped;
+        }
+    }
+
     /// Adds an event at its place of a user's queue, once; how many were dropped for it.
     pub fn keep(&mut self, user: &str, waiting: Waiting, per_user: u32) -> u64 {
         let name = self.users.get_key_value(user).map_or_else(|| user.into(), |(name, _)| name.clone());

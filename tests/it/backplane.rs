@@ -7,7 +7,9 @@ use tenantcast::backplane::Servers;
 use tenantcast::base::chance::Chance;
 use tenantcast::base::id::{NodeId, ShardId, Sid};
 use tenantcast::base::time::Duration;
-use tenantcast::shard::relay::{Append, Place, Relay, Report};
+use tenantcast::shard::receipt::Told;
+use tenantcast::shard::relay::queue::{Act, Answer, Track, Wait, Waiting};
+use tenantcast::shard::relay::{self, Append, Place, Relay, Report, Ticket};
 
 type Case = (&'static str, fn(&mut dyn Fleet));
 
@@ -24,6 +26,11 @@ const CASES: &[Case] = &[
     ("documents", document::writes),
     ("documents that end", document::ends),
     ("loss", loss),
+    ("waiting", waiting),
+    ("waiting, bounds", waiting_bounds),
+    ("waiting, kept again", kept_again),
+    ("waiting, another epoch", waiting_epochs),
+    ("receipts", receipts),
 ];
 
 /// Nodes that start anew over one store, for each case.
@@ -303,7 +310,201 @@ fn loss(fleet: &mut dyn Fleet) {
     assert_eq!(fleet.open(0, "loss").epoch, reading.place.epoch);
 }
 
+/// An event that waits for a user.
+fn for_user(user: &str, text: &str) -> Append {
+    let wait = Wait { user: user.into(), ttl: Duration::from_secs(60), per_user: 3 };
+    Append { wait: Some(wait.into()), ..append(&format!("user:{user}"), text) }
+}
+
+fn waiting(fleet: &mut dyn Fleet) {
+    let place = fleet.open(0, "waiting");
+    for (n, (user, text)) in (1..).zip([("a", "1"), ("b", "2"), ("a", "3"), ("a\0", "4"), ("a%", "5")]) {
+        fleet.append(0, "waiting", n, for_user(user, text));
+        fleet.appended(0);
+    }
+    let queue = fleet.queue(1, "waiting", "a");
+    assert_eq!(queue.place, Some(Place { sequence: 5, ..place }));
+    let entries: Vec<_> = queue
+        .entries
+        .iter()
+        .map(|entry| {
+            assert!(entry.room_epoch == place.epoch && !entry.in_doubt);
+            assert!(entry.left > Duration::from_secs(50) && entry.left <= Duration::from_secs(60), "{:?}", entry.left);
+            (entry.stored.sequence, entry.stored.offset, entry.stored.body.clone())
+        })
+        .collect();
+    assert_eq!(entries, [(1, 1, body(0, "1")), (3, 2, body(0, "3"))], "as it was appended, where it was placed");
+    for (user, sequences) in [("a\0", &[4][..]), ("a%", &[5]), ("b", &[2]), ("c", &[]), ("", &[])] {
+        assert_eq!(fleet.queued(0, "waiting", user), sequences, "{user:?}");
+    }
+    fleet.act(0, "waiting", Act::Done { epoch: place.epoch, sequences: vec![1, 2, 99], told: None });
+    assert_eq!((fleet.queued(0, "waiting", "a"), fleet.queued(0, "waiting", "b")), (vec![3], vec![]));
+    // Published again by its id, it does not wait again.
+    let named = || Append { id: Some("x".into()), ..for_user("a", "named") };
+    for n in [6, 7] {
+        fleet.append(0, "waiting", n, named());
+        fleet.answer_or_both(0);
+        if n == 6 {
+            fleet.act(0, "waiting", Act::Done { epoch: place.epoch, sequences: vec![6], told: None });
+        }
+    }
+    assert_eq!(fleet.queued(1, "waiting", "a"), [3]);
+    // And in its time it is over.
+    let wait = Wait { user: "short".into(), ttl: Duration::from_millis(30), per_user: 3 };
+    fleet.append(0, "waiting", 8, Append { wait: Some(wait.into()), ..append("user:short", "8") });
+    fleet.appended(0);
+    fleet.until("it has waited long enough", &mut |fleet| fleet.queued(0, "waiting", "short").is_empty());
+    assert_eq!(fleet.queued(0, "waiting", "a"), [3]);
+}
+
+fn waiting_bounds(fleet: &mut dyn Fleet) {
+    let place = fleet.open(0, "bounds");
+    for n in 1..=5 {
+        fleet.append(0, "bounds", n, for_user("a", &n.to_string()));
+        fleet.appended(0);
+    }
+    let queue = fleet.queue(0, "bounds", "a");
+    assert_eq!(queue.dropped, 2);
+    assert_eq!(fleet.queued(0, "bounds", "a"), [3, 4, 5], "the oldest go");
+    fleet.act(0, "bounds", Act::Done { epoch: place.epoch, sequences: vec![3], told: Some(("a".into(), 2)) });
+    assert_eq!(fleet.queue(0, "bounds", "a").dropped, 0, "it was told");
+    // Eight MiB of a user, each of them a MiB.
+    let large = "x".repeat(1 << 20);
+    let wait = Wait { user: "b".into(), ttl: Duration::from_secs(60), per_user: 1000 };
+    for n in 6..=15 {
+        let event = Append { wait: Some(wait.clone().into()), keep: 1, ..append("user:b", &large) };
+        fleet.append(0, "bounds", n, event);
+        fleet.appended(0);
+    }
+    assert_eq!(fleet.queued(0, "bounds", "b"), (9..=15).collect::<Vec<_>>());
+    assert_eq!(fleet.queue(0, "bounds", "b").dropped, 3);
+    fleet.act(0, "bounds", Act::Done { epoch: place.epoch, sequences: (9..=15).collect(), told: None });
+    assert_eq!(fleet.queue(0, "bounds", "b").dropped, 0, "whose queue is empty is told nothing");
+    assert_eq!(fleet.queued(0, "bounds", "a"), [4, 5]);
+}
+
+fn kept_again(fleet: &mut dyn Fleet) {
+    let place = fleet.open(0, "kept");
+    for n in 1..=3 {
+        fleet.append(0, "kept", n, Append { keep: 2, ..for_user("a", &n.to_string()) });
+        fleet.appended(0);
+    }
+    let wait = || Wait { user: "a".into(), ttl: Duration::from_secs(60), per_user: 3 };
+    let keep = |sequences: &[u64]| Act::Keep {
+        epoch: place.epoch,
+        room: "user:a".into(),
+        sequences: sequences.into(),
+        wait: wait(),
+    };
+    fleet.act(0, "kept", Act::Done { epoch: place.epoch, sequences: vec![1, 2, 3], told: None });
+    // The first is not in its room any more, the last never was.
+    fleet.act(1, "kept", keep(&[3, 2, 1, 9]));
+    let queue = fleet.queue(1, "kept", "a");
+    let entries: Vec<_> = queue
+        .entries
+        .iter()
+        .map(|entry| (entry.stored.sequence, entry.stored.offset, entry.stored.body.clone(), entry.in_doubt))
+        .collect();
+    assert_eq!(entries, [(2, 2, body(0, "2"), true), (3, 3, body(0, "3"), true)], "in their order");
+    fleet.append(0, "kept", 4, for_user("a", "4"));
+    fleet.appended(0);
+    fleet.act(0, "kept", keep(&[4]));
+    let queue = fleet.queue(0, "kept", "a");
+    let entries: Vec<_> = queue.entries.iter().map(|entry| (entry.stored.sequence, entry.in_doubt)).collect();
+    assert_eq!(entries, [(2, true), (3, true), (4, true)], "once, and in doubt from now on");
+    assert_eq!(queue.entries[2].stored.body, body(0, "4"));
+}
+
+fn waiting_epochs(fleet: &mut dyn Fleet) {
+    let before = fleet.open(0, "epochs");
+    fleet.append(0, "epochs", 1, for_user("a", "lost"));
+    fleet.appended(0);
+    fleet.lose();
+    assert!(fleet.queue(0, "epochs", "a").entries.is_empty(), "what is lost does not wait");
+    let after = fleet.open(0, "epochs");
+    assert_ne!(after.epoch, before.epoch);
+    fleet.append(0, "epochs", 2, for_user("a", "new"));
+    fleet.appended(0);
+    // What is said of places of the life before is of no meaning.
+    fleet.act(0, "epochs", Act::Done { epoch: before.epoch, sequences: vec![1], told: None });
+    assert_eq!(fleet.queued(0, "epochs", "a"), [1]);
+    fleet.act(0, "epochs", Act::Done { epoch: after.epoch, sequences: vec![1], told: None });
+    let wait = Wait { user: "a".into(), ttl: Duration::from_secs(60), per_user: 3 };
+    let keep = Act::Keep { epoch: before.epoch, room: "user:a".into(), sequences: vec![1], wait };
+    fleet.act(0, "epochs", keep);
+    assert_eq!(fleet.queued(0, "epochs", "a"), [0; 0]);
+}
+
+fn receipts(fleet: &mut dyn Fleet) {
+    fleet.open(0, "receipts");
+    let tracked = |id: &str, ttl| {
+        let track = Track { id: id.into(), sender: "s".into(), ttl };
+        Append { track: Some(track.into()), ..append("r", id) }
+    };
+    for (n, id) in (1..).zip(["x", "y"]) {
+        fleet.append(0, "receipts", n, tracked(id, Duration::from_secs(60)));
+        fleet.appended(0);
+    }
+    let rooms = |name: &str| Some(vec!["q".into(), Box::from(name)]);
+    use Told::{Delivered, Read};
+    for (user, told, ids, rooms, number, news) in [
+        ("u", Delivered, &["x", "z"][..], rooms("other"), 1, &[][..]),
+        ("u", Delivered, &["x", "z"], rooms("r"), 2, &["x"]),
+        // The connection broke before the answer came.
+        ("u", Delivered, &["x", "z"], rooms("r"), 2, &["x"]),
+        ("u", Delivered, &["x", "y"], None, 3, &["y"]),
+        ("u", Read, &["x"], rooms("r"), 4, &["x"]),
+        ("u", Read, &["x"], rooms("r"), 5, &[]),
+        ("u", Delivered, &["x"], rooms("r"), 6, &[]),
+        ("v", Read, &["x", "y"], rooms("r"), 7, &["x", "y"]),
+        ("v", Delivered, &["x", "y"], rooms("r"), 8, &[]),
+        ("s", Read, &["x"], rooms("r"), 9, &[]),
+        ("", Read, &["x"], Some(Vec::new()), 10, &[]),
+    ] {
+        let ids = ids.iter().map(|id| Box::from(*id)).collect();
+        let act = Act::Tell { user: user.into(), told, ids, rooms, number };
+        let Answer::Tell(told) = fleet.shared(0, "receipts", act) else { panic!("an answer of another kind") };
+        let wanted: Vec<(Box<str>, Box<str>)> = news.iter().map(|id| (Box::from(*id), "s".into())).collect();
+        assert_eq!(told, wanted, "{number}");
+    }
+    // They have their time.
+    let mut number = 10;
+    fleet.append(0, "receipts", 3, tracked("short", Duration::from_millis(30)));
+    fleet.appended(0);
+    fleet.until("it is told no more", &mut |fleet| {
+        number += 1;
+        let user = format!("u{number}").into();
+        let act = Act::Tell { user, told: Read, ids: vec!["short".into()], rooms: None, number };
+        matches!(fleet.shared(0, "receipts", act), Answer::Tell(told) if told.is_empty())
+    });
+}
+
 impl dyn Fleet + '_ {
+    fn shared(&mut self, node: usize, name: &str, act: Act) -> Answer {
+        let act = Box::new(relay::Act::Queue(act));
+        self.ask(node, Relay::Share { tenant: tenant(name), ticket: Some(Ticket(0)), act });
+        match self.hear(node) {
+            Report::Shared { result: Ok(relay::Answer::Queue(answer)), .. } => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Changes what waits; it is done when this returns.
+    fn act(&mut self, node: usize, name: &str, act: Act) {
+        assert!(matches!(self.shared(node, name, act), Answer::Nothing));
+    }
+
+    fn queue(&mut self, node: usize, name: &str, user: &str) -> Waiting {
+        match self.shared(node, name, Act::Read { user: user.into() }) {
+            Answer::Waiting(waiting) => waiting,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn queued(&mut self, node: usize, name: &str, user: &str) -> Vec<u64> {
+        self.queue(node, name, user).entries.iter().map(|entry| entry.stored.sequence).collect()
+    }
+
     /// Hears an answer, and the envelope where there is one: whether the event was known.
     fn answer_or_both(&mut self, node: usize) -> bool {
         match self.hear(node) {

@@ -44,6 +44,8 @@ pub fn append(room: &str, text: &str) -> Append {
         id_ttl: Duration::from_secs(60),
         keep: 100,
         linger: Duration::from_secs(60),
+        wait: None,
+        track: None,
     }
 }
 

@@ -1,20 +1,24 @@
--- Gives an event its place, keeps it, and publishes it: all of it or nothing.
+-- Gives an event its place, keeps it, and publishes it: all of it or nothing. Behind the functions of queue.lua.
 --
 -- KEYS  1 the tenant's hash  2 the tenant's rooms  3 the room's stream  4 places of this process' newest batch
---       5 the receipt, where the publisher chose an id
+--       5 the receipt, where the publisher chose an id; where there are more keys and it did not, the first again
+--       6, 7, 8 bodies, users, ages of what waits   9, 10 events whose senders are told, see receipt.lua; where the event has to do with either
 -- ARGV  1 epoch to take if there is none   2, 3 epoch and sequence that this process has seen, or "" and 0
 --       4 origin   5 number of this append   6 number of the append that has to be done before this one, or ""
 --       7 room   8 body   9 events the room keeps   10 ms the room is kept   11 ms the receipt is kept   12 ms the tenant is kept
 --       13 channel   14 PUBLISH or SPUBLISH   15 ms the places are kept: with the first of a batch that is kept there, else ""
 --       16, 17 rooms that are known at most, and how many are forgotten beyond
+--       with keys 6 to 10: 18 the user for whom it waits, or ""   19.. the bounds, see queue.lua
+--       24 the sender who is told, or ""   25 the event's id   26 ms it is told   27 events of a tenant whose senders are told, at most
 --
 -- Answers { sequence, room's epoch, offset, "1" if it is the event of an earlier publish }, or {} where the one before is not done.
 -- Numbers stay below 2^53, where doubles are exact.
-local hash, rooms, stream, batch, receipt = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local hash, rooms, stream, batch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local receipt = KEYS[5] ~= hash and KEYS[5]
 local tag = ARGV[4] .. ':' .. ARGV[5]
 local field = 'n:' .. ARGV[4]
 local number = tonumber(ARGV[5])
-local function text(n) return string.format('%.0f', n) end
+local text = waiting.text
 local function value(entry, name)
   local fields = entry[2]
   for i = 1, #fields, 2 do
@@ -26,8 +30,7 @@ local function place(entry)
   return tonumber(sequence), tonumber(offset)
 end
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local now = waiting.now()
 local was = redis.call('HMGET', hash, 'e', 's', 'c', 'b', field, 'p')
 local epoch, last = tonumber(was[1] or ARGV[1]), tonumber(was[2] or '0')
 local birth, broken = tonumber(was[3] or '0'), tonumber(was[4] or '0')
@@ -90,8 +93,10 @@ if marks then redis.call('HSET', hash, 'e', text(epoch), 'c', text(birth), 'b', 
 if marks or is_new or now > tonumber(was[6] or '0') + 60000 then
   -- Not at each append: what is kept for days may end a minute sooner.
   redis.call('HSET', hash, 'p', text(now))
-  redis.call('PEXPIRE', hash, ARGV[12])
-  redis.call('PEXPIRE', rooms, ARGV[12])
+  for _, key in ipairs({ hash, rooms }) do
+    -- Longer where something waits for longer: what waits has its places in this epoch.
+    if redis.call('PTTL', key) < tonumber(ARGV[12]) then redis.call('PEXPIRE', key, ARGV[12]) end
+  end
 end
 local where = text(sequence) .. ' ' .. text(room_epoch) .. ' ' .. text(offset)
 if receipt and tonumber(ARGV[11]) > 0 then
@@ -101,6 +106,29 @@ else
   if ARGV[15] ~= '' then redis.call('DEL', batch) end
   redis.call('HSET', batch, ARGV[5], where)
   if ARGV[15] ~= '' then redis.call('PEXPIRE', batch, ARGV[15]) end
+end
+if KEYS[6] and ARGV[18] ~= '' then
+  local bounds = {}
+  for nth = 1, 5 do bounds[nth] = tonumber(ARGV[18 + nth]) end
+  local event = { sequence = sequence, epoch = room_epoch, offset = offset, time = now, doubt = 0, body = ARGV[8] }
+  waiting.put(waiting.keys(6), ARGV[18], event, bounds, now)
+  if bounds[1] > tonumber(ARGV[12]) then
+    redis.call('PEXPIRE', hash, bounds[1] + 60000)
+    redis.call('PEXPIRE', rooms, bounds[1] + 60000)
+  end
+end
+if KEYS[6] and ARGV[24] ~= '' then
+  local tracked, order = KEYS[9], KEYS[10]
+  local ends = now + tonumber(ARGV[26])
+  redis.call('HSET', tracked, ARGV[25], cmsgpack.pack({ ends, ARGV[24], ARGV[7], {} }))
+  redis.call('ZADD', order, text(ends), ARGV[25])
+  local spare = redis.call('ZRANGEBYSCORE', order, '-inf', text(now), 'LIMIT', 0, 100)
+  if redis.call('ZCARD', order) - #spare > tonumber(ARGV[27]) then spare[#spare + 1] = redis.call('ZRANGE', order, #spare, #spare)[1] end
+  for _, id in ipairs(spare) do
+    redis.call('HDEL', tracked, id)
+    redis.call('ZREM', order, id)
+  end
+  for _, key in ipairs({ tracked, order }) do redis.call('PEXPIRE', key, ARGV[26]) end
 end
 redis.call(ARGV[14], ARGV[13], struct.pack('>BBI8I8I8I8', 1, 1, epoch, sequence, room_epoch, offset) .. ARGV[8])
 return { text(sequence), text(room_epoch), text(offset), '0' }

@@ -10,5 +10,5 @@ if not epoch or (epoch == ARGV[2] and tonumber(last) < tonumber(ARGV[3])) then
   epoch, birth, broken = ARGV[1], last, last
   redis.call('HSET', KEYS[1], 'e', epoch, 's', last, 'c', birth, 'b', broken)
 end
-redis.call('PEXPIRE', KEYS[1], ARGV[4])
+if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[4]) then redis.call('PEXPIRE', KEYS[1], ARGV[4]) end
 return { epoch, last, birth, broken }

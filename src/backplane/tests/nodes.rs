@@ -7,7 +7,9 @@ use crate::base::{
     time::Duration,
 };
 use crate::shard::{
+    Settings,
     count::Count,
+    default_app,
     fleet::FleetSettings,
     io::{Hangup, Input, Wire},
     relay::{self, Relay, Report},
@@ -21,27 +23,24 @@ use crate::wire::{
 use std::collections::VecDeque;
 
 /// Some nodes of a shard each, and what is on its way between them and the store.
-struct Nodes {
-    rigs: Vec<Rig>,
-    store: Memory,
+pub(super) struct Nodes {
+    pub(super) rigs: Vec<Rig>,
+    pub(super) store: Memory,
     /// Reports that have not been heard, in order, by node.
-    ways: Vec<VecDeque<Report>>,
-    /// Appends that wait for the store.
+    pub(super) ways: Vec<VecDeque<Report>>,
+    /// What waits for the store: appends, and what is not answered.
     journal: VecDeque<(usize, Relay)>,
     away: bool,
 }
 
 impl Nodes {
-    fn new(count: usize) -> Nodes {
-        let rig = |node: usize| {
-            Rig::with(|settings| {
-                settings.node = NodeId(node as u16);
-                let origin = Origin(node as u64 + 1);
-                settings.fleet = Some(FleetSettings { origin, lease: Duration::from_secs(300) });
-            })
-        };
+    pub(super) fn new(count: usize) -> Nodes {
+        Nodes::with(count, |_| {})
+    }
+
+    pub(super) fn with(count: usize, change: fn(&mut Settings)) -> Nodes {
         Nodes {
-            rigs: (0..count).map(rig).collect(),
+            rigs: (0..count).map(|node| Nodes::rig(node, node as u64 + 1, change)).collect(),
             store: Memory::new([5; 32]),
             ways: (0..count).map(|_| VecDeque::new()).collect(),
             journal: VecDeque::new(),
@@ -49,11 +48,20 @@ impl Nodes {
         }
     }
 
+    pub(super) fn rig(node: usize, origin: u64, change: fn(&mut Settings)) -> Rig {
+        // Ids that two nodes draw are two.
+        Rig::seeded(default_app(["/", "/chat"]), origin as u8, |settings| {
+            settings.node = NodeId(node as u16);
+            settings.fleet = Some(FleetSettings { origin: Origin(origin), lease: Duration::from_secs(300) });
+            change(settings);
+        })
+    }
+
     /// What the nodes have asked is done; what they hear of it is on its way.
-    fn ask(&mut self) {
+    pub(super) fn ask(&mut self) {
         for node in 0..self.rigs.len() {
             for relay in std::mem::take(&mut self.rigs[node].relays) {
-                if self.away && matches!(relay, Relay::Append { .. }) {
+                if self.away && matches!(relay, Relay::Append { .. } | Relay::Share { ticket: None, .. }) {
                     self.journal.push_back((node, relay));
                     continue;
                 }
@@ -71,7 +79,7 @@ impl Nodes {
     }
 
     /// Everything that is on its way arrives.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         loop {
             self.ask();
             let Some(node) = (0..self.ways.len()).find(|node| !self.ways[*node].is_empty()) else { return };
@@ -82,12 +90,12 @@ impl Nodes {
     }
 
     /// What is on its way to a node is lost.
-    fn lose(&mut self, node: usize) {
+    pub(super) fn lose(&mut self, node: usize) {
         self.ask();
         self.ways[node].clear();
     }
 
-    fn go_away(&mut self) {
+    pub(super) fn go_away(&mut self) {
         self.settle();
         self.away = true;
         self.store.set_away(true);
@@ -98,7 +106,7 @@ impl Nodes {
         self.settle();
     }
 
-    fn come_back(&mut self) {
+    pub(super) fn come_back(&mut self) {
         self.away = false;
         self.store.set_away(false);
         let tenant = TenantId::parse("t").unwrap();
@@ -116,12 +124,12 @@ impl Nodes {
         self.ways[node].push_back(Report::Opened { tenant: tenant.clone(), place });
     }
 
-    fn client(&mut self, node: usize, user: &str) -> ConnKey {
+    pub(super) fn client(&mut self, node: usize, user: &str) -> ConnKey {
         self.connect(node, user, "").0
     }
 
     /// A client, and its CONNECT's and greeting's packets.
-    fn connect(&mut self, node: usize, user: &str, more: &str) -> (ConnKey, Vec<String>) {
+    pub(super) fn connect(&mut self, node: usize, user: &str, more: &str) -> (ConnKey, Vec<String>) {
         let rig = &mut self.rigs[node];
         let conn = rig.open(Wire::WebSocket, None);
         let token = rig.token("t", user);
@@ -130,17 +138,17 @@ impl Nodes {
         (conn, self.rigs[node].take(conn))
     }
 
-    fn say(&mut self, node: usize, conn: ConnKey, text: &str) -> Vec<String> {
+    pub(super) fn say(&mut self, node: usize, conn: ConnKey, text: &str) -> Vec<String> {
         self.rigs[node].say(conn, text);
         self.settle();
         self.rigs[node].take(conn)
     }
 
-    fn take(&mut self, node: usize, conn: ConnKey) -> Vec<String> {
+    pub(super) fn take(&mut self, node: usize, conn: ConnKey) -> Vec<String> {
         self.rigs[node].take(conn)
     }
 
-    fn publish(&mut self, node: usize, conn: ConnKey, room: &str, n: u64) -> Vec<String> {
+    pub(super) fn publish(&mut self, node: usize, conn: ConnKey, room: &str, n: u64) -> Vec<String> {
         self.say(node, conn, &format!("420[\"publish\",{{\"room\":\"{room}\",\"type\":\"e\",\"data\":{n}}}]"))
     }
 }
@@ -181,6 +189,32 @@ fn what_one_node_publishes_reaches_all_in_one_order() {
     assert_eq!((&heard[0], &heard[0]), (&heard[1], &heard[2]));
     let acked = nodes.publish(1, clients[1], "r", 99);
     assert!(acked.iter().any(|packet| packet.starts_with("430[{\"ok\":true") && packet.contains("\"offset\":31")));
+}
+
+/// A page that is left before it was shown: what it asked in one breath is done in that order, though a join waits for the store.
+#[test]
+fn a_leave_waits_for_the_joins_before_it() {
+    let ask = |event: &str, ack: u32| format!("42{ack}[\"{event}\",{{\"rooms\":[\"r\"]}}]");
+    for (asked, stays) in [
+        (&["subscribe", "unsubscribe"][..], false),
+        (&["subscribe", "unsubscribe", "subscribe"], true),
+        (&["subscribe", "subscribe", "unsubscribe", "subscribe", "unsubscribe"], false),
+    ] {
+        let mut nodes = Nodes::new(2);
+        let (a, b) = (nodes.client(0, "a"), nodes.client(1, "b"));
+        for (nth, event) in asked.iter().enumerate() {
+            nodes.rigs[0].say(a, &ask(event, 100 + nth as u32));
+        }
+        assert!(nodes.take(0, a).is_empty(), "the store has said nothing yet");
+        nodes.settle();
+        let answers: Vec<String> = nodes.take(0, a);
+        for nth in 0..asked.len() {
+            let ok = |packet: &&String| packet.starts_with(&format!("43{}[{{\"ok\":true", 100 + nth));
+            assert_eq!(answers.iter().filter(ok).count(), 1, "{asked:?}: {answers:?}");
+        }
+        nodes.publish(1, b, "r", 7);
+        assert_eq!(events(&nodes.take(0, a)).len(), usize::from(stays), "{asked:?}");
+    }
 }
 
 #[test]

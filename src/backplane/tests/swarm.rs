@@ -2,8 +2,9 @@
 //! word, the store is away, or has lost all. Clients that behave as the official one does check every event they get.
 //!
 //! Checked: a client gets each event of its rooms once and in order; what it did not get was announced, by `gap` or by `recovered: false`; once
-//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place.
+//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place. And what `absent.rs` says.
 
+use super::absent::Absent;
 use crate::backplane::memory::Memory;
 use crate::base::{
     chance::Chance,
@@ -41,13 +42,15 @@ struct Client {
 
 enum Asked {
     Join(String),
-    Leave,
+    Leave(String),
     Publish(u64),
+    /// To a user who comes and goes; how often the store had lost all by then.
+    Tell(usize, u64),
 }
 
-struct Swarm {
-    chance: Chance,
-    rigs: Vec<Rig>,
+pub struct Swarm {
+    pub chance: Chance,
+    pub rigs: Vec<Rig>,
     lives: u64,
     store: Memory,
     envelopes: Vec<VecDeque<Report>>,
@@ -55,6 +58,8 @@ struct Swarm {
     journal: VecDeque<(usize, Relay)>,
     away: bool,
     clients: Vec<Client>,
+    pub absent: Vec<Absent>,
+    losses: u64,
     published: u64,
     /// By room, epoch and offset.
     places: BTreeMap<(String, String, u64), u64>,
@@ -71,6 +76,11 @@ fn rig(node: usize, life: u64, now: Option<Now>) -> Rig {
     });
     rig.now = now.unwrap_or(rig.now);
     rig
+}
+
+/// A token of the swarm's tenant.
+pub fn tenant_token(rig: &Rig, user: &str) -> String {
+    rig.token("t", user)
 }
 
 fn tenant() -> TenantId {
@@ -91,6 +101,8 @@ impl Swarm {
             journal: VecDeque::new(),
             away: false,
             clients: Vec::new(),
+            absent: (0..2).map(|n| Absent::new(format!("w{n}"))).collect(),
+            losses: 0,
             published: 0,
             places: BTreeMap::new(),
             recovered: 0,
@@ -108,7 +120,13 @@ impl Swarm {
     fn ask(&mut self) {
         for node in 0..NODES {
             for relay in std::mem::take(&mut self.rigs[node].relays) {
-                let waits = matches!(relay, Relay::Append { .. } | Relay::Save { .. } | Relay::Forget { .. });
+                let waits = matches!(
+                    relay,
+                    Relay::Append { .. }
+                        | Relay::Save { .. }
+                        | Relay::Forget { .. }
+                        | Relay::Share { ticket: None, .. }
+                );
                 if self.away && waits {
                     self.journal.push_back((node, relay));
                 } else {
@@ -209,7 +227,7 @@ impl Swarm {
         }
         for asked in std::mem::take(&mut client.asked).into_values() {
             // It may be in it or not.
-            if let Asked::Join(room) = asked {
+            if let Asked::Join(room) | Asked::Leave(room) = asked {
                 client.rooms.insert(room, None);
             }
         }
@@ -219,7 +237,19 @@ impl Swarm {
     }
 
     /// Takes what has been written to every client.
-    fn read(&mut self) {
+    pub fn read(&mut self) {
+        for absent in &mut self.absent {
+            let Some((node, conn)) = absent.at else { continue };
+            for packet in self.rigs[node].take(conn) {
+                if std::env::var_os("SWARM_TRACE").is_some() {
+                    eprintln!("{} at {node} <- {packet}", absent.user);
+                }
+                let is_cut_off =
+                    self.rigs[node].shard.describe_streams().iter().any(|stream| stream.contains("away true"));
+                absent.packet(&packet, is_cut_off);
+            }
+            assert!(self.rigs[node].closed.iter().all(|(closed, _)| *closed != conn), "nobody closes it");
+        }
         for c in 0..self.clients.len() {
             let Some((node, conn)) = self.clients[c].at else { continue };
             for packet in self.rigs[node].take(conn) {
@@ -300,15 +330,24 @@ impl Swarm {
                 Asked::Publish(n) if answer.contains("\"ok\":true") => {
                     let _ = n;
                 }
+                Asked::Tell(absent, losses) if answer.contains("\"ok\":true") && losses == self.losses => {
+                    self.absent[absent].expect(answer);
+                }
                 Asked::Join(room) if answer.contains("\"denied\":[{") => {
                     client.rooms.remove(&room);
                 }
-                Asked::Join(_) | Asked::Leave | Asked::Publish(_) => {}
+                // It may have waited for a join before it; till now its events came.
+                Asked::Leave(room) => drop(client.rooms.remove(&room)),
+                Asked::Join(_) | Asked::Publish(_) | Asked::Tell(..) => {}
             }
         }
     }
 
     fn act(&mut self, faults: bool) {
+        if self.chance.below(4) == 0 {
+            let nth = self.chance.below(self.absent.len() as u64) as usize;
+            self.absent_acts(nth);
+        }
         let c = self.chance.below(self.clients.len() as u64) as usize;
         let room = ROOMS[self.chance.below(ROOMS.len() as u64) as usize];
         let Some((node, conn)) = self.clients[c].at else { return self.connect(c) };
@@ -326,13 +365,18 @@ impl Swarm {
                 self.rigs[node].say(conn, &format!("42{ack}[\"subscribe\",{{\"rooms\":[\"{room}\"]}}]"));
             }
             20..24 => {
-                client.rooms.remove(room);
-                client.asked.insert(ack, Asked::Leave);
+                client.asked.insert(ack, Asked::Leave(room.to_owned()));
                 self.rigs[node].say(conn, &format!("42{ack}[\"unsubscribe\",{{\"rooms\":[\"{room}\"]}}]"));
-                self.read();
-                self.clients[c].rooms.remove(room);
             }
-            24..80 => {
+            24..36 => {
+                self.published += 1;
+                let (n, absent) = (self.published, self.chance.below(self.absent.len() as u64) as usize);
+                client.asked.insert(ack, Asked::Tell(absent, self.losses));
+                let room = format!("user:{}", self.absent[absent].user);
+                let text = format!("42{ack}[\"publish\",{{\"room\":\"{room}\",\"type\":\"w\",\"data\":{n}}}]");
+                self.rigs[node].say(conn, &text);
+            }
+            36..80 => {
                 self.published += 1;
                 let n = self.published;
                 client.asked.insert(ack, Asked::Publish(n));
@@ -365,6 +409,11 @@ impl Swarm {
                         client.at = None;
                     }
                 }
+                for absent in &mut self.absent {
+                    if absent.at.is_some_and(|(node, _)| node == dead) {
+                        absent.at = None;
+                    }
+                }
             }
             93..96 if !self.away => {
                 self.away = true;
@@ -376,6 +425,8 @@ impl Swarm {
                 self.come_back();
                 self.ask();
                 self.store.lose();
+                self.losses += 1;
+                self.absent.iter_mut().for_each(Absent::store_lost);
                 self.reopen();
             }
             _ => self.reopen(),
@@ -444,6 +495,18 @@ impl Swarm {
             let places: Vec<_> = self.clients.iter().map(|client| client.rooms[room].clone()).collect();
             assert!(places.iter().all(|place| place.is_some() && *place == places[0]), "{room}: {places:?}");
         }
+        // Whoever comes has got all, and what it has acknowledged does not come again.
+        for nth in (0..self.absent.len()).chain(0..self.absent.len()) {
+            if let Some((node, conn)) = self.absent[nth].at.take() {
+                self.rigs[node].input(Input::Hangup { conn, cause: Hangup::Closed });
+                self.settle(false);
+            }
+            self.absent_comes(nth);
+            self.settle(false);
+            self.absent_acknowledges(nth);
+            self.settle(false);
+            self.absent[nth].is_whole();
+        }
         for rig in &self.rigs {
             let waits = rig.shard.census().iter().find(|(name, _)| *name == "joins that wait").unwrap().1;
             assert_eq!(waits, 0, "nobody waits");
@@ -455,17 +518,22 @@ impl Swarm {
 fn whatever_goes_wrong_nothing_is_lost_without_a_word() {
     let only = std::env::var("SWARM_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let runs = std::env::var("SWARM_RUNS").ok().and_then(|runs| runs.parse::<u64>().ok()).unwrap_or(60);
-    let (mut received, mut gaps, mut recovered) = (0, 0, 0);
+    let (mut received, mut gaps, mut recovered, mut queued) = (0, 0, 0, 0);
     for seed in only.map_or(0..runs, |seed| seed..seed + 1) {
         let ended = std::panic::catch_unwind(|| {
             let mut swarm = Swarm::new(seed);
             swarm.run(400);
             let sum = |of: fn(&Client) -> u64| swarm.clients.iter().map(of).sum::<u64>();
-            (sum(|client| client.received), sum(|client| client.gaps), swarm.recovered)
+            let queued = swarm.absent.iter().map(|absent| absent.queued).sum::<u64>();
+            (sum(|client| client.received), sum(|client| client.gaps), swarm.recovered, queued)
         });
         let Ok(ended) = ended else { panic!("SWARM_SEED={seed} cargo test --lib backplane::tests::swarm") };
         (received, gaps, recovered) = (received + ended.0, gaps + ended.1, recovered + ended.2);
+        queued += ended.3;
     }
-    println!("{received} events received, {gaps} gaps announced, {recovered} sockets recovered");
-    assert!(only.is_some() || (received > 1000 && gaps > 0 && recovered > 10), "{received} {gaps} {recovered}");
+    println!("{received} events received, {queued} of queues, {gaps} gaps announced, {recovered} sockets recovered");
+    assert!(
+        only.is_some() || (received > 1000 && gaps > 0 && recovered > 10 && queued > 100),
+        "{received} {gaps} {recovered}"
+    );
 }

@@ -90,12 +90,16 @@ pub fn join(
         }
         Access::AskBackend => {
             let name = room.clone();
-            socket.join_authorized(&name, own, move |socket, outcome| match outcome {
-                Ok(()) => joined(socket, room, was_in, reply),
-                Err(refusal) => {
-                    socket.count_refused_room();
-                    socket.refuse(&refusal);
+            socket.begin_join();
+            socket.join_authorized(&name, own, move |socket, outcome| {
+                match outcome {
+                    Ok(()) => joined(socket, room, was_in, reply),
+                    Err(refusal) => {
+                        socket.count_refused_room();
+                        socket.refuse(&refusal);
+                    }
                 }
+                socket.end_join();
             });
         }
         Access::Denied => {

@@ -36,22 +36,37 @@ pub fn default_app<'a>(namespaces: impl IntoIterator<Item = &'a str>) -> App {
 fn bind(namespace: &mut Namespace, profile: &Rc<Profile>) {
     namespace.on_connect(connected);
     for (name, event) in &profile.client_events {
-        let schema = event.schema.as_ref().map(Schema::compile);
+        let schema = event.schema.as_ref().map(|schema| Rc::new(Schema::compile(schema)));
         let (profile, own) = (profile.clone(), name.clone());
         namespace.on(name, move |socket, args| {
             let Some(event) = profile.client_events.get(&own) else { return };
-            match handle(socket, &own, event, schema.as_ref(), args) {
-                Ok(Some(answer)) => {
-                    if let Some(reply) = &event.reply {
-                        act::send(socket, reply, args);
-                    }
-                    socket.ack(&answer);
-                }
-                // Answered when the application's backend has decided.
-                Ok(None) => {}
-                Err(refusal) => socket.refuse(&refusal),
+            let leaves = matches!(event.act, Act::Unsubscribe | Act::Leave { .. });
+            let joins = matches!(event.act, Act::Subscribe | Act::Join { .. });
+            if (leaves || joins) && socket.waits_for_turn(leaves) {
+                let (profile, own, schema) = (profile.clone(), own.clone(), schema.clone());
+                let array = format!("[0,{}]", args.raw());
+                return socket.in_turn(leaves, move |socket| {
+                    let Some(event) = profile.client_events.get(&own) else { return };
+                    respond(socket, &own, event, schema.as_deref(), Args::of_event(&array, &[]));
+                });
             }
+            respond(socket, &own, event, schema.as_deref(), args);
         });
+    }
+}
+
+/// Does what the profile says of one event, and answers it.
+fn respond(socket: &mut Context<'_>, own: &str, event: &ClientEvent, schema: Option<&Schema>, args: Args<'_>) {
+    match handle(socket, own, event, schema, args) {
+        Ok(Some(answer)) => {
+            if let Some(reply) = &event.reply {
+                act::send(socket, reply, args);
+            }
+            socket.ack(&answer);
+        }
+        // Answered when what it waits for is here.
+        Ok(None) => {}
+        Err(refusal) => socket.refuse(&refusal),
     }
 }
 

@@ -106,9 +106,11 @@ fn ask(socket: &mut Context<'_>, argument: Rc<str>, mut asked: Vec<Box<str>>, mu
         };
     };
     let name = room.clone();
+    socket.begin_join();
     socket.authorize(&name, "subscribe", move |socket, verdict| {
         verdicts.insert(room, verdict);
         ask(socket, argument, asked, verdicts);
+        socket.end_join();
     });
 }
 
@@ -141,10 +143,14 @@ fn subscribe_known(socket: &mut Context<'_>, args: Args<'_>, verdicts: Verdicts)
         return subscribe_now(socket, args, &verdicts);
     }
     let text: Rc<str> = args.first().unwrap_or("null").into();
-    socket.when_ready(needs, move |socket| match subscribe_now(socket, Args::of_value(&text), &verdicts) {
-        Ok(Some(answer)) => socket.ack(&answer),
-        Ok(None) => {}
-        Err(refusal) => socket.refuse(&refusal),
+    socket.begin_join();
+    socket.when_ready(needs, move |socket| {
+        match subscribe_now(socket, Args::of_value(&text), &verdicts) {
+            Ok(Some(answer)) => socket.ack(&answer),
+            Ok(None) => {}
+            Err(refusal) => socket.refuse(&refusal),
+        }
+        socket.end_join();
     });
     Ok(None)
 }

@@ -29,8 +29,8 @@ pub struct Pending {
     /// What listeners are told of it, where any listen.
     heard: Option<Box<Heard>>,
     then: Then,
-    /// Its receivers are to acknowledge it.
-    asks: bool,
+    /// Its receivers are to acknowledge it; the user it is addressed to, where it is to one.
+    asks: Option<Option<Box<str>>>,
 }
 
 /// A draft that outlives its publisher's packet.
@@ -77,9 +77,11 @@ impl Shard {
             id_ttl: PUBLISH_ID_TTL,
             keep: keep.events,
             linger,
+            wait: self.wait_of(draft.room, draft.event),
+            track: self.track_of(draft, &id),
         };
         let heard = (listens && self.listens(draft.event)).then(|| Box::new(Heard::of(draft)));
-        let asks = asking.is_some();
+        let asks = asking.as_ref().map(|_| self.owner_of(draft.room).map(Box::from));
         let stream = self.tenants[tenant].stream.get_or_insert_default();
         stream.owed += 1;
         if let Some(Asking { ack, then }) = asking
@@ -112,8 +114,8 @@ impl Shard {
                 }
                 self.answer_then(then, Ok(delivery::answer(&receipt, None)));
                 // What was published before does not come again, and where nobody is nothing comes.
-                if asks && (appended.known || !live) {
-                    self.nobody_asked(key, &id, &receipt, !appended.known);
+                if let Some(owner) = asks.filter(|_| appended.known || !live) {
+                    self.nobody_asked(key, &receipt, owner.as_deref(), !appended.known);
                 }
             }
             Err(Unavailable) => {
@@ -130,10 +132,12 @@ impl Shard {
     }
 
     /// An event that receivers are to acknowledge has none here.
-    fn nobody_asked(&mut self, key: TenantKey, id: &Rc<str>, receipt: &Receipt, new: bool) {
-        let asking = self.tenants[key].stream.as_mut().and_then(|stream| stream.asking.remove(id));
+    fn nobody_asked(&mut self, key: TenantKey, receipt: &Receipt, owner: Option<&str>, new: bool) {
+        let asking = self.tenants[key].stream.as_mut().and_then(|stream| stream.asking.remove(&receipt.id));
         if let Some((_, then)) = asking {
-            let ended = new.then_some(delivery::Ended { acked: &[], missing: &[] });
+            // The user it is addressed to is missed when it is not there.
+            let missing: Vec<Rc<str>> = owner.map(Rc::from).into_iter().collect();
+            let ended = new.then_some(delivery::Ended { acked: &[], missing: &missing });
             self.answer_then(then, Ok(delivery::answer(receipt, ended)));
         }
     }
@@ -142,10 +146,12 @@ impl Shard {
     pub(super) fn nobody_answers(&mut self, key: TenantKey, post: &Post<'_>, place: &envelope::Place) {
         let receipt =
             Receipt { id: post.id.into(), place: Some((crate::shard::history::Epoch(place.room_epoch), place.offset)) };
-        self.nobody_asked(key, &receipt.id.clone(), &receipt, true);
+        let owner: Option<Box<str>> = self.owner_of(post.room).map(Into::into);
+        self.nobody_asked(key, &receipt, owner.as_deref(), true);
     }
 
-    /// Gives an event of the stream to those of its room who may have it.
+    /// Gives an event of the stream to those of its room who may have it. `late`: the stream had come as far as this before the event could be
+    /// given.
     pub(super) fn deliver_placed(
         &mut self,
         key: TenantKey,
@@ -153,21 +159,27 @@ impl Shard {
         event: &Rc<Event>,
         place: &envelope::Place,
         id: &str,
-        read_to: u64,
+        late: Option<u64>,
     ) {
-        let position = Position { epoch: self.tenants[key].epoch, sequence: read_to };
+        let position = Position { epoch: self.tenants[key].epoch, sequence: late.unwrap_or(place.sequence) };
         let asking = match &mut self.tenants[key].stream {
             Some(stream) if !stream.asking.is_empty() => stream.asking.remove(id),
             _ => None,
         };
         let number = asking.as_ref().map(|_| self.next_delivery());
-        self.deliver(room, event, Some(position), false, None, number);
+        if late.is_some() {
+            // Whoever has come since is told of it by where the room stands, or by its queue.
+            self.deliver_late(room, event, position, place.sequence, number);
+        } else {
+            self.deliver(room, event, Some(position), false, None, number);
+        }
         if let (Some((ack, then)), Some(number)) = (asking, number) {
             let epoch = self.rooms[room].epoch;
             let receipt = Receipt { id: id.into(), place: Some((epoch, place.offset)) };
             let asked = delivery::About { tenant: key, room, event: event.clone(), sequence: place.sequence, receipt };
             self.ask_receivers(asked, ack, then, number);
         }
+        self.queue_landed(key, room, event, (place.sequence, id), number);
     }
 
     /// Publishes what is ephemeral to the others of the fleet; here it has been delivered.

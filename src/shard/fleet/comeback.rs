@@ -55,6 +55,13 @@ struct Connect {
     late: Option<LateConnect>,
 }
 
+/// The socket that comes back, and how it was kept.
+struct Back {
+    pid: Sid,
+    saved: Box<Saved>,
+    record: Box<[u8]>,
+}
+
 impl Connect {
     fn member(&self, name: &str) -> Option<String> {
         member(&self.payload, name).and_then(json::string).map(Into::into)
@@ -72,7 +79,8 @@ impl Shard {
         late: Option<LateConnect>,
     ) {
         let tenant = self.tenant_or_new(&admission.tenant);
-        let needs = Needs::head(&self.tenant_room_name(tenant));
+        let rooms = [self.tenant_room_name(tenant), self.own_room_name(&admission.user)];
+        let needs = Needs { rooms: rooms.map(|room| (room.into(), false)).into(), sequence: None };
         let admission = Box::new(admission);
         let connect = Connect { session, namespace: namespace.into(), payload: payload.into(), admission, late };
         self.when_ready(tenant, needs, move |shard| shard.connect_settled(tenant, connect));
@@ -82,7 +90,7 @@ impl Shard {
         let is_new = self.sessions.get(connect.session).is_some_and(|session| session.kind == Kind::SocketIo);
         let pid = connect.member("pid").and_then(|pid| Sid::parse(&pid));
         match pid.filter(|_| is_new && connect.late.is_none() && self.settings.recovery > Duration::ZERO) {
-            None => self.connect_with(connect, None),
+            None => self.connect_queued(tenant, connect, None),
             Some(pid) => {
                 // Its old connection is dead and nobody has noticed yet: what it was in is kept first, in the order of what is asked.
                 self.replace_live(tenant, pid, connect.session, &connect.admission.user);
@@ -109,7 +117,7 @@ impl Shard {
             return;
         }
         let read = record.as_deref().and_then(|record| Record::decode(record).ok());
-        let Some(read) = read else { return self.connect_with(connect, None) };
+        let Some(read) = read else { return self.connect_queued(tenant, connect, None) };
         let name = |index: &u8| self.app.names[usize::from(*index)].clone();
         let namespace = (0..self.app.names.len() as u8).find(|index| *name(index) == *read.namespace);
         let is_its = read.user == &*connect.admission.user && read.namespace == &*connect.namespace;
@@ -118,7 +126,7 @@ impl Shard {
             if let Some(record) = record {
                 self.keep_record(connect.admission.tenant.clone(), pid, record);
             }
-            return self.connect_with(connect, None);
+            return self.connect_queued(tenant, connect, None);
         };
         let saved = Box::new(saved_of(&read, namespace, self.now.at + self.settings.recovery));
         let position = connect.member("offset").and_then(|offset| Position::parse(&offset));
@@ -129,7 +137,31 @@ impl Shard {
             rooms: saved.rooms.iter().map(|seat| ((*seat.room).into(), true)).collect(),
             sequence: joined.chain(read).max().filter(|_| saved.epoch == self.tenants[tenant].epoch),
         };
-        self.when_ready(tenant, needs, move |shard| shard.connect_with(connect, Some((pid, saved))));
+        let saved = record.map(|record| Back { pid, saved, record });
+        self.when_ready(tenant, needs, move |shard| shard.connect_queued(tenant, connect, saved));
+    }
+
+    /// As [`connect_with`](Self::connect_with), once what waits for its user is here.
+    fn connect_queued(&mut self, tenant: TenantKey, connect: Connect, back: Option<Back>) {
+        let (session, user) = (connect.session, connect.admission.user.clone());
+        self.with_queue(tenant, &user, move |shard, is_read| {
+            let Some(before) = shard.sessions.get(session).map(|session| session.sockets.len()) else {
+                // It has gone: it may come again.
+                if let Some(Back { pid, record, .. }) = back {
+                    shard.keep_record(connect.admission.tenant, pid, record);
+                }
+                return;
+            };
+            if !is_read {
+                shard.begin_blind(tenant);
+            }
+            shard.connect_with(connect, back.map(|back| (back.pid, back.saved)));
+            if !is_read {
+                let session = shard.sessions.get(session).filter(|session| session.sockets.len() > before);
+                let socket = session.and_then(|session| session.sockets.last().copied());
+                shard.end_blind(tenant, socket);
+            }
+        });
     }
 
     fn connect_with(&mut self, connect: Connect, saved: Option<(Sid, Box<Saved>)>) {
@@ -157,7 +189,8 @@ impl Shard {
     pub(in crate::shard) fn open_in_fleet(&mut self, open: Open, admission: Admission) {
         let conn = open.from.conn;
         let tenant = self.tenant_or_new(&admission.tenant);
-        let mut needs = Needs::head(&self.tenant_room_name(tenant));
+        let rooms = [self.tenant_room_name(tenant), self.own_room_name(&admission.user)];
+        let mut needs = Needs { rooms: rooms.map(|room| (room.into(), false)).into(), sequence: None };
         let position = open.last_event_id.as_deref().and_then(Position::parse);
         if let Some(position) = position.filter(|_| open.wire == Wire::Events) {
             let Tenant { id, rights, .. } = &mut self.tenants[tenant];
@@ -174,14 +207,25 @@ impl Shard {
             needs.sequence = Some(position.sequence).filter(|_| self.tenants[tenant].epoch == position.epoch);
         }
         self.set_role(conn, Role::Waiting);
-        self.when_ready(tenant, needs, move |shard| {
-            if shard.link(conn).is_some_and(|link| link.role == Role::Waiting) {
-                shard.set_role(conn, Role::None);
-                shard.open_plain(open, Some(Ok(admission)));
-            } else {
-                shard.release(open.address, open.crowded);
+        let user = admission.user.clone();
+        let then = move |shard: &mut Shard, is_read: bool| {
+            if shard.link(conn).is_none_or(|link| link.role != Role::Waiting) {
+                return shard.release(open.address, open.crowded);
             }
-        });
+            shard.set_role(conn, Role::None);
+            if is_read {
+                return shard.open_plain(open, Some(Ok(admission)));
+            }
+            shard.begin_blind(tenant);
+            shard.open_plain(open, Some(Ok(admission)));
+            let session = match shard.link(conn).map(|link| link.role) {
+                Some(Role::Session(session)) => shard.sessions.get(session),
+                _ => None,
+            };
+            let socket = session.and_then(|session| session.sockets.last().copied());
+            shard.end_blind(tenant, socket);
+        };
+        self.when_ready(tenant, needs, move |shard| shard.with_queue(tenant, &user, then));
     }
 
     /// A socket is not kept as it is.

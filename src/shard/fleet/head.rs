@@ -32,7 +32,11 @@ impl Shard {
         if stream.state != super::stream::State::Live {
             return;
         }
-        if stream.cold.values().all(|cold| cold.asked.is_some()) {
+        let is_to_ask = |room: RoomKey, cold: &Cold, queues: &super::queue::Queues| {
+            // One whose users are owed their queue first is asked after that.
+            cold.asked.is_none() && !queues.stops(room)
+        };
+        if !stream.cold.iter().any(|(room, cold)| is_to_ask(*room, cold, &stream.queues)) {
             return;
         }
         let ticket = self.ticket(Job::Heads { tenant: key, rooms: Vec::new() });
@@ -40,7 +44,8 @@ impl Shard {
         let Some(stream) = &mut tenant.stream else { return };
         let mut asked = Vec::new();
         let mut rooms = Vec::new();
-        for (room, cold) in stream.cold.iter_mut().filter(|(_, cold)| cold.asked.is_none()) {
+        let super::stream::Stream { cold, queues, .. } = &mut **stream;
+        for (room, cold) in cold.iter_mut().filter(|(room, cold)| is_to_ask(**room, cold, queues)) {
             let Some(state) = self.rooms.get(*room) else { continue };
             cold.asked = Some(ticket);
             asked.push(Asked { room: *room, fill: cold.fill });
@@ -95,6 +100,9 @@ impl Shard {
         // The room may be gone, or have begun anew and be asked again.
         let Some(cold) = stream.cold.get_mut(&room).filter(|cold| cold.asked == Some(ticket)) else { return };
         cold.asked = None;
+        if stream.queues.stops(room) {
+            return;
+        }
         let Cold { base, fill: wanted, headed, owes, .. } = *cold;
         cold.owes = false;
         if fill || !wanted {
@@ -141,7 +149,7 @@ impl Shard {
                     stream.hold(entry.sequence, frame.into());
                 }
             } else if let Ok((_, Body::Post(post))) = Body::decode(&entry.body) {
-                self.land(key, room, &place(entry), &post, here);
+                self.land(key, room, &place(entry), &post, Some(here));
             }
         }
     }

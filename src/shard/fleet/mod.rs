@@ -7,6 +7,7 @@
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
 //!  document.rs   documents that several nodes write to                                         Shared, Envelope
+//!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
 //! ```
 //!
 //! Invariants: a durable event is delivered from the stream and from nothing else, in the order of the tenant's sequence, so that a place in
@@ -17,6 +18,7 @@ mod append;
 mod comeback;
 mod document;
 mod head;
+mod queue;
 mod stream;
 mod wait;
 
@@ -210,9 +212,11 @@ impl Shard {
         while let Some(tenant) = self.fleet.as_mut().and_then(|fleet| fleet.stirred.pop()) {
             let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) else { continue };
             stream.stirred = false;
+            self.flow(tenant);
             self.go_on(tenant);
             if self.tenants.contains(tenant) {
                 self.ask_heads(tenant);
+                self.tell_done(tenant);
                 self.save_sockets(tenant);
                 self.ask_kept(tenant);
                 self.tend_tenant(tenant);
@@ -244,6 +248,7 @@ impl Shard {
     pub(super) fn room_ends(&mut self, tenant: TenantKey, room: RoomKey) {
         if let Some(stream) = &mut self.tenants[tenant].stream {
             stream.end(room);
+            stream.queues.end(room);
             // What waited for it has to see that it is gone.
             self.stir(tenant);
         }
@@ -255,6 +260,7 @@ impl Shard {
         if self.tenants.get(tenant).is_some_and(|tenant| tenant.sessions > 0) {
             self.refresh_sockets(tenant);
             self.keep_documents(tenant);
+            self.read_unread(tenant);
             self.timers.arm(self.now.at + every, Timer::Lease(tenant));
         } else if let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) {
             stream.leased = false;

@@ -14,7 +14,7 @@
 //! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
 //! until it is.
 
-use super::{Job, Needs, wait::Wait};
+use super::{Job, Needs, queue::Queues, wait::Wait};
 use crate::base::{
     limit::{HELD_BYTES_MAX, HELD_MAX},
     time::Duration,
@@ -82,6 +82,8 @@ pub struct Stream {
     pub unsaved: BTreeSet<SocketKey>,
     /// Documents that somebody here has open, or asks about.
     pub documents: super::document::Desk,
+    /// What waits for users.
+    pub queues: Queues,
     pub stirred: bool,
     pub leased: bool,
 }
@@ -104,7 +106,11 @@ impl Stream {
 
     /// Nothing is waited for.
     pub fn is_idle(&self) -> bool {
-        self.waits.is_empty() && self.keeping.is_empty() && self.owed == 0 && self.asking.is_empty()
+        self.waits.is_empty()
+            && self.keeping.is_empty()
+            && self.owed == 0
+            && self.asking.is_empty()
+            && self.queues.is_idle()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -194,19 +200,23 @@ impl Shard {
         stream.asking_place = false;
         let Ok(place) = place else {
             stream.away = true;
+            stream.queues.cut = true;
             if state == State::Opening {
                 stream.state = State::Adrift;
             }
             return;
         };
         stream.away = false;
+        stream.queues.cut = false;
         match state {
             State::Opening => {
                 stream.state = State::Live;
                 self.begin_epoch(key, place);
+                self.read_unread(key);
                 self.flow(key);
             }
             State::Live if place.epoch == epoch => {
+                self.read_unread(key);
                 if place.sequence > self.tenants[key].sequence {
                     self.flow(key);
                 }
@@ -217,11 +227,13 @@ impl Shard {
                 stream.state = State::Live;
                 self.begin_epoch(key, place);
                 self.tell_gap(key, None, Gap::EpochChanged);
+                self.read_unread(key);
                 self.flow(key);
             }
             State::Closed => {}
         }
         self.unmet_sequences(key, place.sequence);
+        self.ask_untold(key);
     }
 
     /// The tenant's stream begins, or begins anew: nothing that was known of places counts.
@@ -246,9 +258,13 @@ impl Shard {
             let room = &mut self.rooms[room];
             (room.history, room.lost) = (None, 0);
         }
+        self.forget_queues(key);
         for socket in self.sockets_of(key) {
             let state = &mut self.sockets[socket];
             state.begin_at(place.sequence);
+            if let Some(extras) = &mut state.extras {
+                extras.given = Default::default();
+            }
             self.unsaved(socket);
         }
     }
@@ -285,7 +301,7 @@ impl Shard {
     }
 
     /// The stream is another one than was known: where it stands is asked, once.
-    fn ask_place(&mut self, key: TenantKey) {
+    pub(super) fn ask_place(&mut self, key: TenantKey) {
         let tenant = &mut self.tenants[key];
         if let Some(stream) = &mut tenant.stream
             && !std::mem::replace(&mut stream.asking_place, true)
@@ -353,12 +369,13 @@ impl Shard {
         let room = tenant.rooms.get(post.room).copied();
         let is_cold =
             |room| tenant.stream.as_ref().and_then(|stream| stream.cold.get(&room)).is_some_and(|cold| !cold.headed);
-        if room.is_some_and(is_cold) {
+        let is_stopped = |room| tenant.stream.as_ref().is_some_and(|stream| stream.queues.stops(room)) || is_cold(room);
+        if room.is_some_and(is_stopped) {
             return false;
         }
         self.tenants[key].sequence = place.sequence;
         match room {
-            Some(room) => self.land(key, room, &place, &post, place.sequence),
+            Some(room) => self.land(key, room, &place, &post, None),
             None => self.nobody_answers(key, &post, &place),
         }
         true
@@ -462,14 +479,14 @@ impl Shard {
         self.send_to(to, &Outgoing { name: "gap", args: &args, ..Outgoing::default() }, false, None);
     }
 
-    /// An event of the stream, into its room.
+    /// An event of the stream, into its room; `late`: see [`deliver_placed`](Self::deliver_placed).
     pub(super) fn land(
         &mut self,
         key: TenantKey,
         room: RoomKey,
         place: &envelope::Place,
         post: &envelope::Post<'_>,
-        read_to: u64,
+        late: Option<u64>,
     ) {
         let keep = self.settings.history.of(post.room);
         let state = &mut self.rooms[room];
@@ -503,7 +520,7 @@ impl Shard {
             self.tell_gap(key, Some(room), Gap::Expired);
         }
         self.counts.up(Count::EnvelopesApplied);
-        self.deliver_placed(key, room, &event, place, post.id, read_to);
+        self.deliver_placed(key, room, &event, place, post.id, late);
     }
 
     /// A client waits to come back to a place of this stream that it does not have.

@@ -56,6 +56,19 @@ impl Shard {
             let tenant = (*self.tenants[tenant].id).clone();
             self.relay(Relay::Open { tenant });
         }
+        self.wait(tenant, needs, then);
+    }
+
+    /// Does something once the stream has come to a place that the store has just named: what is up to there is on its way.
+    pub(super) fn when_reached(&mut self, tenant: TenantKey, sequence: u64, then: impl FnOnce(&mut Shard) + 'static) {
+        let needs = Needs { rooms: Vec::new(), sequence: Some(sequence) };
+        if self.is_met(tenant, &needs) || self.fleet.as_ref().is_some_and(|fleet| fleet.waits >= FLEET_WAITS_MAX) {
+            return then(self);
+        }
+        self.wait(tenant, needs, then);
+    }
+
+    fn wait(&mut self, tenant: TenantKey, needs: Needs, then: impl FnOnce(&mut Shard) + 'static) {
         if let (Some(Fleet { waits, .. }), Some(stream)) =
             (self.fleet.as_deref_mut(), self.tenants[tenant].stream.as_mut())
         {
