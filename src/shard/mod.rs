@@ -223,7 +223,6 @@ enum Timer {
     Delivery(u64),
     Task(app::TaskKey),
     Ticket(verdict::TicketKey),
-    /// What was to be told of a tenant's documents has not come.
     Documents(TenantKey),
     /// What other nodes were told of this tenant's sessions has to be told again.
     Lease(TenantKey),
