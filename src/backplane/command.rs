@@ -43,10 +43,12 @@ pub enum Name {
     Receipt,
     Document,
     KeepDocuments,
+    Presence,
+    Roster,
 }
 
 /// Their texts, in the order of their names.
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 10] = [
     concat!(include_str!("lua/queue.lua"), include_str!("lua/append.lua")),
     include_str!("lua/open.lua"),
     include_str!("lua/claim.lua"),
@@ -55,6 +57,8 @@ const TEXTS: [&str; 8] = [
     include_str!("lua/receipt.lua"),
     include_str!("lua/document.lua"),
     include_str!("lua/keep_documents.lua"),
+    include_str!("lua/presence.lua"),
+    include_str!("lua/roster.lua"),
 ];
 
 /// Which scripts the store has.
@@ -257,7 +261,7 @@ impl Encoder<'_> {
             }
             Job::Share { tenant, act, .. } => {
                 let (publish, scripts) = (self.publish(), self.scripts);
-                let mut script = share::Script { keys, now: self.now, publish, scripts, carried, pipeline };
+                let mut script = share::Script { keys, publish, scripts, carried, pipeline };
                 share::encode(&mut script, tenant, act);
             }
         }
@@ -427,7 +431,7 @@ pub fn bytes(value: &Value) -> Option<&[u8]> {
     }
 }
 
-fn number(value: &Value) -> Option<u64> {
+pub fn number(value: &Value) -> Option<u64> {
     match value {
         Value::Int(number) => u64::try_from(*number).ok(),
         // A score: exact below 2^53, as sequences are.

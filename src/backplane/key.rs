@@ -10,14 +10,22 @@
 //! tc:{acme}:i:<id>        string: "sequence room-epoch offset origin:number" of an event whose publisher chose its id
 //! tc:{acme}:p:<pid>       string: a saved socket
 //! tc:{acme}:c:<origin>:<number>   string: a socket that was claimed, for as long as the claim may be repeated
-//! tc:{acme}:d:<document>  string: a document
-//! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
-//! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
 //! tc:{acme}:qb            hash: what waits for users who are away, by sequence, and what that counts: see lua/queue.lua
 //! tc:{acme}:qu            sorted set: users and sequences of it
 //! tc:{acme}:qa            sorted set: the sequences by the time until which they wait
 //! tc:{acme}:qr            hash: events whose senders are told who has got them, by id: see lua/receipt.lua
 //! tc:{acme}:qt            sorted set: these ids by the time until which that is so
+//! tc:{acme}:d:<document>  string: a document
+//! tc:{acme}:dz            sorted set: the documents, by the time in Unix ms when they end
+//! tc:{acme}:dw            hash: document -> bytes, and "" -> bytes of all of them
+//!
+//! tc:{acme}:n             sorted set: processes that have users, by when their lease is over (`lua/presence.lua` has the layouts)
+//! tc:{acme}:n:<origin>    hash: user -> what this process has of it: sessions, last sign of life, rooms
+//! tc:{acme}:u             hash: user -> sessions and processes it is on, how it is; has a field exactly while the user is somewhere
+//! tc:{acme}:w             sorted set by name: room, user, sockets, process
+//! tc:{acme}:c             hash: room -> sockets in it; the nameless one: sessions of the tenant
+//! tc:{acme}:l             sorted set: users who have gone, by their last sign of life
+//! tc:{acme}:a             hash: user -> how it was when it went
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
@@ -93,6 +101,16 @@ impl Keys {
         name
     }
 
+    /// Bodies, users and ages of what waits for users who are away.
+    pub fn waiting(&self, tenant: &TenantId) -> [String; 3] {
+        ["qb", "qu", "qa"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
+    /// Events whose senders are told who has got them, and their order.
+    pub fn tracked(&self, tenant: &TenantId) -> [String; 2] {
+        ["qr", "qt"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
     pub fn document(&self, tenant: &TenantId, document: &str) -> String {
         self.channel(tenant) + ":d:" + document
     }
@@ -103,16 +121,6 @@ impl Keys {
 
     pub fn document_weights(&self, tenant: &TenantId) -> String {
         self.channel(tenant) + ":dw"
-    }
-
-    /// Bodies, users and ages of what waits for users who are away.
-    pub fn waiting(&self, tenant: &TenantId) -> [String; 3] {
-        ["qb", "qu", "qa"].map(|name| self.channel(tenant) + ":" + name)
-    }
-
-    /// Events whose senders are told who has got them, and their order.
-    pub fn tracked(&self, tenant: &TenantId) -> [String; 2] {
-        ["qr", "qt"].map(|name| self.channel(tenant) + ":" + name)
     }
 
     /// This process in hexadecimal, as the store knows it.

@@ -155,8 +155,10 @@ impl Memory {
             Relay::Share { tenant, ticket, act } => {
                 let shared = self.tenant(&tenant);
                 let answer = shared.share(now, *act);
-                if let Some(edition) = shared.document.edition.take() {
-                    self.publish(&tenant, &envelope::announced(&edition), None, out);
+                let (edition, notes) = (shared.document.edition.take(), shared.presence.take_notes());
+                let frames = edition.map(|edition| envelope::announced(&edition)).into_iter().chain(notes);
+                for frame in frames {
+                    self.publish(&tenant, &frame, None, out);
                 }
                 if let Some(ticket) = ticket {
                     out.push((node, Report::Shared { ticket, result: Ok(answer) }));

@@ -8,14 +8,13 @@ use super::{
     command::{Known, Name, Scripts},
     key::Keys,
 };
-use crate::base::{id::TenantId, time::Instant};
+use crate::base::id::TenantId;
 use crate::shard::relay::{Act, Answer};
 use redis::{Cmd, Pipeline, Value};
 
 /// Where the commands of an act go.
 pub struct Script<'a> {
     pub keys: &'a Keys,
-    pub now: Instant,
     /// PUBLISH or SPUBLISH.
     pub publish: &'static str,
     pub scripts: &'a Scripts,

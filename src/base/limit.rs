@@ -129,8 +129,18 @@ pub const APPENDS_MAX: usize = 65_536;
 pub const FLEET_LINGER_MORE: Duration = Duration::from_secs(60);
 /// When a node looks again at a room that it has for a request, and nobody in it.
 pub const FLEET_LOOK_AFTER: Duration = Duration::from_secs(30);
+/// How long a node that has Redis back keeps what its users did meanwhile: the others hear it only when they are back, too.
+pub const FLEET_RETURN: Duration = Duration::from_secs(3);
 /// Sockets that are kept for another lease by one message.
 pub const REFRESH_BATCH_MAX: usize = 500;
+/// Users of whom a node says by one script how they are here.
+pub const PRESENCE_SAY_MAX: usize = 200;
+/// Rooms of one user that a node says of it; in those beyond it is not listed.
+pub const PRESENCE_SEATS_MAX: usize = 1024;
+/// Users whom one script takes away of nodes whose lease is over; whoever asked asks again for the rest.
+pub const PRESENCE_REAP_MAX: usize = 500;
+/// Rooms that one `rooms` lists over all nodes; of more the answer has `total`.
+pub const ROOMS_LISTED_MAX: usize = 10_000;
 /// Users one `presence` may ask for by name; more are refused, `too_many_items`.
 pub const PRESENCE_QUERY_MAX: usize = 100;
 /// How often a tenant is told of joins and leaves at most: the first at once, what follows gathered into one write to a member, so that

@@ -23,7 +23,7 @@ const NEED_REDIS: &[&str] =
 /// What the start says of Redis: what is off without it, in development mode, and what does not use it yet.
 pub fn said(with_redis: bool, in_development: bool) -> String {
     match with_redis {
-        true => "redis    each node's own yet: presence, last seen, documents, limits\n".into(),
+        true => "redis    each node's own yet: limits by address\n".into(),
         false if in_development => NEED_REDIS.iter().map(|feature| format!("off without Redis: {feature}\n")).collect(),
         false => String::new(),
     }

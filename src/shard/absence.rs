@@ -160,7 +160,7 @@ impl Shard {
         }
         if !lingers {
             let standing = user.standing();
-            self.changed(Circle::Tenant(tenant), &name, Some(standing), None, user.last_seen);
+            self.note(Circle::Tenant(tenant), &name, Some(standing), None, user.last_seen);
         }
     }
 
@@ -184,6 +184,7 @@ impl Shard {
     /// One session's grace is over: unless its user is back, or has broken off again since, those it is gone for are told.
     fn end_grace(&mut self, tenant: TenantKey, ended: &Lingering) {
         let broke_off = ended.until - self.presence.grace;
+        self.user_altered(tenant, &ended.user);
         for name in &ended.rooms {
             self.end_grace_in(tenant, name, &ended.user, broke_off);
         }
@@ -198,7 +199,7 @@ impl Shard {
         if !remembered {
             absences.known.remove(&ended.user);
         }
-        self.changed(Circle::Tenant(tenant), &ended.user, Some(user.standing()), None, user.last_seen);
+        self.note(Circle::Tenant(tenant), &ended.user, Some(user.standing()), None, user.last_seen);
     }
 }
 

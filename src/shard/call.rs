@@ -10,6 +10,8 @@ use super::identity::Identity;
 use super::io::Output;
 use super::publish::Draft;
 use super::refusal::Refusal;
+use super::relay::presence::Totals;
+use super::roster::write_rooms;
 use super::socket::SocketKey;
 use super::tenant::{Tenant, TenantKey};
 use crate::base::{
@@ -21,7 +23,6 @@ use crate::wire::{
     api::{Call, Publish},
     auth::{Reject, Rights},
     http::Response,
-    json,
 };
 use std::io::Write;
 use std::rc::Rc;
@@ -36,6 +37,13 @@ impl Shard {
         self.counts.up(Count::CallsTotal);
         // A tenant nobody is of has empty rooms, not an error: it may have been full a second ago.
         let key = self.tenant_or_new(tenant);
+        let call = match self.is_fleet() {
+            true => match self.call_among_nodes(from, key, call) {
+                Some(call) => call,
+                None => return,
+            },
+            false => call,
+        };
         let response = match call {
             Call::Publish(events) => match self.call_publish(from, key, &events) {
                 Some(response) => response,
@@ -54,12 +62,9 @@ impl Shard {
             Call::User { user } => Response::json(200, self.describe_user(key, &user)),
             Call::Kick { user } => {
                 let closed = self.kick(key, &user);
-                if self.tenants.contains(key) {
-                    self.tell_others(key, &crate::wire::envelope::Body::Kick { user: &user });
-                }
                 Response::json(200, format!("{{\"closed\":{closed}}}").into_bytes())
             }
-            Call::Stats => Response::json(200, self.stats(key)),
+            Call::Stats => Response::json(200, self.stats(key, None)),
         };
         if self.tenants.contains(key) {
             self.tend_tenant(key);
@@ -150,19 +155,12 @@ impl Shard {
         Some(delivery::published(&answers))
     }
 
-    fn list_rooms(&self, tenant: TenantKey) -> Vec<u8> {
+    pub(super) fn list_rooms(&self, tenant: TenantKey) -> Vec<u8> {
         let tenant = &self.tenants[tenant];
         let mut names: Vec<_> =
             tenant.rooms.iter().filter(|(_, room)| !self.rooms[**room].members.is_empty()).collect();
         names.sort_unstable_by(|a, b| a.0.cmp(b.0));
-        let mut out = b"{\"rooms\":[".to_vec();
-        for (nth, (name, room)) in names.into_iter().enumerate() {
-            out.extend_from_slice(if nth > 0 { b",{\"room\":" } else { b"{\"room\":" });
-            json::write_string(&mut out, name);
-            let _ = write!(out, ",\"members\":{}}}", self.rooms[*room].members.len());
-        }
-        out.extend_from_slice(b"]}");
-        out
+        write_rooms(names.into_iter().map(|(name, room)| (&**name, self.rooms[*room].members.len())), None)
     }
 
     /// `{events, epoch, offset, complete}`: the newest `limit` events, or the first `limit` after a position. `complete`: nothing between
@@ -224,13 +222,16 @@ impl Shard {
         out
     }
 
-    fn stats(&self, tenant: TenantKey) -> Vec<u8> {
+    /// `totals`: of all nodes.
+    pub(super) fn stats(&self, tenant: TenantKey, totals: Option<Totals>) -> Vec<u8> {
         let tenant = &self.tenants[tenant];
+        let here = || {
+            let rooms = tenant.rooms.values().filter(|room| !self.rooms[**room].members.is_empty()).count();
+            Totals { sessions: tenant.sessions, users: tenant.users, rooms: rooms as u32 }
+        };
+        let Totals { sessions, users, rooms } = totals.unwrap_or_else(here);
         let mut out = format!(
-            "{{\"connections\":{},\"users\":{},\"rooms\":{},\"recoverable\":{},\"published\":{}",
-            tenant.sessions,
-            tenant.users,
-            tenant.rooms.values().filter(|room| !self.rooms[**room].members.is_empty()).count(),
+            "{{\"connections\":{sessions},\"users\":{users},\"rooms\":{rooms},\"recoverable\":{},\"published\":{}",
             tenant.saved.len(),
             tenant.sequence
         )

@@ -158,6 +158,7 @@ impl Shard {
         }
         self.stop_typing_everywhere(key);
         self.save_or_forget(key, recoverable);
+        self.seats_altered(key);
         while let Some(seat) = self.sockets[key].seats.pop() {
             self.vacate(seat.room, seat.index, lingers);
         }

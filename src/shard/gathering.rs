@@ -12,6 +12,7 @@
 
 use super::encode::Outgoing;
 use super::room::RoomKey;
+use super::socket::SocketKey;
 use super::status::{Standing, Status};
 use super::tenant::TenantKey;
 use super::wording::{PresenceSettings, Telling, Wording};
@@ -175,6 +176,23 @@ impl Shard {
         }
     }
 
+    /// Among nodes a user's coming is told when the store has seen it, and its first socket is there by then: it is not told of itself.
+    fn newcomer(&self, circle: Circle, change: &Change) -> Option<SocketKey> {
+        if !self.is_fleet() || change.from.is_some() {
+            return None;
+        }
+        let (tenant, within) = match circle {
+            Circle::Tenant(tenant) => (tenant, None),
+            Circle::Room(room) => (self.rooms[room].tenant, Some(room)),
+        };
+        let sessions = self.sessions_of(tenant, &change.user);
+        let all = sessions.iter().flat_map(|session| &self.sessions[*session].sockets);
+        let is_there = |socket: &&SocketKey| within.is_none_or(|room| self.sockets[**socket].seat(room).is_some());
+        let mut sockets = all.filter(is_there);
+        let first = sockets.next().copied();
+        first.filter(|_| sockets.next().is_none())
+    }
+
     fn gathering(&mut self, circle: Circle) -> Option<&mut Gathering> {
         match circle {
             Circle::Tenant(tenant) => self.tenants.get_mut(tenant).map(|tenant| &mut tenant.gathering),
@@ -206,13 +224,16 @@ impl Shard {
             tenant: self.tenants[tenant].id.as_str().into(),
             room: in_room.then(|| (*self.rooms[room].name).into()),
         };
-        let told = changes.iter().flat_map(|change| writer.entries(change, &wording));
         if !large {
-            for (_, telling, args) in told.collect::<Vec<_>>() {
-                self.emit_to(room, &Outgoing { name: &telling.event, args: &args, ..Outgoing::default() }, None);
+            for change in &changes {
+                let except = self.newcomer(circle, change);
+                for (_, telling, args) in writer.entries(change, &wording) {
+                    self.emit_to(room, &Outgoing { name: &telling.event, args: &args, ..Outgoing::default() }, except);
+                }
             }
             return;
         }
+        let told = changes.iter().flat_map(|change| writer.entries(change, &wording));
         let Some(event) = &wording.changes else { return };
         let told: Vec<_> = told.collect();
         for part in told.chunks(limit::PRESENCE_BATCH_MAX) {

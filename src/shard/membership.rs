@@ -124,6 +124,7 @@ impl Shard {
             room.add(Member { socket, slot: slot(state.session), variant: state.variant, narrowed: filter.is_some() });
         state.sit(key, index, joined_at, filter);
         self.unsaved(socket);
+        self.seats_altered(socket);
     }
 
     pub(super) fn narrow(&mut self, socket: SocketKey, key: RoomKey, filter: Option<Rc<Filter>>) {
@@ -147,6 +148,7 @@ impl Shard {
         let seat = self.sockets[socket].seats.remove(at);
         self.vacate(seat.room, seat.index, false);
         self.unsaved(socket);
+        self.seats_altered(socket);
         true
     }
 

@@ -45,6 +45,7 @@ mod session;
 mod socket;
 mod status;
 mod tenant;
+mod timer;
 pub mod transit;
 mod turn;
 mod typing;
@@ -65,7 +66,7 @@ use crate::base::{
     id::{ConnKey, NodeId, ShardId, Sid, TenantId},
     limit::Limits,
     slab::{Key, Slab},
-    time::{Duration, Instant, Now, UnixMs},
+    time::{Duration, Instant, Now},
     wheel::Wheel,
 };
 use crate::wire::{
@@ -84,6 +85,7 @@ use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
 use std::rc::Rc;
 use tenant::{Tenant, TenantKey};
+use timer::Timer;
 
 /// What a shard is told at start.
 #[derive(Clone)]
@@ -204,28 +206,6 @@ enum Place {
     Moved(ShardId, bool),
     /// Closed by the server, which has last words for it.
     Farewell(farewell::Farewell),
-}
-
-/// What a timer is for. Its owner may be gone when it fires.
-#[derive(Clone, Copy, Debug)]
-enum Timer {
-    /// The WebSocket that probes has to have taken over.
-    Upgrade(SessionKey, ConnKey),
-    Typing(RoomKey, SocketKey),
-    SweepRoom(RoomKey),
-    SweepTenant(TenantKey),
-    Presence(gathering::Circle),
-    /// Those whose sessions broke off are gone now.
-    Grace(TenantKey),
-    /// The agent of this own room has been away since then.
-    Idle(RoomKey, UnixMs),
-    Farewell(Sid),
-    Delivery(u64),
-    Task(app::TaskKey),
-    Ticket(verdict::TicketKey),
-    Documents(TenantKey),
-    /// What other nodes were told of this tenant's sessions has to be told again.
-    Lease(TenantKey),
 }
 
 pub struct Shard {
@@ -526,42 +506,6 @@ impl Shard {
         self.counts.add(Count::Dropped, dropped);
         self.counts.set(Count::Tenants, self.tenants.len());
         self.counts.set(Count::Rooms, self.rooms.len());
-    }
-
-    fn fire(&mut self) {
-        let mut looks = std::mem::take(&mut self.due_looks);
-        self.looks.expire(self.now.at, |key| looks.push(key));
-        for key in looks.drain(..) {
-            self.look(key);
-        }
-        self.due_looks = looks;
-        let mut due = std::mem::take(&mut self.due);
-        self.timers.expire(self.now.at, |timer| due.push(timer));
-        for timer in due.drain(..) {
-            match timer {
-                Timer::Upgrade(key, conn) => self.upgrade_timeout(key, conn),
-                Timer::Typing(room, socket) => self.typing_timer(room, socket),
-                Timer::SweepRoom(room) => self.sweep_room(room),
-                Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
-                Timer::Presence(circle) => self.tell(circle),
-                Timer::Grace(tenant) => self.end_graces(tenant),
-                Timer::Idle(room, since) => self.idle(room, since),
-                Timer::Task(key) => {
-                    if let Some((socket, task)) = self.tasks.remove(key)
-                        && self.sockets.contains(socket)
-                    {
-                        task(&mut app::Context::new(self, socket, None));
-                        self.end_what_handlers_ended();
-                    }
-                }
-                Timer::Farewell(sid) => self.end_farewell(sid),
-                Timer::Delivery(number) => self.delivery_timer(number),
-                Timer::Documents(tenant) => self.documents_timer(tenant),
-                Timer::Lease(tenant) => self.lease_timer(tenant),
-                Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
-            }
-        }
-        self.due = due;
     }
 
     fn link(&self, conn: ConnKey) -> Option<&Link> {

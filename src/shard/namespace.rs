@@ -238,6 +238,7 @@ impl Shard {
         if self.is_fleet() {
             self.open_stream(tenant);
             self.begin_lease(tenant);
+            self.session_counts(tenant, &user, key);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 use super::gathering::Circle;
 use super::refusal::Refusal;
+use super::relay::presence::Stance;
 use super::room::RoomKey;
 use super::session::SessionKey;
 use super::status::{Choice, Standing, Status};
@@ -29,7 +30,7 @@ impl Shard {
             if agent && user.choice == Choice::None {
                 self.alter_user(tenant, name, |user| user.choice = Choice::Auto);
             }
-            return;
+            return self.user_altered(tenant, name);
         }
         let absence = self.tenants[tenant].absences.take(name);
         let mut user = User::back(absence, now);
@@ -41,8 +42,9 @@ impl Shard {
         self.tenants[tenant].users += 1;
         self.arm_idleness(room, user);
         if from != Some(user.standing()) {
-            self.changed(Circle::Tenant(tenant), name, from, Some(user.standing()), now);
+            self.note(Circle::Tenant(tenant), name, from, Some(user.standing()), now);
         }
+        self.user_altered(tenant, name);
     }
 
     /// A session of this user is over; `lingers`: it broke off, and the user is still in these rooms for its grace.
@@ -52,6 +54,7 @@ impl Shard {
         let Some(user) = &mut self.rooms[room].user else { return };
         user.sessions -= 1;
         user.last_seen = user.last_seen.max(heard);
+        let seen = user.last_seen;
         let (user, broke_off) = (*user, lingers.is_some());
         let name: Rc<str> = name.into();
         if user.sessions == 0 {
@@ -60,6 +63,7 @@ impl Shard {
             self.tend_room(room);
             self.absent(tenant, name.clone(), user, broke_off);
         }
+        self.user_seen(tenant, &name, seen);
         if let Some(rooms) = lingers {
             self.linger(tenant, name, rooms);
         }
@@ -97,17 +101,49 @@ impl Shard {
     fn alter_user(&mut self, tenant: TenantKey, name: &str, alter: impl FnOnce(&mut User)) {
         let Some(room) = self.own_room(tenant, name) else { return };
         let Some(user) = &mut self.rooms[room].user else { return };
-        let from = user.standing();
+        let was = user.stance();
         alter(user);
         let user = *user;
         self.arm_idleness(room, user);
-        let to = user.standing();
+        let (from, to) = (was.standing(), user.standing());
+        if was != user.stance() {
+            self.user_says(tenant, name);
+        }
         if from != to {
             let now = self.now.unix;
-            self.changed(Circle::Tenant(tenant), name, Some(from), Some(to), now);
+            self.note(Circle::Tenant(tenant), name, Some(from), Some(to), now);
             for watched in self.watched_rooms(tenant, name) {
-                self.changed(Circle::Room(watched), name, Some(from), Some(to), now);
+                self.note(Circle::Room(watched), name, Some(from), Some(to), now);
             }
+        }
+    }
+
+    /// How a user is, as another node has said it: whoever is to be told of that is, by the same word.
+    pub(super) fn take_stance(&mut self, tenant: TenantKey, name: &str, stance: Stance) {
+        let Some(room) = self.own_room(tenant, name) else { return };
+        let Some(user) = &mut self.rooms[room].user else { return };
+        if user.stance() == stance {
+            return;
+        }
+        // What makes one an agent is its token: it stays one.
+        let choice = if stance.choice == Choice::None { user.choice } else { stance.choice };
+        let says = choice != stance.choice;
+        (user.status, user.choice, user.idle, user.since) = (stance.status, choice, stance.idle, stance.since);
+        let user = *user;
+        self.arm_idleness(room, user);
+        if says {
+            self.user_says(tenant, name);
+        }
+    }
+
+    /// What a user had chosen when it was last here, or on another node.
+    pub(super) fn take_choice(&mut self, tenant: TenantKey, name: &str, was: Choice) {
+        if was != Choice::None {
+            self.alter_user(tenant, name, |user| {
+                if matches!(user.choice, Choice::None | Choice::Auto) {
+                    user.choice = was;
+                }
+            });
         }
     }
 

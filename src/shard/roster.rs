@@ -5,8 +5,9 @@
 use super::Shard;
 use super::app::Context;
 use super::refusal::Refusal;
+use super::relay::presence::Stance;
 use super::room::RoomKey;
-use super::status::{Duty, Status};
+use super::status::{Duty, Standing, Status};
 use super::tenant::{TenantKey, User};
 use super::wording::PresenceSettings;
 use crate::base::{limit, time::UnixMs};
@@ -40,6 +41,22 @@ impl<'a> Present<'a> {
         }
     }
 
+    /// As the store knows it; its connections are still to be added.
+    pub fn there(name: &'a str, stance: &Stance, seen: UnixMs) -> Present<'a> {
+        let Standing { status, duty } = stance.standing();
+        Present { user: name, status, duty, since: Some(stance.since), last_seen: Some(seen), connections: 0 }
+    }
+
+    pub fn add(&mut self, seen: UnixMs, connections: u32) {
+        self.last_seen = self.last_seen.max(Some(seen));
+        self.connections += connections;
+    }
+
+    /// As it is when it has left; `agent`: it was one.
+    pub fn left(name: &'a str, agent: bool, since: Option<UnixMs>) -> Present<'a> {
+        Present { duty: agent.then_some(Duty::Offline), ..Present::gone(name, None, since) }
+    }
+
     /// As it is when it is gone; of who hides, as others may know it.
     fn gone(name: &'a str, user: Option<&User>, since: Option<UnixMs>) -> Present<'a> {
         Present {
@@ -53,7 +70,7 @@ impl<'a> Present<'a> {
     }
 
     /// Its members without the brace that closes them.
-    fn write(&self, settings: &PresenceSettings, out: &mut Vec<u8>) {
+    pub fn write(&self, settings: &PresenceSettings, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"user\":");
         json::write_string(out, self.user);
         let _ = write!(out, ",\"status\":\"{}\"", self.status.as_str());
@@ -74,7 +91,7 @@ impl<'a> Present<'a> {
 impl Shard {
     /// The users in a room, in the order they came, those within their grace last, at most [`limit::PRESENCE_MEMBERS_MAX`], and how many
     /// there are. Who wants to appear offline is left out.
-    fn present<'a>(&'a self, tenant: TenantKey, name: &'a str) -> (Vec<Present<'a>>, usize) {
+    fn present_in<'a>(&'a self, tenant: TenantKey, name: &'a str) -> (Vec<Present<'a>>, usize) {
         let mut list: Vec<Present<'a>> = Vec::new();
         let room = self.tenants[tenant].rooms.get(name).copied();
         if let Some(room) = room {
@@ -127,7 +144,7 @@ impl Shard {
     }
 
     /// When a user with sessions was last heard.
-    fn last_seen(&self, tenant: TenantKey, name: &str, user: &User) -> UnixMs {
+    pub(super) fn last_seen(&self, tenant: TenantKey, name: &str, user: &User) -> UnixMs {
         let sessions = self.sessions_of(tenant, name);
         let heard = sessions.into_iter().map(|session| self.unix_at(self.sessions[session].last_heard));
         heard.chain([user.last_seen]).max().unwrap_or(user.last_seen)
@@ -135,21 +152,8 @@ impl Shard {
 
     /// `{members: [...]}`, with `total` where the list is cut.
     pub(super) fn list_presence(&self, tenant: TenantKey, room: &str, ok: bool) -> Vec<u8> {
-        let mut out = if ok { b"{\"ok\":true,\"members\":[".to_vec() } else { b"{\"members\":[".to_vec() };
-        let (list, count) = self.present(tenant, room);
-        for (nth, present) in list.iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            present.write(&self.presence, &mut out);
-            out.push(b'}');
-        }
-        out.push(b']');
-        if count > list.len() {
-            let _ = write!(out, ",\"total\":{count}");
-        }
-        out.push(b'}');
-        out
+        let (list, count) = self.present_in(tenant, room);
+        write_members(&self.presence, &list, count, ok)
     }
 
     /// A user as other users may know it.
@@ -168,6 +172,20 @@ impl Shard {
             }
             (None, None) => Present::gone(name, None, None),
         }
+    }
+
+    /// `{ok, users}`: the users named, as other users may know them.
+    pub(super) fn list_users(&self, tenant: TenantKey, users: &[impl AsRef<str>]) -> Vec<u8> {
+        let mut out = b"{\"ok\":true,\"users\":[".to_vec();
+        for (nth, user) in users.iter().enumerate() {
+            if nth > 0 {
+                out.push(b',');
+            }
+            self.seen_by_others(tenant, user.as_ref()).write(&self.presence, &mut out);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"]}");
+        out
     }
 
     /// One user, for a backend.
@@ -205,6 +223,40 @@ impl Shard {
     }
 }
 
+/// `{members: [...]}`, with `total` where there are more than listed.
+pub fn write_members(settings: &PresenceSettings, list: &[Present<'_>], count: usize, ok: bool) -> Vec<u8> {
+    let mut out = if ok { b"{\"ok\":true,\"members\":[".to_vec() } else { b"{\"members\":[".to_vec() };
+    for (nth, present) in list.iter().enumerate() {
+        if nth > 0 {
+            out.push(b',');
+        }
+        present.write(settings, &mut out);
+        out.push(b'}');
+    }
+    out.push(b']');
+    if count > list.len() {
+        let _ = write!(out, ",\"total\":{count}");
+    }
+    out.push(b'}');
+    out
+}
+
+/// `{rooms: [{room, members}]}`, with `total` where there are more.
+pub fn write_rooms<'a>(rooms: impl Iterator<Item = (&'a str, usize)>, total: Option<usize>) -> Vec<u8> {
+    let mut out = b"{\"rooms\":[".to_vec();
+    for (nth, (name, members)) in rooms.enumerate() {
+        out.extend_from_slice(if nth > 0 { b",{\"room\":" } else { b"{\"room\":" });
+        json::write_string(&mut out, name);
+        let _ = write!(out, ",\"members\":{members}}}");
+    }
+    out.push(b']');
+    if let Some(total) = total {
+        let _ = write!(out, ",\"total\":{total}");
+    }
+    out.push(b'}');
+    out
+}
+
 impl Context<'_> {
     /// `{ok, members, total?}`: who is in a room.
     pub(in crate::shard) fn presence(&self, room: &str) -> String {
@@ -212,21 +264,8 @@ impl Context<'_> {
     }
 
     /// `{ok, users}`: the users named, in this order; who is not known, or hides, is offline.
-    pub(in crate::shard) fn presence_of(&self, users: &[Cow<'_, str>]) -> Result<String, Refusal> {
-        if users.len() > limit::PRESENCE_QUERY_MAX {
-            return Err(Refusal::TooManyItems);
-        }
-        let tenant = self.shard.tenant_of(self.socket);
-        let mut out = b"{\"ok\":true,\"users\":[".to_vec();
-        for (nth, user) in users.iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            self.shard.seen_by_others(tenant, user).write(&self.shard.presence, &mut out);
-            out.push(b'}');
-        }
-        out.extend_from_slice(b"]}");
-        Ok(String::from_utf8(out).unwrap_or_default())
+    pub(in crate::shard) fn presence_of(&self, users: &[Cow<'_, str>]) -> String {
+        String::from_utf8(self.shard.list_users(self.shard.tenant_of(self.socket), users)).unwrap_or_default()
     }
 
     pub(in crate::shard) fn set_status(&mut self, status: Status) -> Result<(), Refusal> {

@@ -11,6 +11,7 @@ use super::gathering::Gathering;
 use super::history::Epoch;
 use super::identity::KnownRights;
 use super::receipt::Receipts;
+use super::relay::presence::Stance;
 use super::room::RoomKey;
 use super::socket::SocketKey;
 use super::status::{Choice, Standing, Status};
@@ -148,7 +149,11 @@ const _: () = assert!(size_of::<Option<User>>() <= 24, "it is in every user's ro
 
 impl User {
     pub fn standing(&self) -> Standing {
-        Standing { status: self.status, duty: self.choice.duty(self.status, self.idle) }
+        self.stance().standing()
+    }
+
+    pub fn stance(&self) -> Stance {
+        Stance { status: self.status, choice: self.choice, idle: self.idle, since: self.since }
     }
 }
 

@@ -47,7 +47,7 @@ impl Shard {
         watch.users.insert(user.clone(), Here { sockets: 1, left: now });
         let tenant = self.rooms[room].tenant;
         let standing = self.standing(tenant, &user);
-        self.changed(Circle::Room(room), &user, None, Some(standing), self.now.unix);
+        self.note(Circle::Room(room), &user, None, Some(standing), self.now.unix);
     }
 
     /// Who sits at this place of a watched room, and when it was last heard.
@@ -71,7 +71,7 @@ impl Shard {
         if !lingers {
             watch.users.remove(user);
             let standing = self.standing(self.rooms[room].tenant, user);
-            self.changed(Circle::Room(room), user, Some(standing), None, self.unix_at(heard));
+            self.note(Circle::Room(room), user, Some(standing), None, self.unix_at(heard));
         }
     }
 
@@ -87,7 +87,7 @@ impl Shard {
             let standing = self.standing(tenant, user);
             let absence = self.tenants[tenant].absences.get(user);
             let seen = absence.map_or(self.now.unix, |absence| absence.user.last_seen);
-            self.changed(Circle::Room(room), user, Some(standing), None, seen);
+            self.note(Circle::Room(room), user, Some(standing), None, seen);
         }
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! frame   0       version, 1
 //!         1       0: told to the others    1: placed    2: announced: told to all, to who made it, too
+//!                 3: noted by the store, see `presence.rs`
 //!         2..10   epoch                       \
 //!         10..18  sequence                     | of a placed one only, written by the store;
 //!         18..26  the room's epoch             | big endian
@@ -28,6 +29,7 @@
 //! ```
 
 pub mod field;
+pub mod presence;
 pub mod record;
 
 use crate::base::{id::Sid, time::UnixMs};

@@ -31,6 +31,9 @@ const CASES: &[Case] = &[
     ("waiting, kept again", kept_again),
     ("waiting, another epoch", waiting_epochs),
     ("receipts", receipts),
+    ("presence", crate::roster::presence),
+    ("leases", crate::roster::leases),
+    ("presence lost", crate::roster::presence_lost),
 ];
 
 /// Nodes that start anew over one store, for each case.

@@ -1,7 +1,7 @@
 //! The real process over real sockets: what peers may throw at it, what it costs, what it says.
 //!
-//! Every test starts its own server and asks after each attack: is it alive, does it answer, has it given back what it took? Nothing here but
-//! `webhook` and `backplane` knows the inside of the server; tokens come from `tenantcast token`.
+//! Every test starts its own server and asks after each attack: is it alive, does it answer, has it given back what it took? Only
+//! `webhook`, `backplane` and its `roster` know the inside of the server; tokens come from `tenantcast token`.
 
 mod backplane;
 mod churn;
@@ -15,6 +15,7 @@ mod nodes;
 mod outage;
 mod peer;
 mod redis;
+mod roster;
 mod secrets;
 mod server;
 mod spread;

@@ -3,5 +3,6 @@
 mod absent;
 mod document;
 mod nodes;
+mod presence;
 mod queue;
 mod swarm;

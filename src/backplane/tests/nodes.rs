@@ -119,6 +119,16 @@ impl Nodes {
         self.settle();
     }
 
+    /// Time passes, but not for these nodes.
+    pub(super) fn pass(&mut self, by: Duration, dead: &[usize]) {
+        for _ in 0..by.as_secs() {
+            for node in (0..self.rigs.len()).filter(|node| !dead.contains(node)) {
+                self.rigs[node].advance(Duration::from_secs(1));
+            }
+            self.settle();
+        }
+    }
+
     fn reopen(&mut self, node: usize, tenant: &TenantId) {
         let place = Ok(self.store.place(tenant));
         self.ways[node].push_back(Report::Opened { tenant: tenant.clone(), place });
@@ -148,12 +158,17 @@ impl Nodes {
         self.rigs[node].take(conn)
     }
 
+    pub(super) fn hang_up(&mut self, node: usize, conn: ConnKey) {
+        self.rigs[node].input(Input::Hangup { conn, cause: Hangup::Closed });
+        self.settle();
+    }
+
     pub(super) fn publish(&mut self, node: usize, conn: ConnKey, room: &str, n: u64) -> Vec<String> {
         self.say(node, conn, &format!("420[\"publish\",{{\"room\":\"{room}\",\"type\":\"e\",\"data\":{n}}}]"))
     }
 }
 
-fn join(nodes: &mut Nodes, node: usize, conn: ConnKey, room: &str) -> String {
+pub(super) fn join(nodes: &mut Nodes, node: usize, conn: ConnKey, room: &str) -> String {
     let answer = nodes.say(node, conn, &format!("420[\"subscribe\",{{\"rooms\":[\"{room}\"]}}]"));
     answer.into_iter().find(|packet| packet.starts_with("430")).expect("an answer")
 }

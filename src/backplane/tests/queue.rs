@@ -19,14 +19,14 @@ use crate::wire::{
 impl Nodes {
     /// Publishes as a backend at a node: an event for a user.
     fn tell(&mut self, node: usize, user: &str, event: &str, data: u32) {
-        self.call(node, user, event, data, None);
+        self.publish_for(node, user, event, data, None);
         self.settle();
         if !self.rigs[node].responses.is_empty() {
             assert_eq!(self.rigs[node].responses.pop().map(|(_, status, _)| status), Some(202));
         }
     }
 
-    fn call(&mut self, node: usize, user: &str, event: &str, data: u32, ack: Option<Ack>) {
+    fn publish_for(&mut self, node: usize, user: &str, event: &str, data: u32, ack: Option<Ack>) {
         let (room, data) = (Some(format!("user:{user}").into()), data.to_string().into());
         let call = Call::Publish(vec![Publish { event: event.into(), room, data, ack, ..Publish::default() }]);
         let from = ReplyTo { shard: ShardId(0), conn: ConnKey::new(900, 0) };
@@ -39,11 +39,6 @@ impl Nodes {
         let (conn, packets) = self.connect(node, user, "");
         let greeted = packets.iter().position(|packet| packet.starts_with("42[\"connected\"")).expect("a greeting");
         (conn, packets[greeted + 1..].to_vec())
-    }
-
-    fn hang_up(&mut self, node: usize, conn: ConnKey) {
-        self.rigs[node].input(Input::Hangup { conn, cause: Hangup::Closed });
-        self.settle();
     }
 
     fn cut(&mut self, node: usize, conn: ConnKey) {
@@ -199,7 +194,7 @@ fn what_comes_meanwhile_is_given_once() {
             let mut held: Vec<Report> = Vec::new();
             for step in 0..40 {
                 if step == steps || step == steps + 2 {
-                    nodes.call(0, "a", "n", 2 + u32::from(step > steps), None);
+                    nodes.publish_for(0, "a", "n", 2 + u32::from(step > steps), None);
                 }
                 nodes.ask();
                 for node in 0..2 {
@@ -313,12 +308,12 @@ fn who_did_not_answer_finds_it_in_the_queue() {
     let mut nodes = Nodes::new(2);
     let ack = || Some(Ack { timeout_ms: 100, retries: 0 });
     let conn = nodes.client(0, "a");
-    nodes.call(0, "a", "n", 1, ack());
+    nodes.publish_for(0, "a", "n", 1, ack());
     nodes.settle();
     nodes.later(Duration::from_millis(200));
     let (_, status, answer) = nodes.rigs[0].responses.pop().expect("an answer");
     assert!(status == 202 && answer.contains("\"missing\":[\"a\"]"), "{answer}");
-    nodes.call(0, "a", "n", 2, ack());
+    nodes.publish_for(0, "a", "n", 2, ack());
     nodes.settle();
     let asked = nodes.take(0, conn);
     let id = field(asked.last().unwrap(), "id").to_owned();
@@ -328,7 +323,7 @@ fn who_did_not_answer_finds_it_in_the_queue() {
     nodes.hang_up(0, conn);
     assert_eq!(notes(&nodes.come(1, "a").1), [1]);
     // Nobody is there at all: it is said at once.
-    nodes.call(1, "b", "n", 3, ack());
+    nodes.publish_for(1, "b", "n", 3, ack());
     nodes.settle();
     let (_, _, answer) = nodes.rigs[1].responses.pop().expect("an answer");
     assert!(answer.contains("\"acked\":[],\"missing\":[\"b\"]"), "{answer}");
@@ -383,7 +378,7 @@ fn what_was_delivered_is_taken_out_by_the_turn() {
     let mut nodes = Nodes::new(1);
     let _conn = nodes.client(0, "a");
     for n in 1..=3 {
-        nodes.call(0, "a", "n", n, None);
+        nodes.publish_for(0, "a", "n", n, None);
     }
     let relays = std::mem::take(&mut nodes.rigs[0].relays);
     assert!(relays.iter().all(|relay| matches!(relay, Relay::Append { append, .. } if append.wait.is_some())));

@@ -108,7 +108,7 @@ fn handle(
         }
         Act::Publish { .. } => publish::publish(socket, args),
         Act::History { room } => return history::history(socket, named(socket, room)?, args),
-        Act::Presence { room } => presence::presence(socket, named(socket, room)?, args),
+        Act::Presence { room } => return presence::presence(socket, named(socket, room)?, args),
         Act::Status => presence::status(socket, args),
         Act::Availability => presence::availability(socket, args),
         Act::Typing { room, start } => presence::typing(socket, named(socket, room)?, args, *start),

@@ -1,6 +1,7 @@
 //! `presence`, `status`, `availability`, `typing:start` and `typing:stop`.
 
 use super::{act, argument, named_room, ok, open_room, text};
+use crate::base::limit;
 use crate::profile::{self, Emit, template::quoted};
 use crate::shard::app::{Args, Context};
 use crate::shard::refusal::Refusal;
@@ -11,7 +12,8 @@ use serde::Deserialize;
 use std::borrow::Cow;
 
 /// Who is in a room (the profile's, or the one named), or how the users named are.
-pub fn presence(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>) -> Result<String, Refusal> {
+/// None: it is answered when the store has said.
+pub fn presence(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>) -> Result<Option<String>, Refusal> {
     const TAKES: &str = "presence takes {room} or {users}";
     #[derive(Default, Deserialize)]
     struct Argument<'a> {
@@ -27,9 +29,22 @@ pub fn presence(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>) 
     match named {
         Argument { room: Some(room), users: None } => {
             open_room(socket, &room)?;
-            Ok(socket.presence(&room))
+            if socket.is_among_nodes() {
+                socket.presence_among_nodes(&room);
+                return Ok(None);
+            }
+            Ok(Some(socket.presence(&room)))
         }
-        Argument { room: None, users: Some(users) } => socket.presence_of(&users),
+        Argument { room: None, users: Some(users) } => {
+            if users.len() > limit::PRESENCE_QUERY_MAX {
+                return Err(Refusal::TooManyItems);
+            }
+            if socket.is_among_nodes() {
+                socket.presence_of_among_nodes(users.into_iter().map(|user| user.into()).collect());
+                return Ok(None);
+            }
+            Ok(Some(socket.presence_of(&users)))
+        }
         _ => Err(Refusal::InvalidArgument(TAKES)),
     }
 }

@@ -6,8 +6,10 @@
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
-//!  document.rs   documents that several nodes write to                                         Shared, Envelope
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
+//!  document.rs   documents that several nodes write to                                         Shared, Envelope
+//!  presence.rs   what the store is to know of this node's users, and what it says of all       Shared, Envelope
+//!  roster.rs     who is there, asked                                                           Shared
 //! ```
 //!
 //! Invariants: a durable event is delivered from the stream and from nothing else, in the order of the tenant's sequence, so that a place in
@@ -18,7 +20,9 @@ mod append;
 mod comeback;
 mod document;
 mod head;
+mod presence;
 mod queue;
+mod roster;
 mod stream;
 mod wait;
 
@@ -219,6 +223,7 @@ impl Shard {
                 self.tell_done(tenant);
                 self.save_sockets(tenant);
                 self.ask_kept(tenant);
+                self.say_presence(tenant);
                 self.tend_tenant(tenant);
             }
         }
@@ -254,16 +259,20 @@ impl Shard {
         }
     }
 
-    pub(super) fn lease_timer(&mut self, tenant: TenantKey) {
+    pub(super) fn lease_timer(&mut self, key: TenantKey) {
         let Some(fleet) = &self.fleet else { return };
         let every = fleet.settings.lease / 3;
-        if self.tenants.get(tenant).is_some_and(|tenant| tenant.sessions > 0) {
-            self.refresh_sockets(tenant);
-            self.keep_documents(tenant);
-            self.read_unread(tenant);
-            self.timers.arm(self.now.at + every, Timer::Lease(tenant));
-        } else if let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) {
+        let Some(tenant) = self.tenants.get(key) else { return };
+        if tenant.sessions > 0 {
+            self.refresh_sockets(key);
+            self.read_unread(key);
+            self.keep_documents(key);
+        }
+        if self.renew_presence(key) || self.tenants[key].sessions > 0 {
+            self.timers.arm(self.now.at + every, Timer::Lease(key));
+        } else if let Some(stream) = &mut self.tenants[key].stream {
             stream.leased = false;
+            self.stir(key);
         }
     }
 

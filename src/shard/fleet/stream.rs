@@ -14,7 +14,7 @@
 //! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
 //! until it is.
 
-use super::{Job, Needs, queue::Queues, wait::Wait};
+use super::{Job, Needs, presence::Roll, queue::Queues, wait::Wait};
 use crate::base::{
     limit::{HELD_BYTES_MAX, HELD_MAX},
     time::Duration,
@@ -80,10 +80,12 @@ pub struct Stream {
     pub keeping: Vec<super::comeback::Kept>,
     /// Sockets that are not kept as they are.
     pub unsaved: BTreeSet<SocketKey>,
-    /// Documents that somebody here has open, or asks about.
-    pub documents: super::document::Desk,
     /// What waits for users.
     pub queues: Queues,
+    /// Documents that somebody here has open, or asks about.
+    pub documents: super::document::Desk,
+    /// Who is here, as far as the store is to know.
+    pub roll: Roll,
     pub stirred: bool,
     pub leased: bool,
 }
@@ -111,6 +113,7 @@ impl Stream {
             && self.owed == 0
             && self.asking.is_empty()
             && self.queues.is_idle()
+            && self.roll.is_empty()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -206,8 +209,12 @@ impl Shard {
             }
             return;
         };
-        stream.away = false;
+        let was_away = std::mem::replace(&mut stream.away, false);
         stream.queues.cut = false;
+        if was_away || state != State::Live || place.epoch != epoch {
+            self.say_all(key);
+        }
+        let Some(stream) = &mut self.tenants[key].stream else { return };
         match state {
             State::Opening => {
                 stream.state = State::Live;
@@ -276,6 +283,9 @@ impl Shard {
     }
 
     pub(super) fn envelope(&mut self, key: TenantKey, bytes: Box<[u8]>) {
+        if let Some(entries) = envelope::presence::noted(&bytes) {
+            return self.noted(key, entries);
+        }
         let Ok(frame) = envelope::Frame::decode(&bytes) else { return self.counts.up(Count::EnvelopesBroken) };
         let Some(place) = frame.place else { return self.told(key, frame.body) };
         let Tenant { epoch, sequence, stream: Some(stream), .. } = &mut self.tenants[key] else { return };

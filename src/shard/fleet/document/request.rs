@@ -50,10 +50,6 @@ fn owned(fields: &[(Cow<'_, str>, &str)]) -> (Fields, usize) {
 }
 
 impl Context<'_> {
-    pub(in crate::shard) fn is_among_nodes(&self) -> bool {
-        self.shard.is_fleet()
-    }
-
     /// As [`write_document`](Self::write_document), among nodes: `then` is told.
     pub(in crate::shard) fn write_shared(
         &mut self,
