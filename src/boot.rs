@@ -27,13 +27,14 @@ mod backplane;
 mod clock;
 mod control;
 mod machine;
+mod settings;
 
 pub use clock::{SystemClock, unix_now};
 pub use machine::refuse_huge_pages;
 
 use crate::base::{
     chance::Map,
-    id::{NodeId, ShardId},
+    id::ShardId,
     time::{Clock, Duration, Instant},
 };
 use crate::bridge::{Addresses, Bridge, Sender};
@@ -42,18 +43,18 @@ use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
 use crate::shard::{
-    self, Shard, app::App, fleet::FleetSettings, history::Retention, io::Announcement, listener::ListenerSettings,
+    self, Shard, app::App, count::Counts, fleet::FleetSettings, io::Announcement, listener::ListenerSettings,
 };
 use crate::wire::{
-    api::{Access, Bounds},
-    auth::{Keys, Mint, Policy, mint},
+    auth::{Mint, mint},
     envelope::Origin,
-    http::{Cors, cors::BadOrigin},
+    http::cors::BadOrigin,
     json,
 };
 use control::{Calls, calls, check_webhooks, start_control};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use machine::{cpus, entropy, raise_open_files};
+use settings::{plane_settings, shard_settings};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -161,8 +162,9 @@ impl Server {
         let config = self.config;
         check_webhooks(&self.calls.listeners, self.calls.control.hooks.len())?;
         let shards = config.server.shards;
-        let mut public = listen(config.server.address, "server.host, server.port", shards)?;
-        let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1)?;
+        let takeover = config.server.takeover;
+        let mut public = listen(config.server.address, "server.host, server.port", shards, takeover)?;
+        let mut admin = listen(config.server.admin_address, "server.admin_host, server.admin_port", 1, takeover)?;
         // Just made, so they have one.
         let address_of = |listeners: &[TcpListener], asked| {
             listeners.first().and_then(|listener| listener.local_addr().ok()).unwrap_or(asked)
@@ -197,11 +199,17 @@ impl Server {
             None => None,
         };
         let backplane = match (bridge.backplane.clone(), &config.redis) {
-            (Some(errands), Some(redis)) => {
-                Some(backplane::start(backplane::settings(redis, origin), errands, &bridge, clock.clone())?)
-            }
+            (Some(errands), Some(redis)) => Some(backplane::start(
+                backplane::settings(redis, origin, shard_settings.node),
+                errands,
+                &bridge,
+                clock.clone(),
+            )?),
             _ => None,
         };
+        if let Some(backplane) = &backplane {
+            shard_settings.node = backplane.node();
+        }
 
         let cpus = cpus()?;
         let (ready, all_ready) = mpsc::channel();
@@ -342,7 +350,8 @@ impl Handle {
 
     /// Begins to drain: nobody new, and everyone who is here is told to come back, to another node or to the next process.
     pub fn drain(&self) {
-        let config::Drain { timeout, spread } = self.drain;
+        let timeout = self.drain.timeout;
+        let spread = self.drain.spread(self.bridge.gauges.sum(Counts::SESSIONS));
         self.drain_until.get_or_init(|| self.clock.now().at + timeout);
         if let Err(error) = self.tell_all(&Control::Drain { spread, timeout }) {
             tracing::error!(%error, "cannot drain");
@@ -505,73 +514,15 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
     Ok(())
 }
 
-fn listen(address: SocketAddr, key: &'static str, count: u8) -> Result<Vec<TcpListener>, Error> {
+fn listen(address: SocketAddr, key: &'static str, count: u8, takeover: bool) -> Result<Vec<TcpListener>, Error> {
     let wrong = |error| Error::Listen { address, key, error };
-    data_plane::probe(address).map_err(wrong)?;
+    match data_plane::probe(address) {
+        Err(error) if takeover && error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::info!(%address, "another process listens here too, until it is told to end");
+        }
+        probed => probed.map_err(wrong)?,
+    }
     data_plane::listen(address, count.into()).map_err(wrong)
-}
-
-fn plane_settings(
-    config: &Config,
-    keys: Keys,
-    app: &App,
-    demo: Option<Box<[u8]>>,
-) -> Result<data_plane::Settings, Error> {
-    let limits = config.limits.clone();
-    Ok(data_plane::Settings {
-        socket_path: config.socket_io.path.trim_end_matches('/').into(),
-        gather: config.server.gather,
-        raw_engine: app.has_engine(),
-        raw_websocket: app.has_websocket(),
-        demo,
-        cors: Cors::parse(&config.server.frontend.join(","))?,
-        access: Access {
-            api_keys: config.api_keys.clone(),
-            keys: Some(keys),
-            policy: config.auth.policy.clone(),
-            bounds: Bounds {
-                room_name_bytes: limits.room_name_bytes as usize,
-                body_bytes: limits.http_body_bytes as usize,
-            },
-        },
-        limits,
-    })
-}
-
-fn shard_settings(config: &Config, keys: Keys) -> Result<shard::Settings, Error> {
-    let node = match config.server.node {
-        Some(node) => node,
-        None => NodeId(u16::from_be_bytes(entropy()?)),
-    };
-    let policy: Policy = config.auth.policy.clone();
-    let retention = |kept: &config::Retention| Retention { events: kept.events, ttl: kept.ttl };
-    Ok(shard::Settings {
-        node,
-        shard: ShardId(0),
-        shards: config.server.shards,
-        auth: Some(shard::Auth { keys, policy }),
-        limits: config.limits.clone(),
-        ping_interval: config.socket_io.ping_interval,
-        ping_timeout: config.socket_io.ping_timeout,
-        connect_timeout: config.socket_io.connect_timeout,
-        auth_deadline: config.auth.deadline,
-        recovery: config.socket_io.recovery.unwrap_or(Duration::ZERO),
-        history: shard::HistorySettings {
-            default: retention(&config.history.default),
-            rooms: config.history.rooms.iter().map(|(pattern, kept)| (pattern.clone(), retention(kept))).collect(),
-        },
-        documents: shard::DocumentSettings::of(&config.profile),
-        presence: shard::PresenceSettings::of(&config.profile.presence),
-        typing: shard::TypingSettings::of(&config.profile.typing),
-        offline: shard::offline::OfflineSettings::new(
-            config.profile.offline.ttl.unwrap_or(config.offline_ttl),
-            config.profile.offline.per_user.unwrap_or(config.offline_per_user),
-            config.profile.offline.removed,
-        ),
-        receipts: shard::receipt::ReceiptSettings::default(),
-        spread: config.server.spread.clone(),
-        ..shard::Settings::new()
-    })
 }
 
 thread_local! {

@@ -76,6 +76,9 @@ struct Settings {
     /// Number of this process in a fleet.
     #[arg(long, value_name = "NUMBER")]
     node: Option<String>,
+    /// Listens on ports that another process of this user listens on, which drains next, and lets the next one do so.
+    #[arg(long)]
+    takeover: bool,
     /// Origins a browser may come from, with commas [env: FRONTEND_URL].
     #[arg(long, value_name = "URLS")]
     frontend_url: Option<String>,
@@ -210,6 +213,7 @@ impl Settings {
             ("--admin-port", "server.admin_port", self.admin_port),
             ("--shards", "server.shards", self.shards),
             ("--node", "server.node", self.node),
+            ("--takeover", "server.takeover", self.takeover.then(|| "true".into())),
             ("--frontend-url", "server.frontend_url", self.frontend_url),
             ("--log-level", "server.log_level", self.log_level),
         ];
@@ -265,6 +269,7 @@ mod tests {
         for (line, variables, expected) in [
             ("tenantcast", &[][..], Ok("127.0.0.1:3000")),
             ("tenantcast --port 7", &[], Ok("127.0.0.1:7")),
+            ("tenantcast --takeover --port 7", &[], Ok("127.0.0.1:7")),
             ("tenantcast serve --port 7", &[("PORT", "8")], Ok("127.0.0.1:7")),
             ("tenantcast serve --host 0.0.0.0", &[secret], Ok("0.0.0.0:3000")),
             (

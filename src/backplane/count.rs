@@ -26,6 +26,12 @@ counts! {
     EnvelopesDropped "backplane_envelopes_dropped_total";
     /// Times that an envelope was found to be missing without anything having broken.
     Gaps "backplane_gaps_total";
+    /// Requests for sessions of other nodes.
+    NeighbourAsks "neighbour_asks_total";
+    /// Answers to such requests of other nodes.
+    NeighbourAnswers "neighbour_answers_total";
+    /// Messages between nodes that nobody heard, that had no room, or that could not be read.
+    NeighbourFailed "neighbour_failed_total";
     Connected "backplane_connected_total";
     ConnectFailed "backplane_connect_failed_total";
     /// Events that waited for the store when the process ended.

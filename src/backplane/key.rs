@@ -1,6 +1,7 @@
 //! The names of everything a tenant has in the store.
 //!
 //! ```text
+//! tc:n:<number>           a node's channel; and string: the process that has the number
 //! tc:{acme}               channel
 //! tc:{acme}:m             hash: e epoch, s sequence, c birth mark of rooms that never had events, b sequence up to which rooms were lost,
 //!                         n:<origin> number and time of a process' newest append, p when it was last said how long all this is kept
@@ -32,7 +33,7 @@
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
 //! its rooms: `}` and `%` of a tenant are escaped, so that it ends where its brace does.
 
-use crate::base::id::{Sid, TenantId};
+use crate::base::id::{NodeId, Sid, TenantId};
 use crate::wire::envelope::Origin;
 use std::fmt::Write;
 
@@ -66,6 +67,11 @@ impl Keys {
         }
         name.push('}');
         name
+    }
+
+    /// No tenant's: those begin with a brace.
+    pub fn node(&self, node: NodeId) -> String {
+        format!("{}:n:{}", self.prefix, node.0)
     }
 
     pub fn hash(&self, tenant: &TenantId) -> String {

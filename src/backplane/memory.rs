@@ -13,26 +13,41 @@ mod queue;
 
 use crate::base::{
     chance::Chance,
-    id::{Sid, TenantId},
+    id::{ConnKey, ReplyTo, Sid, TenantId},
     limit::{READ_EVENTS_MAX, STORE_ROOMS_MAX},
+    slab::Slab,
     time::{Duration, Instant, Now},
 };
 use crate::shard::{
     history::Epoch,
+    neighbour::{Errand, News, unavailable, unknown},
     relay::{Act, Answer, Append, Appended, Place, Reading, Relay, Report, RoomRead, Stored, Unavailable, Wanted},
 };
-use crate::wire::envelope::{self, record};
+use crate::wire::{
+    envelope::{self, record},
+    http::Response,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One node of a fleet, as the caller numbers them.
+/// One node of a fleet, as the caller numbers them: the number in its session ids.
 pub type Node = usize;
 
 pub struct Memory {
     tenants: BTreeMap<TenantId, Tenant>,
     /// Who hears a tenant's channel: the nodes', not the store's, so that it outlives the store's loss.
     heard: BTreeMap<TenantId, BTreeSet<Node>>,
+    /// Who is here, and has not left.
+    present: BTreeSet<Node>,
+    /// Requests of one node at another.
+    requests: Slab<ConnKey, Asked>,
     chance: Chance,
     away: bool,
+}
+
+struct Asked {
+    by: Node,
+    to: ReplyTo,
+    sid: Sid,
 }
 
 struct Tenant {
@@ -67,7 +82,14 @@ struct Event {
 
 impl Memory {
     pub fn new(seed: [u8; 32]) -> Memory {
-        Memory { tenants: BTreeMap::new(), heard: BTreeMap::new(), chance: Chance::new(seed), away: false }
+        Memory {
+            tenants: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            present: BTreeSet::new(),
+            requests: Slab::default(),
+            chance: Chance::new(seed),
+            away: false,
+        }
     }
 
     /// Everything is lost, as when Redis is restarted empty. Who hears a channel goes on hearing it.
@@ -81,10 +103,52 @@ impl Memory {
         self.away = away;
     }
 
+    /// A node is here from now on, as from the first thing it asks.
+    pub fn join(&mut self, node: Node) {
+        self.present.insert(node);
+    }
+
     /// A node is gone: it hears nothing any more.
     pub fn leave(&mut self, node: Node) {
         for nodes in self.heard.values_mut() {
             nodes.remove(&node);
+        }
+        self.present.remove(&node);
+    }
+
+    /// What crosses nodes: carried at once. Who waits for a node that has left meanwhile waits until its caller gives it up.
+    fn neighbour(&mut self, node: Node, errand: Errand, out: &mut Vec<(Node, Report)>) {
+        let mut tell = |node, news| out.push((node, Report::Neighbour(Box::new(news))));
+        let refused = |to, response: Response| News::Answered { to, response: Box::new(response) };
+        match errand {
+            Errand::Ask { to, .. } if self.away => tell(node, refused(to, unavailable())),
+            Errand::Ask { to, sid, request } => {
+                let owner = Node::from(sid.node().0);
+                if !self.present.contains(&owner) {
+                    return tell(node, refused(to, unknown()));
+                }
+                let from = ReplyTo::elsewhere(self.requests.insert(Asked { by: node, to, sid }));
+                tell(owner, News::Asked { from, sid, request });
+            }
+            Errand::Left { to } => {
+                let found = self.requests.iter().find(|(_, asked)| asked.by == node && asked.to == to);
+                if let Some((key, _)) = found
+                    && let Some(Asked { sid, .. }) = self.requests.remove(key)
+                {
+                    tell(sid.node().0.into(), News::Left { from: ReplyTo::elsewhere(key), sid });
+                }
+            }
+            Errand::Release => {
+                for (key, asked) in self.requests.iter().filter(|(_, asked)| asked.by == node) {
+                    let from = ReplyTo::elsewhere(key);
+                    tell(asked.sid.node().0.into(), News::Released { from, sid: asked.sid });
+                }
+            }
+            Errand::Answer { to, response } => {
+                if let Some(Asked { by, to, .. }) = self.requests.remove(to.conn) {
+                    tell(by, News::Answered { to, response });
+                }
+            }
         }
     }
 
@@ -96,10 +160,15 @@ impl Memory {
 
     /// Carries out what `node` asks; appends what every node hears then, the asking one's answer included, in order.
     pub fn ask(&mut self, now: Now, node: Node, relay: Relay, out: &mut Vec<(Node, Report)>) {
+        self.present.insert(node);
+        if let Relay::Neighbour(errand) = relay {
+            return self.neighbour(node, *errand, out);
+        }
         if self.away {
             return self.refuse(node, relay, out);
         }
         match relay {
+            Relay::Neighbour(_) => {}
             Relay::Open { tenant } => {
                 self.heard.entry(tenant.clone()).or_default().insert(node);
                 let place = Ok(self.place(&tenant));
@@ -189,7 +258,8 @@ impl Memory {
             | Relay::Save { .. }
             | Relay::Refresh { .. }
             | Relay::Forget { .. }
-            | Relay::Share { ticket: None, .. } => return,
+            | Relay::Share { ticket: None, .. }
+            | Relay::Neighbour(_) => return,
         };
         out.push((node, report));
     }

@@ -22,8 +22,10 @@ mod journal;
 mod key;
 mod link;
 pub mod memory;
+mod neighbour;
 mod outlet;
 mod run;
+mod seat;
 mod settle;
 mod share;
 mod tenant;
@@ -32,7 +34,7 @@ pub use count::names;
 pub use link::{Server, Servers};
 
 use crate::base::{
-    id::ShardId,
+    id::{NodeId, ShardId},
     time::{Clock, Duration, Instant},
 };
 use crate::bridge::{Errands, Load};
@@ -66,6 +68,8 @@ pub struct Settings {
     pub journal_bytes: usize,
     /// This process, the same that its shards say in what they publish.
     pub origin: Origin,
+    /// The number it would like to have among the nodes.
+    pub node: NodeId,
 }
 
 impl fmt::Debug for Settings {
@@ -99,6 +103,7 @@ pub struct Start {
 pub struct Handle {
     thread: thread::JoinHandle<()>,
     end: oneshot::Sender<Instant>,
+    node: NodeId,
 }
 
 /// Starts the thread. Redis may be away; one that is there and will not do is an error.
@@ -114,6 +119,7 @@ pub fn start(settings: Settings, start: Start) -> Result<Handle, Error> {
         .max_blocking_threads(RESOLVERS_MAX)
         .build()
         .map_err(Error::Thread)?;
+    let node = settings.node;
     let (end, ended) = oneshot::channel();
     let (first, first_result) = mpsc::channel();
     let thread = thread::Builder::new()
@@ -126,12 +132,18 @@ pub fn start(settings: Settings, start: Start) -> Result<Handle, Error> {
         .map_err(Error::Thread)?;
     match first_result.recv_timeout(FIRST_PATIENCE) {
         Ok(Err(refusal @ (Refusal::Old(_) | Refusal::Denied(_)))) => Err(Error::Refused(refusal.to_string().into())),
+        Ok(Ok(node)) => Ok(Handle { thread, end, node }),
         // It goes on trying, and has said so.
-        Ok(_) | Err(_) => Ok(Handle { thread, end }),
+        Ok(Err(_)) | Err(_) => Ok(Handle { thread, end, node }),
     }
 }
 
 impl Handle {
+    /// The number this node has among the nodes. Where another process has it the shards are told of another one.
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
     /// Ends when everything asked for is done, or at `until`. To be called when no shard asks any more.
     pub fn finish(self, until: Instant) {
         // A thread that has panicked hears nothing and is joined.

@@ -16,11 +16,12 @@ use super::{
     key::Keys,
     link::{self, Link, Refusal},
     outlet::Outlet,
+    seat::{self, Seat},
     tenant::{Change, Step, Tenants},
 };
 use crate::base::{
     chance::Chance,
-    id::{ShardId, TenantId},
+    id::{NodeId, ShardId, TenantId},
     limit::{BATCH_COMMANDS_MAX, RELAY_PATIENCE},
     time::{Duration, Instant},
 };
@@ -49,27 +50,29 @@ const DEAF_EVERY: Duration = Duration::from_secs(30);
 const ASKS_MAX: usize = 1024;
 
 /// What a task beside this one has to say, and of which link.
-enum Event {
+pub enum Event {
     Connected(u64, Result<Link, Refusal>),
     Subscribed(u64, Vec<Change>, Result<Vec<bool>, RedisError>),
     Answered(u64, Flight, Result<Vec<Value>, RedisError>),
     Pinged(u64, bool),
+    Seat(u64, seat::Ended),
 }
 
 pub struct Core {
     settings: Arc<Settings>,
     pub(super) start: Start,
-    keys: Keys,
+    pub(super) keys: Keys,
     scripts: Scripts,
     pub(super) chance: Chance,
     pub(super) journal: Journal,
     /// Of each batch under way: commands of each job, and the scripts that are known after it.
     pub(super) flights: BTreeMap<Flight, (Vec<usize>, Known)>,
     pub(super) tenants: Tenants,
+    pub(super) seat: Seat,
     outlets: Vec<Outlet>,
     inlet: Arc<Inlet>,
     pub(super) link: Option<Link>,
-    generation: u64,
+    pub(super) generation: u64,
     is_connecting: bool,
     pub(super) connect_at: Instant,
     failures: u32,
@@ -78,7 +81,7 @@ pub struct Core {
     resubscribing: usize,
     ping_at: Instant,
     is_pinging: bool,
-    tasks: JoinSet<Event>,
+    pub(super) tasks: JoinSet<Event>,
     /// Of the newest append or claim.
     number: u64,
     /// Codes that the log has heard of, since all was well.
@@ -90,23 +93,24 @@ pub struct Core {
     pub(super) failing_since: Option<Instant>,
     /// Links in a row that broke before anything was done with them.
     fruitless: u32,
-    first: Option<mpsc::Sender<Result<(), Refusal>>>,
+    pub(super) first: Option<mpsc::Sender<Result<NodeId, Refusal>>>,
     end: Option<Instant>,
 }
 
 pub async fn run(
     settings: Settings,
     start: Start,
-    first: mpsc::Sender<Result<(), Refusal>>,
+    first: mpsc::Sender<Result<NodeId, Refusal>>,
     mut end: oneshot::Receiver<Instant>,
 ) {
     let (errands, inlet) = (start.errands.clone(), Arc::new(Inlet::default()));
+    let mut chance = Chance::new(start.seed);
     let mut core = Core {
         keys: Keys::new(&settings.prefix, settings.origin),
         journal: Journal::new(settings.journal_bytes),
-        settings: Arc::new(settings),
         scripts: Scripts::default(),
-        chance: Chance::new(start.seed),
+        seat: Seat::new(settings.node, start.shards, chance.u64()),
+        chance,
         flights: BTreeMap::new(),
         tenants: Tenants::default(),
         outlets: (0..start.shards).map(|_| Outlet::default()).collect(),
@@ -129,6 +133,7 @@ pub async fn run(
         fruitless: 0,
         first: Some(first),
         end: None,
+        settings: Arc::new(settings),
         start,
     };
     while !core.is_over() {
@@ -146,6 +151,7 @@ pub async fn run(
             until = &mut end, if core.end.is_none() => core.end = Some(until.unwrap_or_default()),
         }
     }
+    core.leave_seat().await;
     let count = core.journal.events();
     if count > 0 {
         core.start.errands.add(Count::Lost as usize, count);
@@ -190,6 +196,7 @@ impl Core {
             }
         }
         self.take(steps);
+        self.tend_seat(now);
         if self.link.is_some() {
             self.ask_store(now);
         } else if !self.is_connecting && self.connect_at <= now {
@@ -214,14 +221,15 @@ impl Core {
         let sends = if up && self.resubscribing == 0 { self.journal.next_ready() } else { None };
         let looks = if up { self.tenants.next_deadline() } else { None };
         let retries = self.outlets.iter().any(Outlet::waits).then_some(now + RETRY_EVERY);
-        let deadlines = [connects, pings, sends, looks, retries, self.journal.next_due(), self.end];
+        let seat = self.seat.next_deadline();
+        let deadlines = [connects, pings, sends, looks, retries, seat, self.journal.next_due(), self.end];
         // An end that is in the past waits for nothing: it is looked at before each rest.
         deadlines.into_iter().flatten().min().map_or(PING_EVERY, |at| at.since(now))
     }
 
     fn is_over(&self) -> bool {
         let Some(until) = self.end else { return false };
-        let is_done = self.start.errands.bytes() == 0 && self.journal.is_empty();
+        let is_done = self.start.errands.bytes() == 0 && self.journal.is_empty() && self.seat.neighbours.is_empty();
         is_done || self.now() >= until
     }
 
@@ -240,6 +248,7 @@ impl Core {
                 let channel = self.keys.channel(&tenant);
                 return self.tenants.close(&tenant, &channel);
             }
+            Relay::Neighbour(errand) => return self.errand(from, *errand),
             Relay::Append { tenant, ticket, append } => {
                 self.number += 1;
                 Job::Append { tenant, from, ticket, append, number: self.number }
@@ -330,6 +339,7 @@ impl Core {
         let mut steps = Vec::new();
         for heard in self.inlet.take() {
             match heard {
+                Heard::Frame { channel, frame } if self.is_seat(&channel) => self.hear_neighbour(&frame),
                 Heard::Frame { frame, .. } if is_own_word(&frame, self.settings.origin) => {}
                 Heard::Frame { channel, frame } => {
                     if !self.tenants.envelope(&channel, frame, &mut steps) {
@@ -341,7 +351,7 @@ impl Core {
                     self.tenants.dropped(&channel, &mut steps);
                 }
                 Heard::Ended { channel } => {
-                    if self.tenants.is_subscribed(&channel) {
+                    if self.tenants.is_subscribed(&channel) || self.is_seat(&channel) {
                         self.take(std::mem::take(&mut steps));
                         self.broke("a slot of the Cluster has moved");
                     }
@@ -417,6 +427,7 @@ impl Core {
             Event::Connected(of, result) if of == generation => self.connected(result),
             Event::Subscribed(of, changes, result) if of == generation => self.subscribed(&changes, result),
             Event::Answered(of, flight, result) if of == generation => self.answered(flight, result),
+            Event::Seat(of, ended) if of == generation => self.seat_ended(ended),
             Event::Pinged(of, is_there) if of == generation => {
                 self.is_pinging = false;
                 self.ping_at = self.now() + PING_EVERY;
@@ -434,9 +445,6 @@ impl Core {
             Ok(link) => link,
             Err(refusal) => return self.not_connected(refusal),
         };
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Ok(()));
-        }
         self.count(Count::Connected);
         if self.is_worth_saying() {
             tracing::info!(version = %link.version, cluster = link.is_cluster, "Redis is there");
@@ -448,6 +456,7 @@ impl Core {
         self.is_pinging = false;
         self.ping_at = self.now() + PING_EVERY;
         self.link = Some(link);
+        self.seat.begin();
         self.start.errands.set_up(true);
     }
 
@@ -485,6 +494,7 @@ impl Core {
         self.is_subscribing = false;
         self.is_pinging = false;
         self.resubscribing = 0;
+        self.lose_seat();
         self.failures = 0;
         self.connect_at = self.now() + backoff(0, &mut self.chance);
         for flight in self.journal.flying() {

@@ -139,6 +139,20 @@ pub struct ReplyTo {
     pub conn: ConnKey,
 }
 
+impl ReplyTo {
+    /// Of no shard: there are at most [`SHARDS_MAX`](super::limit::SHARDS_MAX).
+    const ELSEWHERE: ShardId = ShardId(255);
+
+    /// A request that came to another node; the key is the backplane's.
+    pub fn elsewhere(request: ConnKey) -> ReplyTo {
+        ReplyTo { shard: ReplyTo::ELSEWHERE, conn: request }
+    }
+
+    pub fn is_elsewhere(&self) -> bool {
+        self.shard == ReplyTo::ELSEWHERE
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

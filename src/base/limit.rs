@@ -250,6 +250,16 @@ pub const READ_EVENTS_MAX: usize = 10_000;
 /// Rooms of a tenant of which the store knows that they ever had events. Beyond, those whose events are oldest are forgotten, as many at once,
 /// and are new when they have events again.
 pub const STORE_ROOMS_MAX: (usize, usize) = (100_000, 1_000);
+/// Requests of this node at others, and of others at this node: of each. Beyond: answered `503`.
+pub const NEIGHBOUR_REQUESTS_MAX: usize = 65_536;
+/// Bytes that wait to be sent to other nodes, and of their requests' bodies here: of each. Beyond: a request is answered `503`, and an answer is
+/// dropped, which ends its session.
+pub const NEIGHBOUR_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a request waits for the node that has its session, or for its word that it waits there. Then: `400`, session unknown.
+pub const NEIGHBOUR_PATIENCE: Duration = Duration::from_secs(3);
+/// When that word is said first, and how often again; three times as long without it ends the request.
+pub const NEIGHBOUR_HELD_AFTER: Duration = Duration::from_secs(1);
+pub const NEIGHBOUR_HELD_EVERY: Duration = Duration::from_secs(4);
 /// Bytes of an answer of a backend that are read. A longer one is no answer.
 pub const BACKEND_ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// How long a webhook's `Retry-After` is waited for at most; one that asks for more is asked again then.
@@ -295,5 +305,6 @@ const _: () = {
     assert!(ROOM_LINGER.as_secs() >= 120, "a room outlives the sessions that may come back to it");
     assert!(MESH_SPILL_MAX >= MESH_LANE_MAX);
     assert!(STORE_ROOMS_MAX.1 < STORE_ROOMS_MAX.0 && BATCH_BYTES_MAX < RELAY_BYTES_MAX);
+    assert!(NEIGHBOUR_HELD_AFTER.as_micros() < NEIGHBOUR_PATIENCE.as_micros());
     assert!(USERS_REMEMBERED_MAX > LINGERING_MAX, "nobody is forgotten before others were told that it is gone");
 };

@@ -3,6 +3,7 @@
 use super::{Error, machine::entropy};
 use crate::backplane::{self, Server, Servers, Settings};
 use crate::base::{
+    id::NodeId,
     limit::{RELAY_BYTES_MAX, RELAY_LANE_MAX},
     time::{Clock, Duration, Instant},
 };
@@ -30,7 +31,7 @@ pub fn said(with_redis: bool, in_development: bool) -> String {
 }
 
 /// What the backplane is told; `origin` is what this process' shards say of themselves.
-pub fn settings(redis: &Redis, origin: Origin) -> Settings {
+pub fn settings(redis: &Redis, origin: Origin, node: NodeId) -> Settings {
     let server = |host: &Host| Server { host: host.name.as_str().into(), port: host.port };
     let servers = match &redis.master {
         Some(master) => Servers::Sentinel {
@@ -49,6 +50,7 @@ pub fn settings(redis: &Redis, origin: Origin) -> Settings {
         prefix: redis.prefix.as_str().into(),
         journal_bytes: usize::try_from(redis.journal_bytes).unwrap_or(usize::MAX),
         origin,
+        node,
     }
 }
 

@@ -91,6 +91,8 @@ pub struct Server {
     pub frontend: Box<[Box<str>]>,
     /// `None`: drawn at start.
     pub node: Option<NodeId>,
+    /// The ports may be another process' that is about to drain, and the next one may take them over from this one.
+    pub takeover: bool,
     /// A level, or directives as `info,tenantcast::shard=debug`.
     pub log_level: String,
     pub sentry_dsn: Option<Secret>,
@@ -140,8 +142,21 @@ impl History {
 pub struct Drain {
     /// How long sockets may take to leave.
     pub timeout: Duration,
-    /// Clients are told to come back at random times within this.
+    /// Sessions are closed one after the other within this.
     pub spread: Duration,
+    /// Sessions closed in a second, in place of `spread`; 0: none is set.
+    pub rate: u32,
+}
+
+impl Drain {
+    /// How long closing so many sessions takes. The last fifth of the drain's time is for what is owed to them.
+    pub fn spread(&self, sessions: u64) -> Duration {
+        let spread = match self.rate {
+            0 => self.spread,
+            rate => Duration::from_millis(sessions.saturating_mul(1000) / u64::from(rate)),
+        };
+        spread.min(self.timeout * 4 / 5)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,10 +255,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
         socket_io: socket_io(raw, &profile)?,
         history: history(raw, &profile)?,
         limits: limits(raw, &profile)?,
-        drain: Drain {
-            timeout: ms(raw, "drain.timeout_ms", 10_000, 0, 600_000)?,
-            spread: ms(raw, "drain.spread_ms", 5_000, 0, 600_000)?,
-        },
+        drain: drain(raw)?,
         presence_ttl: seconds(raw, "presence.ttl_s", 60)?,
         offline_ttl: seconds(raw, "offline.ttl_s", 86_400)?,
         offline_per_user: raw.number("offline.per_user", 1000, 0..=100_000)? as u32,
@@ -255,6 +267,19 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
         profile,
         mode,
         warnings,
+    })
+}
+
+fn drain(raw: &Raw) -> Result<Drain, Error> {
+    if raw.is_set("drain.rate") && raw.is_set("drain.spread_ms") {
+        return Err(
+            raw.error("drain.rate", "drain.spread_ms is given too: one of them says how fast sessions are closed")
+        );
+    }
+    Ok(Drain {
+        timeout: ms(raw, "drain.timeout_ms", 10_000, 0, 600_000)?,
+        spread: ms(raw, "drain.spread_ms", 5_000, 0, 600_000)?,
+        rate: raw.number("drain.rate", 0, 0..=10_000_000)? as u32,
     })
 }
 
@@ -336,6 +361,7 @@ fn server(raw: &Raw, host: Option<IpAddr>, development: bool) -> Result<Server, 
         gather,
         frontend: frontend(raw)?,
         node,
+        takeover: raw.flag("server.takeover", false)?,
         log_level: log_level(raw)?,
         sentry_dsn: raw.text("server.sentry_dsn")?.map(Secret),
     })

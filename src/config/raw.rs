@@ -87,6 +87,19 @@ impl Raw {
         number.filter(|number| range.contains(number)).ok_or_else(|| self.error(path, out_of(&range)))
     }
 
+    pub fn flag(&self, path: &'static str, default: bool) -> Result<bool, Error> {
+        let flag = match self.entry(path) {
+            None => return Ok(default),
+            Some(Given::Text(text)) => match text.trim() {
+                "true" | "1" => Some(true),
+                "false" | "0" => Some(false),
+                _ => None,
+            },
+            Some(Given::Toml(value)) => value.as_bool(),
+        };
+        flag.ok_or_else(|| self.error(path, "must be true or false"))
+    }
+
     pub fn text(&self, path: &'static str) -> Result<Option<String>, Error> {
         let text = match self.entry(path) {
             None => return Ok(None),

@@ -81,7 +81,7 @@ fn the_defaults() {
     let kept = Retention { events: 100, ttl: Duration::from_secs(300) };
     assert_eq!(config.history, History { default: kept, rooms: vec![] });
     assert_eq!(config.limits, Limits::default());
-    assert_eq!(config.drain, Drain { timeout: Duration::from_secs(10), spread: Duration::from_secs(5) });
+    assert_eq!(config.drain, Drain { timeout: Duration::from_secs(10), spread: Duration::from_secs(5), rate: 0 });
     assert!(config.server.spread.is_empty());
     assert!(config.redis.is_none() && config.api_keys.is_empty() && config.warnings.is_empty());
 }
@@ -170,6 +170,8 @@ fn every_short_name() {
         ("LOG_LEVEL", "info,tenantcast::shard=trace", |c| c.server.log_level.clone(), "info,tenantcast::shard=trace"),
         ("PROFILE", "default", |c| c.profile.name.to_string(), "default"),
         ("TENANTCAST_LIMITS__FRAME_BYTES", "5", |c| c.limits.frame_bytes.to_string(), "5"),
+        ("TENANTCAST_SERVER__TAKEOVER", "true", |c| c.server.takeover.to_string(), "true"),
+        ("TENANTCAST_DRAIN__RATE", "200", |c| format!("{:?}", c.drain.spread(1000)), "5s"),
         ("TENANTCAST_SERVER__NODE", "65535", |c| format!("{:?}", c.server.node), "Some(NodeId(65535))"),
         ("TENANTCAST_SOCKETIO__NAMESPACES", "/,/chat", |c| c.socket_io.namespaces.join("|"), "/|/chat"),
         ("TENANTCAST_SOCKETIO__NAMESPACES", r#"["/", "/chat"]"#, |c| c.socket_io.namespaces.join("|"), "/|/chat"),

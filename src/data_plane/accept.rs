@@ -52,6 +52,32 @@ pub fn listen(address: SocketAddr, count: usize) -> io::Result<Vec<std::net::Tcp
     Ok(listeners)
 }
 
+/// Drops what asks for a new connection: it is asked again a second later (RFC 6298), and then somebody else listens. A listener that is
+/// just closed resets connections that are half made.
+fn put_off(socket: &Socket) -> io::Result<()> {
+    let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
+    // A filter of a TCP socket sees the segment from its header on; byte 13 has the flags: SYN without ACK is dropped, all else is let in.
+    let mut program = [
+        op(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0, 0, 13),
+        op(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, 0x12),
+        op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, 0x02),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+        op(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the kernel copies the program, which outlives the call, as long as its length says; the length is the struct's.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of_val(&filter) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// One listening socket of a shard.
 pub struct Listener {
     socket: Socket,
@@ -98,10 +124,19 @@ impl State {
         }
     }
 
-    /// Closes the public port, once everybody whom the kernel has queued there is taken in: a close resets them.
-    pub fn close_public(&mut self, plane: &Plane, now: Now) {
+    /// Has new connections wait for who listens here next; those that are being made are still taken in.
+    pub fn put_off(&self) {
+        for listener in self.listeners.iter().flatten() {
+            if let Err(error) = put_off(&listener.socket) {
+                tracing::debug!(%error, "a few new connections may be reset");
+            }
+        }
+    }
+
+    /// Closes the public port, once everybody whom the kernel has queued there is taken in: a close resets them. `all`: the admin port too.
+    pub fn close_ports(&mut self, plane: &Plane, now: Now, all: bool) {
         for index in 0..self.listeners.len() {
-            if self.listeners[index].as_ref().is_some_and(|listener| !listener.admin) {
+            if self.listeners[index].as_ref().is_some_and(|listener| all || !listener.admin) {
                 self.accept_from(plane, now, index, usize::MAX);
                 self.close_listener(index);
             }

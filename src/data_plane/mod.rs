@@ -66,6 +66,8 @@ pub struct Settings {
     pub socket_path: Box<str>,
     /// Turns of a busy shard begin at least so far apart: what happens meanwhile is taken in one. Zero: a turn for each event.
     pub gather: Duration,
+    /// Another process listens on the same ports, or will: a drain leaves them at once.
+    pub takeover: bool,
     /// Whether `/engine.io/` is served: Engine.IO without Socket.IO.
     pub raw_engine: bool,
     /// Whether any other path takes WebSockets with no protocol in them.
@@ -92,6 +94,7 @@ impl Settings {
             limits: Limits::default(),
             socket_path: "/socket.io".into(),
             gather: Duration::ZERO,
+            takeover: false,
             raw_engine: false,
             raw_websocket: false,
             demo: None,
@@ -164,7 +167,11 @@ struct State {
     deadlines: Wheel<ConnKey>,
     counts: PlaneCounts,
     draining: bool,
+    /// When a drain leaves the ports, once that is known.
+    leaves_at: Option<Instant>,
     /// The public port accepts nobody any more.
+    shut: bool,
+    /// Nobody has to come back here any more.
     closed: bool,
 }
 
@@ -197,6 +204,8 @@ impl State {
             deadlines: Wheel::default(),
             counts: PlaneCounts::default(),
             draining: false,
+            leaves_at: None,
+            shut: false,
             closed: false,
         }
     }

@@ -33,7 +33,8 @@ use crate::base::{
 use crate::shard::{
     Shard,
     count::Count as ShardCount,
-    io::{Answer, Ask, Hangup, Input, Open, Output, Parcel, Wire},
+    io::{Answer, Ask, Hangup, Input, Open, Output, Parcel, Relay, Report, Wire},
+    neighbour::Errand,
     transit::Transit,
 };
 use crate::wire::http::Response;
@@ -42,6 +43,8 @@ use std::{net::IpAddr, rc::Rc};
 
 /// How often a draining shard looks whether the others have nobody left either.
 const DRAIN_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long connections that are being made may take when the ports are left to another process.
+const HANDSHAKE_GRACE: Duration = Duration::from_millis(200);
 /// How soon a full lane is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(1);
 
@@ -277,19 +280,30 @@ impl Pump {
                 }
             }
             Output::Ask(ask) => self.ask(state, now, ask),
-            Output::Relay(relay) => match self.spill.send(self.plane.id, &self.plane.bridge, relay) {
-                Ok(()) => {}
-                Err(Full::Dropped) => state.counts.up(Count::RelaysRefused),
-                Err(Full::Answer(report)) => {
-                    state.counts.up(Count::RelaysRefused);
+            Output::Relay(relay) => {
+                if let Some(report) = self.relay(state, relay) {
                     self.shard.handle(now, Input::Report(report), &mut self.outputs);
                 }
-            },
+            }
             Output::ListenerFailed { listener, code } => {
                 tracing::warn!(%listener, code, "an action of a listener cannot be done; said once");
             }
             Output::Refused { address, code } => tracing::debug!(%address, code, "refused or closed"),
             Output::Release { address } => self.plane.bridge.addresses.release(address),
+        }
+    }
+
+    /// Hands the backplane something, or answers it where that has no room.
+    fn relay(&mut self, state: &mut State, relay: Relay) -> Option<Report> {
+        match self.spill.send(self.plane.id, &self.plane.bridge, relay) {
+            Ok(()) => None,
+            Err(full) => {
+                state.counts.up(Count::RelaysRefused);
+                match full {
+                    Full::Dropped => None,
+                    Full::Answer(report) => Some(report),
+                }
+            }
         }
     }
 
@@ -320,6 +334,11 @@ impl Pump {
     fn reply(&mut self, state: &mut State, to: ReplyTo, response: Response) {
         if to.shard == self.plane.id {
             return self.respond(state, to.conn, &response);
+        }
+        if to.is_elsewhere() {
+            let errand = Errand::Answer { to, response: Box::new(response) };
+            self.relay(state, Relay::Neighbour(Box::new(errand)));
+            return;
         }
         let message = MeshMessage::Reply { conn: to.conn, response: Box::new(response) };
         if self.mesh.send(&self.plane.bridge, to.shard, message).is_err() {
@@ -436,20 +455,22 @@ impl Pump {
 
     fn look_at_drain(&mut self, state: &mut State, now: Now) {
         let Some(until) = self.drain_until else { return };
-        // A long-polling client between two requests comes with a new connection, to any shard, to hear that it is over. New sessions are
-        // refused meanwhile.
-        let sum = |number| self.plane.bridge.gauges.sum(number);
-        let all = u64::from(self.plane.bridge.shards());
-        if !state.closed && sum(in_row(Count::Draining)) == all && sum(ShardCount::Farewells as usize) == 0 {
+        let bridge = self.plane.bridge.clone();
+        let sum = |number| bridge.gauges.sum(number);
+        let all = u64::from(bridge.shards());
+        let stay = sum(ShardCount::Farewells as usize) + sum(ShardCount::Leavers as usize);
+        let is_over = sum(in_row(Count::Draining)) == all && stay == 0;
+        self.look_at_ports(state, now, is_over);
+        if !state.closed && is_over {
             state.closed = true;
             // Not before: a client may be sending its next poll on one of them.
             let idle = |(key, conn): (ConnKey, &Conn)| (conn.is_idle() && !conn.admin).then_some(key);
             for key in state.conns.iter().filter_map(idle).collect::<Vec<_>>() {
                 state.fail(key, Hangup::Closed);
             }
-            state.close_public(&self.plane, now);
         }
         let drained = state.closed
+            && state.shut
             && self.shard.is_empty()
             && self.mesh.spilled() == 0
             && self.spill.is_empty()
@@ -461,6 +482,28 @@ impl Pump {
             self.ended = self.ended.or(Some(Ended::Drained));
         } else if now.at >= until {
             self.ended = self.ended.or(Some(Ended::TimedOut));
+        }
+    }
+
+    /// Leaves the ports as soon as nobody has to find this process there: at once where others take who comes, and answer for it who polls;
+    /// without them when all is over, because a long-polling client between two requests comes with a new connection to hear that it is.
+    /// Who comes for a new session meanwhile is refused.
+    fn look_at_ports(&mut self, state: &mut State, now: Now, is_over: bool) {
+        let Plane { bridge, settings, .. } = &*self.plane;
+        if state.shut {
+            return;
+        }
+        if state.leaves_at.is_none() {
+            if settings.takeover {
+                state.put_off();
+                state.leaves_at = Some(now.at + HANDSHAKE_GRACE);
+            } else if is_over || bridge.backplane.as_ref().is_some_and(|lane| lane.is_up()) {
+                state.leaves_at = Some(now.at);
+            }
+        }
+        if state.leaves_at.is_some_and(|at| at <= now.at) {
+            state.shut = true;
+            state.close_ports(&self.plane, now, settings.takeover);
         }
     }
 

@@ -6,7 +6,10 @@
 
 use crate::base::id::ShardId;
 use crate::bridge::Bridge;
-use crate::shard::relay::{Relay, Report, Unavailable};
+use crate::shard::{
+    neighbour::{self, Errand, News},
+    relay::{Relay, Report, Unavailable},
+};
 use std::collections::VecDeque;
 
 #[derive(Default)]
@@ -38,6 +41,15 @@ impl Spill {
             Relay::Append { ticket, .. } => Err(Full::Answer(Report::Appended { ticket, result: Err(Unavailable) })),
             Relay::Read { ticket, .. } => Err(Full::Answer(Report::Read { ticket, result: Err(Unavailable) })),
             Relay::Claim { ticket, .. } => Err(Full::Answer(Report::Claimed { ticket, result: Err(Unavailable) })),
+            Relay::Neighbour(errand) => match *errand {
+                Errand::Ask { to, .. } => {
+                    let response = Box::new(neighbour::unavailable());
+                    Err(Full::Answer(Report::Neighbour(Box::new(News::Answered { to, response }))))
+                }
+                // The other node notices by itself.
+                Errand::Answer { .. } => Err(Full::Dropped),
+                Errand::Left { .. } | Errand::Release => self.put_off(bridge, Relay::Neighbour(errand)),
+            },
             Relay::Share { ticket: Some(ticket), .. } => {
                 Err(Full::Answer(Report::Shared { ticket, result: Err(Unavailable) }))
             }
@@ -47,14 +59,16 @@ impl Spill {
             | Relay::Save { .. }
             | Relay::Refresh { .. }
             | Relay::Forget { .. }
-            | Relay::Share { ticket: None, .. } => {
-                // Without a backplane nothing waits for one.
-                if bridge.backplane.is_some() {
-                    self.waiting.push_back(refused);
-                }
-                Ok(())
-            }
+            | Relay::Share { ticket: None, .. } => self.put_off(bridge, refused),
         }
+    }
+
+    fn put_off<T>(&mut self, bridge: &Bridge<T>, relay: Relay) -> Result<(), Full> {
+        // Without a backplane nothing waits for one.
+        if bridge.backplane.is_some() {
+            self.waiting.push_back(relay);
+        }
+        Ok(())
     }
 
     /// Moves what waits into the lane, as far as it has room. Once a turn.

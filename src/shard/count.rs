@@ -11,6 +11,8 @@ counts! {
     Rooms "rooms";
     /// Gauge: long-polling sessions that are closed and have not fetched their last packets.
     Farewells "farewells";
+    /// Gauge: sessions that a drain has yet to close.
+    Leavers "sessions_leaving";
     /// Gauge: documents that are remembered.
     Documents "documents";
     SessionsOpened "sessions_opened_total";

@@ -169,26 +169,6 @@ impl Shard {
         }
     }
 
-    /// Shuts down: every session is told when to come back, and closed. What they missed waits for them.
-    pub(super) fn drain(&mut self, spread: Duration) {
-        self.draining = true;
-        let keys: Vec<SessionKey> = self.sessions.keys().collect();
-        for key in keys {
-            let Some(session) = self.sessions.get(key) else { continue };
-            for socket in session.sockets.clone() {
-                let after = self.chance.below(spread.as_millis().max(1) as u64);
-                let args = format!("{{\"reconnectAfterMs\":{after}}}");
-                self.send_event(
-                    socket,
-                    &Outgoing { name: "server:draining", args: &args, ..Outgoing::default() },
-                    false,
-                );
-            }
-            self.close(key, Close::ServerDraining);
-        }
-        self.end_deliveries();
-    }
-
     /// A room without members is kept while its history, or somebody's place in it, may be asked for.
     pub(super) fn sweep_room(&mut self, key: super::room::RoomKey) {
         let among_nodes = self.is_fleet();

@@ -3,6 +3,7 @@
 use super::bucket::{Bucket, Verdict};
 use super::count::Count;
 use super::io::{Hangup, Message, Open, Output, Parcel, Wire};
+use super::neighbour::{Errand, Request};
 use super::outbox::Frame;
 use super::room::slot;
 use super::session::{Early, End, Kind, Polling, Session, SessionKey, Transport};
@@ -199,6 +200,9 @@ impl Shard {
             Some(Place::Farewell(_)) => self.poll_farewell(from, sid),
             None => match self.elsewhere(sid, first) {
                 Some(to) => self.out.push(Output::Send { to, parcel: Parcel::Poll { from, sid } }),
+                None if first && self.is_elsewhere(sid) => {
+                    self.errand(Errand::Ask { to: from, sid, request: Request::Poll });
+                }
                 None => self.answer_error(from, HandshakeError::UnknownSid),
             },
         }
@@ -254,6 +258,11 @@ impl Shard {
             Some(Place::Farewell(_)) => self.post_farewell(from, sid, body),
             None => match self.elsewhere(sid, first) {
                 Some(to) => self.out.push(Output::Send { to, parcel: Parcel::Post { from, sid, body: body.into() } }),
+                None if first && self.is_elsewhere(sid) => {
+                    // As for a poll: who hangs up is not waited for.
+                    self.set_role(from.conn, Role::Request(sid));
+                    self.errand(Errand::Ask { to: from, sid, request: Request::Post(body.into()) });
+                }
                 None => self.answer_error(from, HandshakeError::UnknownSid),
             },
         }
@@ -315,6 +324,8 @@ impl Shard {
             None => {
                 if let Some(to) = self.elsewhere(sid, first) {
                     self.out.push(Output::Send { to, parcel: Parcel::Abandon { from, sid } });
+                } else if first && self.is_elsewhere(sid) {
+                    self.errand(Errand::Left { to: from });
                 }
             }
         }

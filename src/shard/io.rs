@@ -47,7 +47,7 @@ pub enum Input<'a> {
     Report(Report),
     /// An ephemeral event for every session of every tenant on this shard.
     Announce(Announcement),
-    /// Shut down: tell every session to come back within `spread`, then close it.
+    /// Shut down: tell every session when it will be closed, and close them one after the other within `spread`.
     Drain { spread: Duration },
     /// Nothing but time: a deadline has come.
     Tick,
@@ -188,6 +188,11 @@ pub enum Parcel {
         from: ReplyTo,
         sid: Sid,
     },
+    /// A waiting GET is to be answered at once, with nothing if need be.
+    Release {
+        from: ReplyTo,
+        sid: Sid,
+    },
     /// A session that moved from there to here has ended: forget where it went.
     Forget {
         sid: Sid,
@@ -200,7 +205,7 @@ impl Parcel {
         match self {
             Parcel::Open(open) => Some(open.from),
             Parcel::Poll { from, .. } | Parcel::Post { from, .. } | Parcel::Call { from, .. } => Some(*from),
-            Parcel::Abandon { .. } | Parcel::Forget { .. } => None,
+            Parcel::Abandon { .. } | Parcel::Release { .. } | Parcel::Forget { .. } => None,
         }
     }
 }

@@ -14,6 +14,7 @@ mod deadline;
 mod default;
 mod delivery;
 pub mod document;
+mod drain;
 mod encode;
 mod ending;
 mod engine;
@@ -29,6 +30,7 @@ pub mod listener;
 mod membership;
 mod moving;
 mod namespace;
+pub mod neighbour;
 pub mod offline;
 pub mod outbox;
 mod plain;
@@ -250,6 +252,7 @@ pub struct Shard {
     /// The packet at hand is over its connection's rate: it is answered `rate_limited`.
     over_rate: Option<Duration>,
     draining: bool,
+    leavers: drain::Leavers,
 }
 
 impl Shard {
@@ -288,6 +291,7 @@ impl Shard {
             over_rate: None,
             endings: Vec::new(),
             draining: false,
+            leavers: drain::Leavers::default(),
             settings,
             chance,
         }
@@ -323,6 +327,7 @@ impl Shard {
             Parcel::Post { from, sid, body } => self.post(from, sid, &body, false),
             Parcel::Call { from, tenant, call } => self.call(from, &tenant, *call),
             Parcel::Abandon { from, sid } => self.abandon(from, sid, false),
+            Parcel::Release { from, sid } => self.release_poll(from, sid),
             Parcel::Forget { sid } => {
                 if let Some(Place::Moved(to, _)) = self.sids.get(&sid) {
                     // Where a refused CONNECT was followed by another tenant's, the way has more than one step.
@@ -506,6 +511,7 @@ impl Shard {
         self.counts.add(Count::Dropped, dropped);
         self.counts.set(Count::Tenants, self.tenants.len());
         self.counts.set(Count::Rooms, self.rooms.len());
+        self.counts.set(Count::Leavers, self.leavers.len());
     }
 
     fn link(&self, conn: ConnKey) -> Option<&Link> {

@@ -229,6 +229,9 @@ impl Shard {
                 }
             }
         }
+        if self.draining {
+            self.leaves_too(key);
+        }
         self.connect_admitted(key, &traveller.namespace, &traveller.payload, *traveller.admission, traveller.late);
         for later in traveller.later {
             self.arrive_later(key, sid, conn, later);
@@ -270,10 +273,7 @@ impl Shard {
 
     /// A session that came from another shard is over: that shard need not remember where it went.
     pub(super) fn forget_elsewhere(&mut self, sid: Sid) {
-        if sid.shard() != self.settings.shard
-            && sid.node() == self.settings.node
-            && sid.shard().0 < self.settings.shards
-        {
+        if sid.shard() != self.settings.shard && self.is_own(sid) && sid.shard().0 < self.settings.shards {
             self.out.push(Output::Send { to: sid.shard(), parcel: Parcel::Forget { sid } });
         }
     }

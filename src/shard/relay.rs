@@ -17,6 +17,7 @@
 //!  Share   ------------------>  what the nodes share beside the stream: one script, see the modules below
 //!          <------------------  Shared, where it was given a ticket
 //!  Close   ------------------>  the channel is not heard any more
+//!  Neighbour <-------------->  requests for sessions of other nodes: see neighbour.rs
 //! ```
 //!
 //! Guarantees of a backplane (`backplane/` keeps them, one suite checks its implementations):
@@ -41,6 +42,7 @@ use crate::base::{
     time::{Duration, UnixMs},
 };
 use crate::shard::history::Epoch;
+use crate::shard::neighbour::{Errand, News};
 
 /// An answer's way back to who asked: chosen by the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,6 +100,8 @@ pub enum Relay {
         pid: Sid,
         ticket: Ticket,
     },
+    /// Of requests that cross nodes.
+    Neighbour(Box<Errand>),
     /// Changes or asks what the nodes share of a tenant. With a ticket it is answered in time; without, it waits for the store as what is kept
     /// of sockets does, and is dropped where that is too much.
     Share {
@@ -208,6 +212,7 @@ pub enum Report {
         ticket: Ticket,
         result: Result<Option<Box<[u8]>>, Unavailable>,
     },
+    Neighbour(Box<News>),
     /// A [`Save`](Relay::Save) was not done: the socket has come back elsewhere. Comes before the answer of what was asked after it.
     Replaced {
         tenant: TenantId,
@@ -283,8 +288,10 @@ impl Wanted {
 }
 
 impl Relay {
-    pub fn tenant(&self) -> &TenantId {
+    /// The tenant it is about, where it is about one.
+    pub fn tenant(&self) -> Option<&TenantId> {
         match self {
+            Relay::Neighbour(_) => None,
             Relay::Open { tenant }
             | Relay::Close { tenant }
             | Relay::Append { tenant, .. }
@@ -294,19 +301,20 @@ impl Relay {
             | Relay::Refresh { tenant, .. }
             | Relay::Forget { tenant, .. }
             | Relay::Claim { tenant, .. }
-            | Relay::Share { tenant, .. } => tenant,
+            | Relay::Share { tenant, .. } => Some(tenant),
         }
     }
 
     /// What it counts against the bound of the way to the backplane.
     pub fn bytes(&self) -> usize {
         size_of::<Relay>()
-            + self.tenant().as_str().len()
+            + self.tenant().map_or(0, |tenant| tenant.as_str().len())
             + match self {
                 Relay::Append { append, .. } => append.bytes(),
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
                 Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
                 Relay::Refresh { pids, .. } => size_of_val(&pids[..]),
+                Relay::Neighbour(errand) => errand.bytes(),
                 Relay::Share { act, .. } => act.bytes(),
                 Relay::Open { .. } | Relay::Close { .. } | Relay::Forget { .. } | Relay::Claim { .. } => 0,
             }
@@ -320,7 +328,11 @@ impl Report {
             Report::Opened { tenant, .. } | Report::Envelope { tenant, .. } | Report::Replaced { tenant, .. } => {
                 Some(tenant)
             }
-            Report::Appended { .. } | Report::Read { .. } | Report::Claimed { .. } | Report::Shared { .. } => None,
+            Report::Appended { .. }
+            | Report::Read { .. }
+            | Report::Claimed { .. }
+            | Report::Shared { .. }
+            | Report::Neighbour(_) => None,
         }
     }
 
@@ -337,6 +349,7 @@ impl Report {
                     .sum(),
                 Report::Claimed { result: Ok(Some(body)), .. } => body.len(),
                 Report::Shared { result: Ok(answer), .. } => answer.bytes(),
+                Report::Neighbour(news) => news.bytes(),
                 Report::Opened { .. }
                 | Report::Appended { .. }
                 | Report::Read { .. }

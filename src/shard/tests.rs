@@ -107,6 +107,10 @@ impl Rig {
         self.shard.end_writes(&mut outputs);
         for output in outputs {
             match output {
+                Output::Respond { to, response } if to.is_elsewhere() => {
+                    let errand = neighbour::Errand::Answer { to, response: Box::new(response) };
+                    self.relays.push(relay::Relay::Neighbour(Box::new(errand)));
+                }
                 Output::Respond { to, response } => {
                     self.responses.push((
                         to.conn,
@@ -346,6 +350,46 @@ fn drained_while_upgrading() {
         assert_eq!(rig.closed, [(probe, 4503)]);
         assert!(rig.shard.is_empty());
     }
+}
+
+/// When each of them is told that it will be closed, and when it is.
+#[test]
+fn a_drain_lets_its_sessions_go_one_after_the_other() {
+    const COUNT: u64 = 20;
+    let spread = Duration::from_secs(4);
+    let mut rig = Rig::new();
+    let conns: Vec<ConnKey> = (0..COUNT).map(|n| rig.client("acme", &format!("user-{n}"))).collect();
+    rig.drop_all();
+    let began = rig.now.at;
+    rig.input(Input::Drain { spread });
+    let told: Vec<u64> = conns
+        .iter()
+        .map(|conn| {
+            let packets = rig.take(*conn);
+            assert!(packets[0].starts_with("42[\"server:draining\""), "{packets:?}");
+            field(&packets[0], "reconnectAfterMs").parse().unwrap()
+        })
+        .collect();
+    let mut sorted = told.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..COUNT).map(|nth| nth * 200).collect::<Vec<_>>(), "evenly");
+    assert_ne!(sorted, told, "in an order of chance");
+    let late = rig.open(Wire::WebSocket, None);
+    assert_eq!(rig.responses.pop().map(|(conn, status, _)| (conn, status)), Some((late, 503)), "nobody new");
+    let mut gone = vec![None; conns.len()];
+    while rig.now.at.since(began) <= spread {
+        for (conn, number) in std::mem::take(&mut rig.closed) {
+            let nth = conns.iter().position(|known| *known == conn).unwrap();
+            assert_eq!((number, gone[nth]), (4503, None));
+            gone[nth] = Some(rig.now.at.since(began).as_millis() as u64);
+        }
+        rig.advance(Duration::from_millis(10));
+    }
+    for (told, gone) in told.into_iter().zip(gone) {
+        let gone = gone.expect("everybody is closed");
+        assert!(gone >= told && gone <= told + 30, "closed {gone} ms after the beginning, told {told}");
+    }
+    assert!(rig.shard.is_empty());
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub enum Timer {
     Lease(TenantKey),
     /// What waited to be said of its users.
     Say(TenantKey),
+    /// The next session of a drain.
+    Leave,
 }
 
 impl Shard {
@@ -68,6 +70,7 @@ impl Shard {
                 Timer::Documents(tenant) => self.documents_timer(tenant),
                 Timer::Lease(tenant) => self.lease_timer(tenant),
                 Timer::Say(tenant) => self.say_timer(tenant),
+                Timer::Leave => self.let_leave(),
                 Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
             }
         }

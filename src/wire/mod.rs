@@ -8,5 +8,6 @@ pub mod engine_io;
 pub mod envelope;
 pub mod http;
 pub mod json;
+pub mod neighbour;
 pub mod socket_io;
 pub mod websocket;

@@ -201,7 +201,7 @@ impl Rig {
                 Input::Hangup { conn, cause }
             }
             13 => Input::Writable { conn },
-            14 => Input::Parcel(match self.chance.below(6) {
+            14 => Input::Parcel(match self.chance.below(7) {
                 0 => {
                     open.wire = Wire::Polling;
                     Parcel::Open(open)
@@ -210,6 +210,7 @@ impl Rig {
                 2 => Parcel::Post { from, sid, body: text.as_str().into() },
                 3 => Parcel::Call { from, tenant, call },
                 4 => Parcel::Abandon { from, sid },
+                5 => Parcel::Release { from, sid },
                 _ => Parcel::Forget { sid },
             }),
             _ => match self.parted.pop() {

@@ -406,3 +406,29 @@ fn envelopes_and_records() {
         }
     }
 }
+
+/// What nodes say of requests for each other's sessions.
+#[test]
+fn messages_between_neighbours() {
+    use tenantcast::base::id::{NodeId, ShardId, Sid};
+    use tenantcast::wire::neighbour::{Message, Word};
+    let sid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));
+    let corpus: Vec<Vec<u8>> = [
+        Word::Ask { number: 1, sid, body: None },
+        Word::Ask { number: 1 << 40, sid, body: Some("42[\"a\",\u{e9}]") },
+        Word::Left { number: 2 },
+        Word::Release { number: 3 },
+        Word::Answer { number: 4, status: 200, content_type: Some("text/html"), retry_after_s: Some(1), body: b"ok" },
+        Word::Held { numbers: vec![5, 6, 7] },
+    ]
+    .map(|word| Message { from: NodeId(2), word }.encode())
+    .into();
+    let corpus: Vec<&[u8]> = corpus.iter().map(|message| &message[..]).collect();
+    let mut chance = Chance::new([18; 32]);
+    for _ in 0..rounds(60_000) {
+        let bytes = mutate(&mut chance, &corpus);
+        if let Ok(message) = Message::decode(&bytes) {
+            assert_eq!(message.encode(), bytes, "one way to say it");
+        }
+    }
+}

@@ -5,11 +5,12 @@ use crate::server::{SOON, until};
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
 use tenantcast::backplane::{self, Handle, Server, Servers, Settings, Start, memory::Memory};
-use tenantcast::base::id::{ShardId, TenantId};
+use tenantcast::base::id::{NodeId, ShardId, TenantId};
 use tenantcast::base::time::{Clock, Duration, Instant, Now};
 use tenantcast::boot::SystemClock;
 use tenantcast::bridge::{Bounds, Errands};
 use tenantcast::shard::history::Epoch;
+use tenantcast::shard::neighbour::{Errand, News};
 use tenantcast::shard::relay::{Append, Appended, Place, Reading, Relay, Report, Ticket, Unavailable, Wanted};
 use tenantcast::wire::envelope::{Frame, Origin};
 
@@ -74,6 +75,17 @@ impl dyn Fleet + '_ {
     pub fn opened(&mut self, node: usize) -> Result<Place, Unavailable> {
         match self.hear(node) {
             Report::Opened { place, .. } => place,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn errand(&mut self, node: usize, errand: Errand) {
+        self.ask(node, Relay::Neighbour(Box::new(errand)));
+    }
+
+    pub fn news(&mut self, node: usize) -> News {
+        match self.hear(node) {
+            Report::Neighbour(news) => *news,
             other => panic!("{other:?}"),
         }
     }
@@ -193,6 +205,8 @@ pub fn settings(servers: Servers, origin: u64) -> Settings {
         prefix: "tc".into(),
         journal_bytes: JOURNAL_BYTES,
         origin: Origin(origin),
+        // As a store in memory numbers them.
+        node: NodeId(origin as u16 - 1),
     }
 }
 

@@ -6,6 +6,7 @@
 
 use super::{Job, Shard};
 use crate::base::{
+    address::prefix,
     id::TenantId,
     limit::APPENDS_MAX,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use crate::shard::relay::{self, Relay, Unavailable, address::Act, address::Answe
 use crate::shard::session::SessionKey;
 use crate::wire::close::Close;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// Connections of this shard by their address, where that has a limit.
 #[derive(Default)]
@@ -76,16 +77,5 @@ impl Shard {
         for address in held {
             self.say_address(address, None);
         }
-    }
-}
-
-/// What a limit is for: an IPv6 network hands a whole /64 to one customer.
-fn prefix(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let s = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(s[0], s[1], s[2], s[3], 0, 0, 0, 0))
-        }
-        v4 => v4,
     }
 }

@@ -37,7 +37,7 @@ use super::relay::{Act, Answer, Relay, Report, Ticket, Unavailable};
 use super::room::RoomKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::{limit::APPENDS_MAX, time::Duration};
+use crate::base::{id::NodeId, limit::APPENDS_MAX, time::Duration};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -61,6 +61,8 @@ pub struct Fleet {
     addresses: address::Addresses,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
+    /// The number of this node before it got another one.
+    pub(super) number_before: Option<NodeId>,
 }
 
 /// What goes on when something of what the nodes share was done or could not be.
@@ -84,8 +86,9 @@ impl Fleet {
             tickets: 0,
             jobs: BTreeMap::new(),
             stirred: Vec::new(),
-            addresses: Default::default(),
+            addresses: address::Addresses::default(),
             waits: 0,
+            number_before: None,
         }
     }
 
@@ -173,6 +176,7 @@ impl Shard {
                     self.end_what_handlers_ended();
                 }
             }
+            Report::Neighbour(news) => self.hear_neighbour(*news),
             Report::Replaced { tenant, pid } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
                     self.replaced_elsewhere(key, pid);
