@@ -27,6 +27,7 @@ mod backplane;
 mod clock;
 mod control;
 mod machine;
+mod panic;
 mod settings;
 
 pub use clock::{SystemClock, unix_now};
@@ -42,9 +43,7 @@ use crate::config::{self, Config};
 use crate::control_plane;
 use crate::data_plane::{self, Control, Ended, MeshMessage, Start, count};
 use crate::demo::{self, DemoToken};
-use crate::shard::{
-    self, Shard, app::App, count::Counts, fleet::FleetSettings, io::Announcement, listener::ListenerSettings,
-};
+use crate::shard::{self, Shard, app::App, count::Counts, io::Announcement, listener::ListenerSettings};
 use crate::wire::{
     auth::{Mint, mint},
     envelope::Origin,
@@ -53,18 +52,18 @@ use crate::wire::{
 };
 use control::{Calls, calls, check_webhooks, start_control};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use machine::{cpus, entropy, raise_open_files};
+use machine::{cpus, entropy, listen, raise_open_files};
+use panic::{abort_on_shard_panic, is_shard};
 use settings::{plane_settings, shard_settings};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use std::{
-    cell::Cell,
     io::{self, Write},
     net::{SocketAddr, TcpListener},
     process::ExitCode,
-    sync::{Arc, Once, OnceLock, mpsc},
+    sync::{Arc, OnceLock, mpsc},
     thread,
 };
 
@@ -182,7 +181,7 @@ impl Server {
         shard_settings.listeners = self.calls.listeners;
         // Drawn at start: a process is told from its own earlier lives too.
         let origin = Origin(u64::from_be_bytes(entropy()?));
-        shard_settings.fleet = config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl });
+        shard_settings.fleet = backplane::fleet_settings(&config, origin);
         shard_settings.webhooks = self.calls.webhooks;
         let limits = &config.limits;
         let seed = entropy::<32>()?;
@@ -199,12 +198,10 @@ impl Server {
             None => None,
         };
         let backplane = match (bridge.backplane.clone(), &config.redis) {
-            (Some(errands), Some(redis)) => Some(backplane::start(
-                backplane::settings(redis, origin, shard_settings.node),
-                errands,
-                &bridge,
-                clock.clone(),
-            )?),
+            (Some(errands), Some(redis)) => {
+                let settings = backplane::settings(&config, redis, origin, shard_settings.node);
+                Some(backplane::start(settings, errands, &bridge, clock.clone())?)
+            }
             _ => None,
         };
         if let Some(backplane) = &backplane {
@@ -240,7 +237,7 @@ impl Server {
                 .io_memory(IO_MEMORY_BYTES)
                 .ring_depth(RING_DEPTH)
                 .spawn(move || async move {
-                    ON_SHARD.set(true);
+                    is_shard();
                     // One listener was made for each shard.
                     let Some(public) = public else { return Ended::Stopped };
                     let shard = Shard::new(shard_settings, app(), seed);
@@ -503,7 +500,7 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
             line(format!("demo     {base}/demo"));
         }
     }
-    text.push_str(&backplane::said(config.redis.is_some(), config.is_development()));
+    text.push_str(&backplane::said(config));
     let waiting = config.profile.waiting();
     if !waiting.is_empty() {
         text.push_str(&format!("profile  {}: not served yet: {}\n", config.profile.name, waiting.join(", ")));
@@ -512,36 +509,6 @@ fn announce_ready(server: &Handle, config: &Config, has_demo: bool) -> Result<()
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     Ok(())
-}
-
-fn listen(address: SocketAddr, key: &'static str, count: u8, takeover: bool) -> Result<Vec<TcpListener>, Error> {
-    let wrong = |error| Error::Listen { address, key, error };
-    match data_plane::probe(address) {
-        Err(error) if takeover && error.kind() == io::ErrorKind::AddrInUse => {
-            tracing::info!(%address, "another process listens here too, until it is told to end");
-        }
-        probed => probed.map_err(wrong)?,
-    }
-    data_plane::listen(address, count.into()).map_err(wrong)
-}
-
-thread_local! {
-    static ON_SHARD: Cell<bool> = const { Cell::new(false) };
-}
-
-/// See the panic policy above. glommio would catch the panic and leave the shard half alive.
-fn abort_on_shard_panic() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let print = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            print(panic);
-            if ON_SHARD.get() {
-                eprintln!("tenantcast: a shard has panicked, its state is suspect: the process ends");
-                std::process::abort();
-            }
-        }));
-    });
 }
 
 #[cfg(test)]

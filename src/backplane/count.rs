@@ -34,6 +34,17 @@ counts! {
     NeighbourFailed "neighbour_failed_total";
     Connected "backplane_connected_total";
     ConnectFailed "backplane_connect_failed_total";
+    /// Messages of plain channels, emitters and servers of other makes.
+    ForeignHeard "backplane_foreign_heard_total";
+    /// Those that cannot be read, or are not what the profile says.
+    ForeignBroken "backplane_foreign_broken_total";
+    /// Those that name no tenant, and so reach nobody.
+    ForeignNobody "backplane_foreign_unaddressed_total";
+    /// Those, and ours for them, that there was no room or no Redis for.
+    ForeignDropped "backplane_foreign_dropped_total";
+    /// Events of ours that went out to servers of other makes.
+    ForeignTold "backplane_foreign_told_total";
+    ForeignAnswered "backplane_foreign_answered_total";
     /// Events that waited for the store when the process ended.
     Lost "backplane_lost_total";
 }

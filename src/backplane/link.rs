@@ -31,6 +31,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(3);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How long a ping may take, which waits for nothing.
 const PING_MAX: Duration = Duration::from_secs(2);
+/// Before the name of a channel that was heard because a pattern fits it: by its own name it may be heard as well.
+pub const BY_PATTERN: u8 = 0;
 /// The oldest version that has everything: exclusive ranges of streams.
 const VERSION_MIN: (u32, u32) = (6, 2);
 /// From here on a Cluster need not tell every node what is published.
@@ -96,13 +98,25 @@ pub enum Wire {
 
 /// Finds Redis and connects. What its channels carry goes to `inlet`, as of this `generation`.
 pub async fn connect(settings: Arc<Settings>, inlet: Arc<Inlet>, generation: u64) -> Result<Link, Refusal> {
-    let attempt = try_connect(&settings, inlet, generation);
+    connect_hearing(&settings, Some((inlet, generation))).await
+}
+
+/// One connection more, for commands that wait: whatever else went over it would wait as well.
+pub async fn connect_to_wait(settings: &Settings) -> Result<Wire, Refusal> {
+    connect_hearing(settings, None).await.map(|link| link.commands)
+}
+
+/// To whom what channels carry goes, as of which generation.
+type Ear = Option<(Arc<Inlet>, u64)>;
+
+async fn connect_hearing(settings: &Settings, ear: Ear) -> Result<Link, Refusal> {
+    let attempt = try_connect(settings, ear);
     timeout(2 * CONNECT_MAX, attempt).await.unwrap_or_else(|_| Err(Refusal::Away("no answer in time".into())))
 }
 
-async fn try_connect(settings: &Settings, inlet: Arc<Inlet>, generation: u64) -> Result<Link, Refusal> {
+async fn try_connect(settings: &Settings, ear: Ear) -> Result<Link, Refusal> {
     let client = match &settings.servers {
-        Servers::Cluster(nodes) => return cluster(settings, nodes, inlet, generation).await,
+        Servers::Cluster(nodes) => return cluster(settings, nodes, ear).await,
         Servers::One(server) => Client::open(address(settings, server, redis_settings(settings))?)?,
         Servers::Sentinel { sentinels, master } => {
             let asked: Result<Vec<ConnectionInfo>, RedisError> =
@@ -121,11 +135,16 @@ async fn try_connect(settings: &Settings, inlet: Arc<Inlet>, generation: u64) ->
         let Servers::One(server) = &settings.servers else {
             return Err(Refusal::Away("Sentinel names a node of a Cluster".into()));
         };
-        return cluster(settings, std::slice::from_ref(server), inlet, generation).await;
+        return cluster(settings, std::slice::from_ref(server), ear).await;
     }
-    inlet.begin(generation);
-    let config = config().set_push_sender(hear(inlet, generation));
-    let channels = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let channels = match ear {
+        Some((inlet, generation)) => {
+            inlet.begin(generation);
+            let config = config().set_push_sender(hear(inlet, generation));
+            client.get_multiplexed_async_connection_with_config(&config).await?
+        }
+        None => commands.clone(),
+    };
     Ok(Link {
         commands: Wire::One(commands),
         channels: Wire::One(channels),
@@ -135,7 +154,7 @@ async fn try_connect(settings: &Settings, inlet: Arc<Inlet>, generation: u64) ->
     })
 }
 
-async fn cluster(settings: &Settings, nodes: &[Server], inlet: Arc<Inlet>, generation: u64) -> Result<Link, Refusal> {
+async fn cluster(settings: &Settings, nodes: &[Server], ear: Ear) -> Result<Link, Refusal> {
     let builder = || -> Result<ClusterClientBuilder, RedisError> {
         // A Cluster has one database.
         let info = redis_settings(settings).set_db(0);
@@ -166,8 +185,13 @@ async fn cluster(settings: &Settings, nodes: &[Server], inlet: Arc<Inlet>, gener
     ask.arg("server");
     let any = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
     let about = About::of(commands.route_command(ask, any).await?)?;
-    inlet.begin(generation);
-    let channels = builder()?.push_sender(hear(inlet, generation)).build()?.get_async_connection().await?;
+    let channels = match ear {
+        Some((inlet, generation)) => {
+            inlet.begin(generation);
+            builder()?.push_sender(hear(inlet, generation)).build()?.get_async_connection().await?
+        }
+        None => commands.clone(),
+    };
     Ok(Link {
         commands: Wire::Cluster(commands),
         channels: Wire::Cluster(channels),
@@ -215,6 +239,12 @@ fn hear(inlet: Arc<Inlet>, generation: u64) -> impl Fn(PushInfo) -> Result<(), (
                     inlet.frame(generation, channel, frame);
                 }
             }
+            PushKind::PMessage => {
+                let mut data = push.data.into_iter().skip(1);
+                if let (Some(Value::BulkString(channel)), Some(Value::BulkString(frame))) = (data.next(), data.next()) {
+                    inlet.frame(generation, [&[BY_PATTERN], &channel[..]].concat(), frame);
+                }
+            }
             // Of a node that gave the slot away, or of one we asked: who asked ignores it.
             PushKind::SUnsubscribe => {
                 if let Some(Value::BulkString(channel)) = push.data.into_iter().next() {
@@ -251,19 +281,24 @@ impl Wire {
         }
     }
 
-    /// Subscribes and unsubscribes, in order; answers which were confirmed. One command a channel: the answer to one with several is several.
-    pub async fn subscribe(mut self, changes: Vec<(String, bool)>, sharded: bool) -> Result<Vec<bool>, RedisError> {
-        let name = move |subscribe| match (subscribe, sharded) {
+    /// Subscribes and unsubscribes, in order; answers which were confirmed.
+    pub async fn subscribe(self, changes: Vec<(String, bool)>, sharded: bool) -> Result<Vec<bool>, RedisError> {
+        let name = |subscribe| match (subscribe, sharded) {
             (true, false) => "SUBSCRIBE",
             (false, false) => "UNSUBSCRIBE",
             (true, true) => "SSUBSCRIBE",
             (false, true) => "SUNSUBSCRIBE",
         };
+        self.listen(changes.into_iter().map(|(channel, subscribe)| (name(subscribe), channel)).collect()).await
+    }
+
+    /// As [`subscribe`](Self::subscribe), by the commands' names. One command a channel: the answer to one with several is several.
+    pub async fn listen(mut self, changes: Vec<(&'static str, String)>) -> Result<Vec<bool>, RedisError> {
         match &mut self {
             Wire::One(_) => {
                 let mut pipeline = redis::pipe();
-                for (channel, subscribe) in &changes {
-                    pipeline.cmd(name(*subscribe)).arg(channel);
+                for (name, channel) in &changes {
+                    pipeline.cmd(name).arg(channel);
                 }
                 let values = self.send(pipeline, String::new()).await?;
                 Ok(values.iter().map(|value| !matches!(value, Value::ServerError(_))).collect())
@@ -271,11 +306,11 @@ impl Wire {
             Wire::Cluster(connection) => {
                 let mut tasks = JoinSet::new();
                 let mut confirmed = vec![false; changes.len()];
-                for (nth, (channel, subscribe)) in changes.into_iter().enumerate() {
+                for (nth, (name, channel)) in changes.into_iter().enumerate() {
                     let mut connection = connection.clone();
                     tasks.spawn(async move {
                         let route = SingleNodeRoutingInfo::SpecificNode(Route::with_key(&channel, SlotAddr::Master));
-                        let mut cmd = redis::cmd(name(subscribe));
+                        let mut cmd = redis::cmd(name);
                         cmd.arg(&channel);
                         let answer = connection.route_command(cmd, RoutingInfo::SingleNode(route)).await;
                         (nth, answer.is_ok_and(|value| !matches!(value, Value::ServerError(_))))

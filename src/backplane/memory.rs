@@ -215,6 +215,8 @@ impl Memory {
                     sockets.remove(&pid);
                 }
             }
+            // Nobody of another make is here.
+            Relay::Answer { .. } | Relay::Room { .. } => {}
             Relay::Claim { tenant, pid, ticket } => {
                 let kept = self.tenant(&tenant).sockets.get_mut(&pid).filter(|(_, until)| *until > now.at);
                 let body = kept.filter(|(kept, _)| kept.len() > 4).map(|(kept, _)| {
@@ -255,6 +257,8 @@ impl Memory {
             Relay::Claim { ticket, .. } => Report::Claimed { ticket, result: Err(Unavailable) },
             Relay::Share { ticket: Some(ticket), .. } => Report::Shared { ticket, result: Err(Unavailable) },
             Relay::Tell { .. }
+            | Relay::Answer { .. }
+            | Relay::Room { .. }
             | Relay::Save { .. }
             | Relay::Refresh { .. }
             | Relay::Forget { .. }

@@ -7,6 +7,8 @@
 //!     +---- outlet, lane <---- tenants: who hears what, and from where <---- inlet: channels
 //! ```
 //!
+//! Beside it, with connections of its own: [`foreign`], for plain channels, emitters and the servers of other makes.
+//!
 //! Redis away: what gets a place waits in the journal, what is ephemeral is dropped and counted, reads and claims are answered in time. Back:
 //! channels first, then where each tenant's stream stands, then the journal.
 //!
@@ -16,6 +18,7 @@
 
 mod command;
 mod count;
+pub mod foreign;
 mod hold;
 mod inlet;
 mod journal;
@@ -40,6 +43,7 @@ use crate::base::{
 use crate::bridge::{Errands, Load};
 use crate::shard::relay::{Relay, Report};
 use crate::wire::envelope::Origin;
+use foreign::{Begin, Foreign, Tray};
 use link::Refusal;
 use std::{
     fmt, io,
@@ -70,6 +74,8 @@ pub struct Settings {
     pub origin: Origin,
     /// The number it would like to have among the nodes.
     pub node: NodeId,
+    /// Who else there is in Redis; `None`: nobody.
+    pub fleet: Option<foreign::Fleet>,
 }
 
 impl fmt::Debug for Settings {
@@ -93,7 +99,7 @@ pub type Deliver = dyn Fn(ShardId, Vec<Report>, Load) -> Result<(), Vec<Report>>
 pub struct Start {
     pub errands: Arc<Errands<Relay>>,
     pub clock: Arc<dyn Clock + Send + Sync>,
-    pub deliver: Box<Deliver>,
+    pub deliver: Arc<Deliver>,
     pub shards: u8,
     /// All the chance it will have.
     pub seed: [u8; 32],
@@ -120,12 +126,27 @@ pub fn start(settings: Settings, start: Start) -> Result<Handle, Error> {
         .build()
         .map_err(Error::Thread)?;
     let node = settings.node;
+    let fleet = settings.fleet.clone().filter(|fleet| !fleet.is_silent());
+    let tray = fleet.as_ref().map(|fleet| Arc::new(Tray::new(fleet.is_outward())));
+    let foreign = fleet.zip(tray.clone()).map(|(fleet, tray)| {
+        let mut seed = start.seed;
+        seed[0] ^= 0x5a;
+        let begin = Begin {
+            errands: start.errands.clone(),
+            clock: start.clock.clone(),
+            deliver: start.deliver.clone(),
+            shards: start.shards,
+            seed,
+            tray,
+        };
+        Foreign::new(settings.clone(), fleet, begin)
+    });
     let (end, ended) = oneshot::channel();
     let (first, first_result) = mpsc::channel();
     let thread = thread::Builder::new()
         .name("backplane".into())
         .spawn(move || {
-            runtime.block_on(run::run(settings, start, first, ended));
+            runtime.block_on(foreign::beside(run::run(settings, start, tray, first, ended), foreign));
             // A name that is being looked up is nobody's any more.
             runtime.shutdown_background();
         })

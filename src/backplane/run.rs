@@ -11,6 +11,7 @@ use super::{
     Settings, Start,
     command::{self, Encoder, KNOWS_NONE, Known, Scripts},
     count::Count,
+    foreign::{Tray, Word},
     inlet::{Heard, Inlet},
     journal::{Flight, Job, Journal},
     key::Keys,
@@ -69,6 +70,8 @@ pub struct Core {
     pub(super) flights: BTreeMap<Flight, (Vec<usize>, Known)>,
     pub(super) tenants: Tenants,
     pub(super) seat: Seat,
+    /// For the servers of other makes, where there may be any.
+    pub(super) tray: Option<Arc<Tray>>,
     outlets: Vec<Outlet>,
     inlet: Arc<Inlet>,
     pub(super) link: Option<Link>,
@@ -100,6 +103,7 @@ pub struct Core {
 pub async fn run(
     settings: Settings,
     start: Start,
+    tray: Option<Arc<Tray>>,
     first: mpsc::Sender<Result<NodeId, Refusal>>,
     mut end: oneshot::Receiver<Instant>,
 ) {
@@ -113,6 +117,7 @@ pub async fn run(
         chance,
         flights: BTreeMap::new(),
         tenants: Tenants::default(),
+        tray,
         outlets: (0..start.shards).map(|_| Outlet::default()).collect(),
         inlet: inlet.clone(),
         link: None,
@@ -257,8 +262,11 @@ impl Core {
                 if self.link.is_none() {
                     return self.count(Count::ToldDropped);
                 }
+                self.tell_fleet(&tenant, &body, None);
                 Job::Tell { tenant, body }
             }
+            Relay::Room { tenant, room, is_here } => return self.put(Word::Room { tenant, room, is_here }),
+            Relay::Answer { ticket, answer } => return self.put(Word::Answer { from, ticket, answer }),
             Relay::Read { tenant, ticket, rooms } => {
                 Job::Read { tenant, from, ticket, rooms, due: now + RELAY_PATIENCE }
             }

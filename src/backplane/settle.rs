@@ -89,6 +89,7 @@ impl Core {
     }
 
     fn done(&mut self, job: &Job, done: Done) {
+        self.tell_placed(job, &done);
         match job {
             Job::Append { .. } => self.count(Count::Appended),
             Job::Tell { .. } => self.count(Count::Told),

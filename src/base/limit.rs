@@ -298,6 +298,16 @@ pub const FLEET_ROOMS_MAX: usize = 10_000;
 pub const FLEET_SOCKETS_MAX: usize = 100_000;
 /// Bytes of the id of a fleet's node or request; a message with a longer one is refused.
 pub const FLEET_ID_BYTES_MAX: usize = 256;
+/// Bytes of what waits to be told to a fleet's other servers. Beyond: dropped and counted.
+pub const FLEET_TOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Questions of a fleet's servers that are open at a time. Beyond: answered at once, with nothing.
+pub const FLEET_QUESTIONS_MAX: usize = 1024;
+/// How long a node's shards may take for their part of an answer. Then it is answered without the rest: who asks waits for 5 s.
+pub const FLEET_ANSWER_MAX: Duration = Duration::from_secs(3);
+/// Within how long of each other nodes hear one message of a plain channel: a text heard again later is another message.
+pub const CHANNEL_WINDOW: Duration = Duration::from_secs(5);
+/// Messages of one text within that time that nodes tell apart. Beyond, the oldest are forgotten: a slow node may publish one again.
+pub const CHANNEL_REPEATS_MAX: usize = 256;
 
 const _: () = {
     assert!(OFFLINE_USER_BYTES_MAX <= OFFLINE_TENANT_BYTES_MAX);

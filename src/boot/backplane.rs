@@ -1,17 +1,20 @@
 //! The backplane's start: from the configuration, connected to the shards.
 
 use super::{Error, machine::entropy};
-use crate::backplane::{self, Server, Servers, Settings};
+use crate::backplane::{
+    self, Server, Servers, Settings,
+    foreign::{Adapter, Fleet},
+};
 use crate::base::{
     id::NodeId,
     limit::{RELAY_BYTES_MAX, RELAY_LANE_MAX},
     time::{Clock, Duration, Instant},
 };
 use crate::bridge::{Bounds, Bridge, Errands, Sender};
-use crate::config::{Host, Redis};
+use crate::config::{self, Config, Host, Redis};
 use crate::data_plane::MeshMessage;
-use crate::shard::relay::Relay;
-use crate::wire::envelope::Origin;
+use crate::shard::{fleet::FleetSettings, relay::Relay};
+use crate::wire::{adapter::Mode, envelope::Origin};
 use std::sync::Arc;
 
 /// What a drain that took all its time leaves the backplane.
@@ -21,17 +24,24 @@ const GRACE: Duration = Duration::from_secs(1);
 const NEED_REDIS: &[&str] =
     &["several nodes as one", "history and recovery across a restart", "jobs and queues", "the shared cache"];
 
-/// What the start says of Redis: what is off without it, in development mode, and what does not use it yet.
-pub fn said(with_redis: bool, in_development: bool) -> String {
-    match with_redis {
-        true => "redis    each node's own yet: limits by address\n".into(),
-        false if in_development => NEED_REDIS.iter().map(|feature| format!("off without Redis: {feature}\n")).collect(),
-        false => String::new(),
+/// What the start says of Redis: what is off without it, and what does not use it yet.
+pub fn said(config: &Config) -> String {
+    if config.redis.is_some() {
+        return "redis    each node's own yet: limits by address\n".into();
     }
+    // In production nobody is told each time what is not wanted, but a profile's channels are.
+    let is_listed = config.is_development();
+    let mut out: String =
+        NEED_REDIS.iter().filter(|_| is_listed).map(|feature| format!("off without Redis: {feature}\n")).collect();
+    let channels: Vec<&str> = config.profile.channel_names().collect();
+    if !channels.is_empty() {
+        out.push_str(&format!("off without Redis: the profile's channels {}\n", channels.join(", ")));
+    }
+    out
 }
 
 /// What the backplane is told; `origin` is what this process' shards say of themselves.
-pub fn settings(redis: &Redis, origin: Origin, node: NodeId) -> Settings {
+pub fn settings(config: &Config, redis: &Redis, origin: Origin, node: NodeId) -> Settings {
     let server = |host: &Host| Server { host: host.name.as_str().into(), port: host.port };
     let servers = match &redis.master {
         Some(master) => Servers::Sentinel {
@@ -51,6 +61,30 @@ pub fn settings(redis: &Redis, origin: Origin, node: NodeId) -> Settings {
         journal_bytes: usize::try_from(redis.journal_bytes).unwrap_or(usize::MAX),
         origin,
         node,
+        fleet: Some(fleet(config)),
+    }
+}
+
+/// What shards are told of the fleet; none: there is none.
+pub fn fleet_settings(config: &Config, origin: Origin) -> Option<FleetSettings> {
+    let names_rooms = config.fleet.adapter == config::Adapter::Sharded && config.fleet.mode != Mode::Static;
+    config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl, names_rooms })
+}
+
+fn fleet(config: &Config) -> Fleet {
+    let config::Fleet { adapter, key, stream, mode } = &config.fleet;
+    Fleet {
+        adapter: match adapter {
+            config::Adapter::Off => Adapter::Off,
+            config::Adapter::Emitter => Adapter::Emitter,
+            config::Adapter::Classic => Adapter::Classic,
+            config::Adapter::Sharded => Adapter::Sharded(*mode),
+            config::Adapter::Streams => Adapter::Streams,
+        },
+        key: key.as_str().into(),
+        stream: stream.as_str().into(),
+        namespaces: config.socket_io.namespaces.iter().map(|name| name.as_str().into()).collect(),
+        profile: Arc::new(config.profile.clone()),
     }
 }
 
@@ -73,7 +107,7 @@ pub fn start(
     clock: Arc<dyn Clock + Send + Sync>,
 ) -> Result<backplane::Handle, Error> {
     let lanes = bridge.clone();
-    let deliver = Box::new(move |shard, reports, load| {
+    let deliver = Arc::new(move |shard, reports, load| {
         let sent = lanes.try_send(Sender::Backplane, shard, MeshMessage::Reports { reports, load });
         lanes.wake(shard);
         match sent {

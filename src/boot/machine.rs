@@ -1,12 +1,28 @@
-//! What is asked of the machine once, at start: chance, processors, pages, open files.
+//! What is asked of the machine once, at start: chance, ports, processors, pages, open files.
 
 use super::Error;
-use std::io;
+use crate::data_plane;
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
 
 pub fn entropy<const BYTES: usize>() -> Result<[u8; BYTES], Error> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(|error| Error::Entropy(error.to_string()))?;
     Ok(bytes)
+}
+
+/// `count` listeners on one address. `takeover`: another process of ours may listen there too.
+pub fn listen(address: SocketAddr, key: &'static str, count: u8, takeover: bool) -> Result<Vec<TcpListener>, Error> {
+    let wrong = |error| Error::Listen { address, key, error };
+    match data_plane::probe(address) {
+        Err(error) if takeover && error.kind() == io::ErrorKind::AddrInUse => {
+            tracing::info!(%address, "another process listens here too, until it is told to end");
+        }
+        probed => probed.map_err(wrong)?,
+    }
+    data_plane::listen(address, count.into()).map_err(wrong)
 }
 
 /// The processors this process may run on, in their order; never empty.

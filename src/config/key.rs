@@ -106,6 +106,10 @@ pub const KEYS: &[Key] = &[
     key("redis.sentinels"),
     key("redis.master"),
     key("redis.journal_bytes"),
+    key("fleet.adapter"),
+    key("fleet.key"),
+    key("fleet.stream"),
+    key("fleet.subscription_mode"),
 ];
 
 pub fn find(path: &str) -> Option<&'static Key> {

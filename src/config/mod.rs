@@ -12,6 +12,7 @@
 pub mod development;
 mod env;
 mod error;
+mod fleet;
 mod key;
 mod profile;
 mod raw;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use env::{CONFIG, Env, variable};
 pub use error::{Error, Origin};
+pub use fleet::{Adapter, Fleet};
 pub use key::{KEYS, Key};
 pub use redis::{Host, Redis};
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub cache: Cache,
     /// `None`: everything lives in memory.
     pub redis: Option<Redis>,
+    /// Of no meaning without it.
+    pub fleet: Fleet,
     /// What is allowed and unwise, one line each, for the log.
     pub warnings: Vec<String>,
 }
@@ -236,6 +240,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
     }
     let profile = profile::load(raw)?;
     let redis = redis::load(raw)?;
+    let fleet = fleet::load(raw, redis.is_some())?;
     if redis.is_none() && ["redis.port", "redis.password", "redis.db"].iter().any(|path| raw.is_set(path)) {
         warnings.push("redis: not used, because neither redis.url nor redis.host is given".into());
     }
@@ -264,6 +269,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
             items_max: raw.number("cache.max_items", 10_000, 1..=100_000_000)?,
         },
         redis,
+        fleet,
         profile,
         mode,
         warnings,

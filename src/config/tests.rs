@@ -184,6 +184,9 @@ fn every_short_name() {
             "7",
         ),
         ("TENANTCAST_AUTH__TENANT_CLAIMS", "workspace", |c| c.auth.policy.tenant_claims.join("|"), "workspace"),
+        ("TENANTCAST_FLEET__ADAPTER", "sharded", |c| format!("{:?}", c.fleet.adapter), "Sharded"),
+        ("TENANTCAST_FLEET__SUBSCRIPTION_MODE", "static", |c| format!("{:?}", c.fleet.mode), "Static"),
+        ("TENANTCAST_FLEET__KEY", "app", |c| format!("{} {}", c.fleet.key, c.fleet.stream), "app socket.io"),
         ("TENANTCAST_AUTH__LEEWAY_MS", "500", |c| c.auth.policy.leeway.as_millis().to_string(), "500"),
     ];
     for (name, value, shows, expected) in table {
@@ -319,6 +322,12 @@ fn bad_values_are_named_with_place_key_and_reason() {
         ("TENANTCAST_REDIS__NODES", "a,b:", "TENANTCAST_REDIS__NODES: redis.nodes: entry 2: must be `host`"),
         ("TENANTCAST_REDIS__SENTINELS", "a", "TENANTCAST_REDIS__SENTINELS: redis.sentinels: redis.master has to"),
         ("TENANTCAST_REDIS__MASTER", "a", "TENANTCAST_REDIS__MASTER: redis.master: redis.sentinels has to"),
+        (
+            "TENANTCAST_FLEET__ADAPTER",
+            "clasic",
+            "TENANTCAST_FLEET__ADAPTER: fleet.adapter: must be one of emitter, classic, sharded, streams, off; did you mean `classic`?",
+        ),
+        ("TENANTCAST_FLEET__ADAPTER", "classic", "TENANTCAST_FLEET__ADAPTER: fleet.adapter: a fleet meets in Redis"),
         ("REDIS_DB", "-1", "REDIS_DB: redis.db: must be a whole number"),
         ("FRONTEND_URL", "example.com", "FRONTEND_URL: server.frontend_url: must be `*` or addresses"),
         ("FRONTEND_URL", "ftp://example.com", "FRONTEND_URL: server.frontend_url: must be"),

@@ -53,11 +53,12 @@ impl Spill {
             Relay::Share { ticket: Some(ticket), .. } => {
                 Err(Full::Answer(Report::Shared { ticket, result: Err(Unavailable) }))
             }
-            Relay::Tell { .. } => Err(Full::Dropped),
+            Relay::Tell { .. } | Relay::Answer { .. } => Err(Full::Dropped),
             Relay::Open { .. }
             | Relay::Close { .. }
             | Relay::Save { .. }
             | Relay::Refresh { .. }
+            | Relay::Room { .. }
             | Relay::Forget { .. }
             | Relay::Share { ticket: None, .. } => self.put_off(bridge, refused),
         }

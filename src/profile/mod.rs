@@ -290,7 +290,6 @@ impl Profile {
             (self.queues.is_empty(), "queues"),
             (self.schedules.is_empty(), "schedules"),
             (self.cache.is_empty(), "cache resources"),
-            (self.channels.is_empty(), "Redis channels"),
         ];
         parts.into_iter().filter(|(is_empty, _)| !is_empty).map(|(_, name)| name).collect()
     }

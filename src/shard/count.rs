@@ -57,6 +57,12 @@ counts! {
     StreamRepairs "stream_repairs_total";
     /// Times sockets were told that events are lost.
     Gaps "gaps_total";
+    /// Events of other makes' servers and emitters for sockets of this shard.
+    ForeignEvents "foreign_events_total";
+    /// Those of them that the catalogue does not let through.
+    ForeignRefused "foreign_refused_total";
+    /// What plain channels and fleets brought that could not be published.
+    ForeignUnpublished "foreign_unpublished_total";
     /// Joins the application's backend was asked about.
     VerdictsAsked "verdicts_asked_total";
     /// Joins decided by an answer that was still known, or that another join was waiting for.

@@ -90,7 +90,7 @@ impl Deliveries {
     }
 
     /// Whether a delivery waits for this user.
-    pub fn awaits(&self, number: u64, user: &str) -> bool {
+    pub fn waits_for(&self, number: u64, user: &str) -> bool {
         self.open.get(&number).is_some_and(|delivery| delivery.waiting.contains(user))
     }
 

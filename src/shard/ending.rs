@@ -158,6 +158,7 @@ impl Shard {
             handler(&mut super::app::Context::new(self, key, None));
         }
         self.stop_typing_everywhere(key);
+        self.forget_stray(key);
         self.save_or_forget(key, recoverable);
         self.seats_altered(key);
         while let Some(seat) = self.sockets[key].seats.pop() {
@@ -202,7 +203,7 @@ impl Shard {
         if room.rule != 0 {
             self.watches.remove(&key);
         }
-        self.room_ends(room.tenant, key);
+        self.room_ends(room.tenant, key, &room.name);
         let tenant = &mut self.tenants[room.tenant];
         tenant.rooms.remove(&room.name);
         tenant.lost = tenant.lost.max(room.history.map_or(0, |history| history.newest_sequence()));

@@ -133,7 +133,7 @@ pub enum Output {
     /// [`Ask::Notify`] is dropped and counted.
     Ask(Ask),
     /// Something for the backplane. Where it cannot take it, what is answered is answered [`Unavailable`](super::relay::Unavailable) at once, a
-    /// [`Relay::Tell`] is dropped and counted, and everything else waits for room. Only where the node is in a fleet.
+    /// [`Relay::Tell`] and a [`Relay::Answer`] are dropped and counted, and everything else waits for room. Only where the node is in a fleet.
     Relay(Relay),
     /// For the log: an action of a listener could not be done; said once for each listener and code.
     ListenerFailed { listener: Box<str>, code: &'static str },

@@ -21,11 +21,13 @@ mod engine;
 mod farewell;
 mod filter;
 pub mod fleet;
+pub mod foreign;
 mod gathering;
 pub mod history;
 pub mod identity;
 pub mod io;
 mod late;
+mod link;
 pub mod listener;
 mod membership;
 mod moving;
@@ -79,6 +81,7 @@ use app::App;
 use count::{Count, Counts};
 use delivery::Deliveries;
 use io::{Input, Message, Output, Parcel};
+use link::{Link, Role};
 use offline::OfflineSettings;
 use outbox::{Outbox, Pending};
 use receipt::ReceiptSettings;
@@ -168,35 +171,6 @@ impl Default for Settings {
 pub struct Auth {
     pub keys: Keys,
     pub policy: Policy,
-}
-
-/// A connection as the shard sees it.
-#[derive(Clone, Debug, Default)]
-struct Link {
-    generation: u32,
-    role: Role,
-    /// Bytes for a connection that is not its session's transport (yet): the answer to a probe.
-    bytes: Buffer,
-}
-
-const _: () = assert!(size_of::<Link>() <= 32, "one for each connection of the data plane");
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Role {
-    #[default]
-    None,
-    /// The transport of a session.
-    Session(SessionKey),
-    /// Wants to become it.
-    Probe(SessionKey),
-    /// Carries a long-polling request for a session, here or on another shard.
-    Request(Sid),
-    /// Asks for a session that cannot begin yet.
-    Waiting,
-    /// The WebSocket that a long-polling session was upgrading to when the server closed it.
-    Parting(Sid),
-    /// Its session leaves this turn: index into `leaving`, and which of its connections this is.
-    Leaving(u32, u8),
 }
 
 /// Where a long-polling session is.
@@ -512,26 +486,6 @@ impl Shard {
         self.counts.set(Count::Tenants, self.tenants.len());
         self.counts.set(Count::Rooms, self.rooms.len());
         self.counts.set(Count::Leavers, self.leavers.len());
-    }
-
-    fn link(&self, conn: ConnKey) -> Option<&Link> {
-        self.links.get(conn.index() as usize).filter(|link| link.generation == conn.generation())
-    }
-
-    fn link_mut(&mut self, conn: ConnKey) -> Option<&mut Link> {
-        self.links.get_mut(conn.index() as usize).filter(|link| link.generation == conn.generation())
-    }
-
-    fn set_role(&mut self, conn: ConnKey, role: Role) {
-        let index = conn.index() as usize;
-        if self.links.len() <= index {
-            self.links.resize_with(index + 1, Link::default);
-        }
-        let link = &mut self.links[index];
-        if link.generation != conn.generation() {
-            *link = Link { generation: conn.generation(), ..Link::default() };
-        }
-        link.role = role;
     }
 
     fn message(&mut self, conn: ConnKey, message: Message<'_>) {

@@ -276,6 +276,7 @@ impl Shard {
             // It was told its id already, and no private one: it cannot be recovered by it.
             let state = &mut self.sockets[socket];
             (state.sid, state.pid) = (late.sid, None);
+            self.note_stray(socket);
             default::accept_late(&mut Context::new(self, socket, late.ack));
             return self.greet(socket, recovered);
         }
@@ -300,16 +301,16 @@ impl Shard {
         if recovery && comeback.pid.is_some() {
             if let Some(socket) = self.recover_socket(key, namespace, variant, comeback) {
                 self.counts.up(Count::SessionsRecovered);
+                self.note_stray(socket);
                 return (socket, true);
             }
             self.counts.up(Count::SessionsNotRecovered);
         }
         let Settings { node, shard, .. } = self.settings;
-        let sid = Sid::new(node, shard, &mut self.chance);
         let connected_at = self.tenants[tenant].sequence;
         let socket = self.sockets.insert_with(|socket| Socket {
             session: key,
-            sid,
+            sid: Sid::at_slot(node, shard, socket.index(), &mut self.chance),
             pid: recovery.then(|| Sid::at_slot(node, shard, socket.index(), &mut self.chance)),
             namespace,
             variant,
@@ -410,6 +411,11 @@ impl Shard {
     }
 
     pub(super) fn send_with_ack(&mut self, socket: SocketKey, event: &str, args: &str, then: OnAck) {
+        self.send_asking(socket, &Outgoing { name: event, args, ..Outgoing::default() }, then);
+    }
+
+    /// Queues an event for one socket, with a request for an acknowledgement.
+    pub(super) fn send_asking(&mut self, socket: SocketKey, event: &Outgoing<'_>, then: OnAck) {
         let Some(state) = self.sockets.get_mut(socket) else { return };
         let acks = &mut state.extras.get_or_insert_default().acks;
         let id = acks.next;
@@ -419,7 +425,7 @@ impl Shard {
             acks.pending.pop_front();
             self.counts.up(Count::AckDropped);
         }
-        self.send_event(socket, &Outgoing { name: event, args, id: Some(id), ..Outgoing::default() }, false);
+        self.send_event(socket, &Outgoing { id: Some(id), ..*event }, false);
     }
 
     /// Queues an event for one socket.

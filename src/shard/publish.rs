@@ -276,24 +276,7 @@ impl Shard {
 
     /// The form in which this application's clients want their events.
     pub(super) fn wrapped(&self, event: &Event) -> Wrapped {
-        let mut out = Vec::new();
-        let name = match self.app.profile.delivery {
-            Delivery::Named => return Wrapped(None),
-            // The envelope: of a durable event its meta with the data.
-            Delivery::Event if event.meta.len() > 2 => {
-                out.extend_from_slice(&event.meta.as_bytes()[..event.meta.len() - 1]);
-                "event"
-            }
-            Delivery::Event | Delivery::Message => {
-                out.extend_from_slice(b"{\"type\":");
-                json::write_string(&mut out, &event.name);
-                if self.app.profile.delivery == Delivery::Event { "event" } else { "message" }
-            }
-        };
-        out.extend_from_slice(b",\"data\":");
-        out.extend_from_slice(event.data.as_bytes());
-        out.push(b'}');
-        Wrapped(Some((name, String::from_utf8(out).unwrap_or_default())))
+        wrapped(self.app.profile.delivery, event)
     }
 
     /// Sends what is not stored to a room's members on every node, but not to one that reads slowly.
@@ -414,6 +397,28 @@ pub(super) fn meta(post: &Post<'_>, place: Option<(Epoch, u64)>) -> Box<str> {
     }
     out.push(b'}');
     String::from_utf8(out).unwrap_or_default().into()
+}
+
+/// An event in the form in which an application's clients want theirs.
+pub(super) fn wrapped(delivery: Delivery, event: &Event) -> Wrapped {
+    let mut out = Vec::new();
+    let name = match delivery {
+        Delivery::Named => return Wrapped(None),
+        // The envelope: of a durable event its meta with the data.
+        Delivery::Event if event.meta.len() > 2 => {
+            out.extend_from_slice(&event.meta.as_bytes()[..event.meta.len() - 1]);
+            "event"
+        }
+        Delivery::Event | Delivery::Message => {
+            out.extend_from_slice(b"{\"type\":");
+            json::write_string(&mut out, &event.name);
+            if delivery == Delivery::Event { "event" } else { "message" }
+        }
+    };
+    out.extend_from_slice(b",\"data\":");
+    out.extend_from_slice(event.data.as_bytes());
+    out.push(b'}');
+    Wrapped(Some((name, String::from_utf8(out).unwrap_or_default())))
 }
 
 /// An event's name and argument as clients get it, where that is not its own.

@@ -18,6 +18,8 @@
 //!          <------------------  Shared, where it was given a ticket
 //!  Close   ------------------>  the channel is not heard any more
 //!  Neighbour <-------------->  requests for sessions of other nodes: see neighbour.rs
+//!          <------------------  Foreign: what servers of other makes, and emitters, want of this shard's sockets
+//!  Answer  ------------------>  to what they asked
 //! ```
 //!
 //! Guarantees of a backplane (`backplane/` keeps them, one suite checks its implementations):
@@ -41,6 +43,7 @@ use crate::base::{
     id::{Sid, TenantId},
     time::{Duration, UnixMs},
 };
+use crate::shard::foreign::{self, Foreign};
 use crate::shard::history::Epoch;
 use crate::shard::neighbour::{Errand, News};
 
@@ -102,6 +105,17 @@ pub enum Relay {
     },
     /// Of requests that cross nodes.
     Neighbour(Box<Errand>),
+    /// A room has come to be on this node, or is no more: for servers of another make, where the backplane wants to know.
+    Room {
+        tenant: TenantId,
+        room: Box<str>,
+        is_here: bool,
+    },
+    /// To a question of [`Report::Foreign`], by the ticket it came with. Lost where the way is full: who asked is answered in time without it.
+    Answer {
+        ticket: Ticket,
+        answer: Box<foreign::Answer>,
+    },
     /// Changes or asks what the nodes share of a tenant. With a ticket it is answered in time; without, it waits for the store as what is kept
     /// of sockets does, and is dropped where that is too much.
     Share {
@@ -213,6 +227,7 @@ pub enum Report {
         result: Result<Option<Box<[u8]>>, Unavailable>,
     },
     Neighbour(Box<News>),
+    Foreign(Box<Foreign>),
     /// A [`Save`](Relay::Save) was not done: the socket has come back elsewhere. Comes before the answer of what was asked after it.
     Replaced {
         tenant: TenantId,
@@ -291,7 +306,7 @@ impl Relay {
     /// The tenant it is about, where it is about one.
     pub fn tenant(&self) -> Option<&TenantId> {
         match self {
-            Relay::Neighbour(_) => None,
+            Relay::Neighbour(_) | Relay::Answer { .. } => None,
             Relay::Open { tenant }
             | Relay::Close { tenant }
             | Relay::Append { tenant, .. }
@@ -300,6 +315,7 @@ impl Relay {
             | Relay::Save { tenant, .. }
             | Relay::Refresh { tenant, .. }
             | Relay::Forget { tenant, .. }
+            | Relay::Room { tenant, .. }
             | Relay::Claim { tenant, .. }
             | Relay::Share { tenant, .. } => Some(tenant),
         }
@@ -310,6 +326,8 @@ impl Relay {
         size_of::<Relay>()
             + self.tenant().map_or(0, |tenant| tenant.as_str().len())
             + match self {
+                Relay::Answer { answer, .. } => answer.bytes(),
+                Relay::Room { room, .. } => room.len(),
                 Relay::Append { append, .. } => append.bytes(),
                 Relay::Tell { body, .. } | Relay::Save { body, .. } => body.len(),
                 Relay::Read { rooms, .. } => rooms.iter().map(Wanted::bytes).sum::<usize>(),
@@ -332,7 +350,8 @@ impl Report {
             | Report::Read { .. }
             | Report::Claimed { .. }
             | Report::Shared { .. }
-            | Report::Neighbour(_) => None,
+            | Report::Neighbour(_)
+            | Report::Foreign(_) => None,
         }
     }
 
@@ -350,6 +369,7 @@ impl Report {
                 Report::Claimed { result: Ok(Some(body)), .. } => body.len(),
                 Report::Shared { result: Ok(answer), .. } => answer.bytes(),
                 Report::Neighbour(news) => news.bytes(),
+                Report::Foreign(foreign) => foreign.bytes(),
                 Report::Opened { .. }
                 | Report::Appended { .. }
                 | Report::Read { .. }

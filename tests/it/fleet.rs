@@ -207,6 +207,7 @@ pub fn settings(servers: Servers, origin: u64) -> Settings {
         origin: Origin(origin),
         // As a store in memory numbers them.
         node: NodeId(origin as u16 - 1),
+        fleet: None,
     }
 }
 
@@ -228,7 +229,7 @@ impl Node {
         let start = Start {
             errands: errands.clone(),
             clock: clock.clone(),
-            deliver: Box::new(deliver),
+            deliver: Arc::new(deliver),
             shards: 1,
             seed: [origin as u8; 32],
         };

@@ -12,6 +12,7 @@ mod document;
 mod fleet;
 mod hostile;
 mod member;
+mod neighbour;
 mod nodes;
 mod outage;
 mod peer;

@@ -91,7 +91,11 @@ fn rig(node: usize) -> Rig {
         settings.node = NodeId(node as u16);
         settings.limits.events_per_second = 0;
         settings.ping_interval = Duration::from_secs(100_000);
-        settings.fleet = Some(FleetSettings { origin: Origin(node as u64 + 1), lease: Duration::from_secs(300) });
+        settings.fleet = Some(FleetSettings {
+            origin: Origin(node as u64 + 1),
+            lease: Duration::from_secs(300),
+            names_rooms: false,
+        });
         let rule = |strategy| DocumentRule { strategy, ..DocumentRule::default() };
         settings.documents.rules.insert(0, (Pattern::parse("m*").unwrap(), rule(Strategy::Manual)));
         settings.documents.rules.insert(1, (Pattern::parse("r*").unwrap(), rule(Strategy::Reject)));

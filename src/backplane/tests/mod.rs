@@ -3,6 +3,8 @@
 mod absent;
 mod address;
 mod document;
+mod foreign;
+mod neighbour;
 mod nodes;
 mod presence;
 mod queue;

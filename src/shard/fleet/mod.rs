@@ -29,15 +29,22 @@ mod stream;
 mod wait;
 
 pub use append::Asking;
+pub(super) use append::event_of;
 pub use stream::Stream;
 pub use wait::Needs;
 
+use super::foreign;
 use super::io::Output;
 use super::relay::{Act, Answer, Relay, Report, Ticket, Unavailable};
 use super::room::RoomKey;
+use super::socket::SocketKey;
 use super::tenant::TenantKey;
 use super::{Shard, Timer};
-use crate::base::{id::NodeId, limit::APPENDS_MAX, time::Duration};
+use crate::base::{
+    id::{NodeId, Sid},
+    limit::APPENDS_MAX,
+    time::Duration,
+};
 use crate::wire::envelope::{Body, Origin};
 use append::Pending;
 use std::collections::BTreeMap;
@@ -49,6 +56,8 @@ pub struct FleetSettings {
     pub origin: Origin,
     /// How long what a node says of its sessions counts after it has fallen silent.
     pub lease: Duration,
+    /// The backplane is told which rooms are here: servers of another make tell each room on a channel of its own.
+    pub names_rooms: bool,
 }
 
 /// What this shard has asked.
@@ -63,6 +72,8 @@ pub struct Fleet {
     waits: usize,
     /// The number of this node before it got another one.
     pub(super) number_before: Option<NodeId>,
+    /// Sockets whose id does not say where they are: they came from elsewhere with it.
+    pub(super) strays: BTreeMap<Sid, SocketKey>,
 }
 
 /// What goes on when something of what the nodes share was done or could not be.
@@ -79,6 +90,11 @@ enum Job {
     Address { session: super::session::SessionKey },
 }
 
+/// An answer to what a server of another make asks.
+pub(super) fn relay_answer(ticket: Ticket, answer: foreign::Answer) -> Output {
+    Output::Relay(Relay::Answer { ticket, answer: Box::new(answer) })
+}
+
 impl Fleet {
     pub fn new(settings: FleetSettings) -> Fleet {
         Fleet {
@@ -89,6 +105,7 @@ impl Fleet {
             addresses: address::Addresses::default(),
             waits: 0,
             number_before: None,
+            strays: BTreeMap::new(),
         }
     }
 
@@ -177,6 +194,7 @@ impl Shard {
                 }
             }
             Report::Neighbour(news) => self.hear_neighbour(*news),
+            Report::Foreign(foreign) => self.foreign(*foreign),
             Report::Replaced { tenant, pid } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
                     self.replaced_elsewhere(key, pid);
@@ -256,6 +274,8 @@ impl Shard {
     /// A room has come to be on this node: where it stands has to be asked.
     pub(super) fn room_begins(&mut self, tenant: TenantKey, room: RoomKey) {
         if self.is_fleet() {
+            let name = self.rooms[room].name.clone();
+            self.name_room(tenant, &name, true);
             let base = self.tenants[tenant].sequence;
             if let Some(stream) = &mut self.tenants[tenant].stream {
                 stream.begin(room, base);
@@ -264,8 +284,16 @@ impl Shard {
         }
     }
 
+    fn name_room(&mut self, tenant: TenantKey, room: &str, is_here: bool) {
+        if self.fleet.as_ref().is_some_and(|fleet| fleet.settings.names_rooms) {
+            let tenant = (*self.tenants[tenant].id).clone();
+            self.relay(Relay::Room { tenant, room: room.into(), is_here });
+        }
+    }
+
     /// A room is forgotten.
-    pub(super) fn room_ends(&mut self, tenant: TenantKey, room: RoomKey) {
+    pub(super) fn room_ends(&mut self, tenant: TenantKey, room: RoomKey, name: &str) {
+        self.name_room(tenant, name, false);
         if let Some(stream) = &mut self.tenants[tenant].stream {
             stream.end(room);
             stream.queues.end(room);

@@ -319,7 +319,7 @@ impl Shard {
         let Some(acknowledge) = self.waits(&event.name) else { return };
         if self.sockets_of_owner(room, user).any(|socket| self.sockets[socket].connected_at < sequence) {
             // One that is asked for its acknowledgement waits until it is given.
-            if number.is_none_or(|number| !self.deliveries.awaits(number, user)) {
+            if number.is_none_or(|number| !self.deliveries.waits_for(number, user)) {
                 self.done(key, [sequence]);
             }
         } else if self.queues(key).coming.contains_key(user) {
