@@ -22,6 +22,7 @@ mod errand;
 pub use errand::{Bounds, Errands, Load, Meter, Weigh};
 
 use crate::base::{
+    address::prefix,
     chance::Map,
     id::ShardId,
     limit::MESH_LANE_MAX,
@@ -32,7 +33,7 @@ use ahash::RandomState;
 use atomic_waker::AtomicWaker;
 use crossbeam_queue::ArrayQueue;
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -278,17 +279,6 @@ impl Address {
             self.tokens = (self.tokens + add).min(full);
             self.filled = now;
         }
-    }
-}
-
-/// The address a limit is for: an IPv6 network hands a whole /64 to one customer.
-fn prefix(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(v6) => {
-            let s = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(s[0], s[1], s[2], s[3], 0, 0, 0, 0))
-        }
-        v4 => v4,
     }
 }
 

@@ -45,10 +45,11 @@ pub enum Name {
     KeepDocuments,
     Presence,
     Roster,
+    Address,
 }
 
 /// Their texts, in the order of their names.
-const TEXTS: [&str; 10] = [
+const TEXTS: [&str; 11] = [
     concat!(include_str!("lua/queue.lua"), include_str!("lua/append.lua")),
     include_str!("lua/open.lua"),
     include_str!("lua/claim.lua"),
@@ -59,6 +60,7 @@ const TEXTS: [&str; 10] = [
     include_str!("lua/keep_documents.lua"),
     include_str!("lua/presence.lua"),
     include_str!("lua/roster.lua"),
+    include_str!("lua/address.lua"),
 ];
 
 /// Which scripts the store has.

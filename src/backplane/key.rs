@@ -27,6 +27,7 @@
 //! tc:{acme}:c             hash: room -> sockets in it; the nameless one: sessions of the tenant
 //! tc:{acme}:l             sorted set: users who have gone, by their last sign of life
 //! tc:{acme}:a             hash: user -> how it was when it went
+//! tc:a:{10.0.0.1}         hash: `<origin>:<shard>` -> "count time" of the connections of an address, and until when in Unix ms they count
 //! ```
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
@@ -115,6 +116,11 @@ impl Keys {
     /// Events whose senders are told who has got them, and their order.
     pub fn tracked(&self, tenant: &TenantId) -> [String; 2] {
         ["qr", "qt"].map(|name| self.channel(tenant) + ":" + name)
+    }
+
+    /// In the slot of a tenant that were called as the address is.
+    pub fn address(&self, address: &TenantId) -> String {
+        format!("{}:a:{{{}}}", self.prefix, address.as_str())
     }
 
     pub fn document(&self, tenant: &TenantId, document: &str) -> String {

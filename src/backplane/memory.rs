@@ -6,6 +6,7 @@
 //! Invariants: the guarantees of [`relay`](crate::shard::relay), but for what the caller does to the reports; what a room, a socket or a receipt
 //! was kept for is gone when its time is over.
 
+mod address;
 mod document;
 mod presence;
 mod queue;
@@ -62,6 +63,7 @@ struct Tenant {
     presence: presence::Store,
     queue: queue::Store,
     document: document::Store,
+    address: address::Store,
 }
 
 struct Room {
@@ -286,6 +288,7 @@ impl Memory {
             presence: presence::Store::default(),
             queue: queue::Store::default(),
             document: document::Store::default(),
+            address: address::Store::default(),
         })
     }
 }
@@ -299,6 +302,7 @@ impl Tenant {
                 Answer::Queue(self.queue.act(now, place, &self.rooms, act))
             }
             Act::Document(act) => Answer::Document(self.document.act(now, act)),
+            Act::Address(act) => Answer::Address(self.address.act(now, act)),
         }
     }
 

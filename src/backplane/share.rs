@@ -1,5 +1,6 @@
 //! What the nodes share of a tenant beside its stream: each act is one script, or a few commands.
 
+pub mod address;
 pub mod document;
 pub mod presence;
 pub mod queue;
@@ -34,6 +35,7 @@ pub fn encode(script: &mut Script<'_>, tenant: &TenantId, act: &Act) {
         Act::Presence(act) => presence::encode(script, tenant, act),
         Act::Queue(act) => queue::encode(script, tenant, act),
         Act::Document(act) => document::encode(script, tenant, act),
+        Act::Address(act) => address::encode(script, tenant, act),
     }
 }
 
@@ -43,5 +45,6 @@ pub fn decode(act: &Act, values: Vec<Value>) -> Option<Answer> {
         Act::Presence(act) => Answer::Presence(presence::decode(act, values)?),
         Act::Queue(act) => Answer::Queue(queue::decode(act, values)?),
         Act::Document(act) => Answer::Document(document::decode(act, values)?),
+        Act::Address(_) => Answer::Address(address::decode(&values)?),
     })
 }

@@ -1,5 +1,6 @@
 //! Floor 0: ids, bounds, time values, small containers. Pure; imports nothing of the crate.
 
+pub mod address;
 pub mod buffer;
 pub mod chance;
 pub mod count;

@@ -24,10 +24,10 @@ const GRACE: Duration = Duration::from_secs(1);
 const NEED_REDIS: &[&str] =
     &["several nodes as one", "history and recovery across a restart", "jobs and queues", "the shared cache"];
 
-/// What the start says of Redis: what is off without it, and what does not use it yet.
+/// What the start says of Redis: what is off without it.
 pub fn said(config: &Config) -> String {
     if config.redis.is_some() {
-        return "redis    each node's own yet: limits by address\n".into();
+        return String::new();
     }
     // In production nobody is told each time what is not wanted, but a profile's channels are.
     let is_listed = config.is_development();

@@ -240,6 +240,26 @@ fn keys_come_from_one_place() {
 }
 
 #[test]
+fn a_drain_has_a_spread_or_a_rate_and_time_left_after_it() {
+    for (text, sessions, expected) in [
+        ("[drain]", 7, Ok(5_000)),
+        ("[drain]\nspread_ms = 9000", 7, Ok(8_000)),
+        ("[drain]\nrate = 100", 0, Ok(0)),
+        ("[drain]\nrate = 100", 250, Ok(2_500)),
+        ("[drain]\nrate = 100\ntimeout_ms = 60000", 1_000_000, Ok(48_000)),
+        ("[drain]\nrate = 100\nspread_ms = 1", 7, Err("drain.rate: drain.spread_ms is given too")),
+        ("[drain]\nrate = -1", 7, Err("drain.rate: must be")),
+    ] {
+        let text = format!("[auth]\nsecret = '{SECRET}'\n{text}");
+        match (load(Some(&text), &[], &[]), expected) {
+            (Ok(config), Ok(ms)) => assert_eq!(config.drain.spread(sessions), Duration::from_millis(ms), "{text}"),
+            (Err(error), Err(says)) => assert!(error.to_string().contains(says), "{error}"),
+            (loaded, _) => panic!("{text}: {:?}", loaded.map(|config| config.drain)),
+        }
+    }
+}
+
+#[test]
 fn unknown_keys_are_named_with_the_nearest() {
     for (text, says) in [
         ("[server]\nspred = ['a']", "t.toml:2: unknown key `server.spred`, did you mean `server.spread`?"),

@@ -142,6 +142,7 @@ impl Shard {
         let (Some(tenant), Some(identity)) = (session.tenant.take(), session.identity.take()) else { return };
         let seen = session.last_heard;
         self.counts.down(Count::Sessions);
+        self.let_address_go(key);
         self.user_left(tenant, &identity.user, seen, lingers);
         self.queue_left(tenant, &identity.user);
         self.tenants[tenant].sessions -= 1;

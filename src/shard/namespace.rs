@@ -239,6 +239,7 @@ impl Shard {
             self.open_stream(tenant);
             self.begin_lease(tenant);
             self.session_counts(tenant, &user, key);
+            self.hold_address(key);
         }
         Ok(())
     }

@@ -34,6 +34,7 @@
 //!    are not whole.
 //! 5. Nothing is waited for for ever: everything that is answered is answered, with [`Unavailable`] where the store is away.
 
+pub mod address;
 pub mod document;
 pub mod presence;
 pub mod queue;
@@ -130,6 +131,8 @@ pub enum Act {
     Presence(presence::Act),
     Queue(queue::Act),
     Document(document::Act),
+    /// Of an address, in a tenant's place.
+    Address(address::Act),
 }
 
 /// What came of it.
@@ -138,6 +141,7 @@ pub enum Answer {
     Presence(presence::Answer),
     Queue(queue::Answer),
     Document(document::Answer),
+    Address(address::Answer),
 }
 
 impl Act {
@@ -148,6 +152,7 @@ impl Act {
                 Act::Presence(act) => act.bytes(),
                 Act::Queue(act) => act.bytes(),
                 Act::Document(act) => act.bytes(),
+                Act::Address(act) => act.bytes(),
             }
     }
 }
@@ -159,6 +164,7 @@ impl Answer {
             Answer::Presence(answer) => answer.bytes(),
             Answer::Queue(answer) => answer.bytes(),
             Answer::Document(answer) => answer.bytes(),
+            Answer::Address(answer) => answer.bytes(),
         }
     }
 }

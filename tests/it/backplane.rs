@@ -1,5 +1,6 @@
 //! The backplane's guarantees (`shard::relay`), asked of a store in memory, of a Redis and of a Cluster; then what only a real one can suffer.
 
+use crate::address;
 use crate::document;
 use crate::fleet::{Fleet, InMemory, OverRedis, append, at, body, room_epoch, said, tenant};
 use crate::neighbour;
@@ -24,6 +25,7 @@ const CASES: &[Case] = &[
     ("sockets", sockets),
     ("tenants apart", tenants_apart),
     ("closed and opened", closed_and_opened),
+    ("addresses", address::counts),
     ("neighbours", neighbour::requests),
     ("documents", document::writes),
     ("documents that end", document::ends),

@@ -3,6 +3,7 @@
 //! Every test starts its own server and asks after each attack: is it alive, does it answer, has it given back what it took? Only
 //! `webhook`, `backplane` and its `roster` know the inside of the server; tokens come from `tenantcast token`.
 
+mod address;
 mod backplane;
 mod churn;
 mod cluster;

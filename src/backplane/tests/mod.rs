@@ -1,6 +1,7 @@
 //! Shards of several nodes on the store in memory.
 
 mod absent;
+mod address;
 mod document;
 mod foreign;
 mod neighbour;

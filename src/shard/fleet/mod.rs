@@ -7,6 +7,7 @@
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
+//!  address.rs    how many connections an address has                                           Shared
 //!  document.rs   documents that several nodes write to                                         Shared, Envelope
 //!  presence.rs   what the store is to know of this node's users, and what it says of all       Shared, Envelope
 //!  roster.rs     who is there, asked                                                           Shared
@@ -16,6 +17,7 @@
 //! it says what a client has; a tenant's sequence here never passes an event of a room whose head is not known; nothing here waits: what has
 //! to is a closure that [`when_ready`](Shard::when_ready) keeps. Without a fleet none of this is there.
 
+mod address;
 mod append;
 mod comeback;
 mod document;
@@ -65,6 +67,7 @@ pub struct Fleet {
     jobs: BTreeMap<Ticket, Job>,
     /// Tenants that have something to do at the end of this turn.
     stirred: Vec<TenantKey>,
+    addresses: address::Addresses,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
     /// The number of this node before it got another one.
@@ -84,6 +87,7 @@ enum Job {
     Claim { then: comeback::Claimed },
     Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
     Share { tenant: TenantKey, then: Shared },
+    Address { session: super::session::SessionKey },
 }
 
 /// An answer to what a server of another make asks.
@@ -98,6 +102,7 @@ impl Fleet {
             tickets: 0,
             jobs: BTreeMap::new(),
             stirred: Vec::new(),
+            addresses: address::Addresses::default(),
             waits: 0,
             number_before: None,
             strays: BTreeMap::new(),
@@ -208,11 +213,11 @@ impl Shard {
                     self.replaced_elsewhere(key, pid);
                 }
             }
-            Report::Shared { ticket, result } => {
-                if let Some(Job::Share { tenant, then }) = self.job(ticket) {
-                    self.shared(tenant, then, result);
-                }
-            }
+            Report::Shared { ticket, result } => match self.job(ticket) {
+                Some(Job::Share { tenant, then }) => self.shared(tenant, then, result),
+                Some(Job::Address { session }) => self.address_held(session, result),
+                _ => {}
+            },
         }
     }
 
@@ -318,6 +323,7 @@ impl Shard {
             self.refresh_sockets(key);
             self.read_unread(key);
             self.keep_documents(key);
+            self.keep_addresses(every / 2);
         }
         if self.renew_presence(key) || self.tenants[key].sessions > 0 {
             self.timers.arm(self.now.at + every, Timer::Lease(key));

@@ -79,6 +79,23 @@ test("a WebSocket for a session of another node is refused, and the session goes
   assert.match((await second.fetch(`/socket.io/?EIO=4&transport=polling&sid=${sid}`)).text, /^40\{"sid"/);
 });
 
+test("two nodes that are given one number have two", async (t) => {
+  const own = await Fleet.start(t, redis, { count: 2, env: { TENANTCAST_SERVER__NODE: "7" } });
+  await own.becomes("ok");
+  const number = async (node) => {
+    const { body } = await node.fetch("/socket.io/?EIO=4&transport=polling");
+    return Buffer.from(JSON.parse(body.slice(1)).sid, "base64url").readUInt16BE(0);
+  };
+  const [one, other] = await Promise.all(own.nodes.map(number));
+  assert.ok((one === 7) !== (other === 7), `${one}, ${other}`);
+  // Its lease ends with a process that ends well: the next one has it again.
+  const first = one === 7 ? 0 : 1;
+  await own.drain(first);
+  await own.revive(first);
+  await own.becomes("ok");
+  assert.equal(await number(own.nodes[first]), 7);
+});
+
 test("a node that drains gives back the polls of other nodes' sessions, and ends", async (t) => {
   const own = await Fleet.start(t, redis, { count: 1 });
   const admin = String(await freePort());
