@@ -181,7 +181,7 @@ impl Swarm {
                     eprintln!("{node} reads {ticket:?} {:?} {rooms:?}", reading.place);
                 }
                 Report::Envelope { frame, .. } => {
-                    let place = Frame::decode(frame).unwrap().place;
+                    let place = Frame::decode(frame).map(|frame| frame.place);
                     eprintln!("{node} hears {place:?}");
                 }
                 Report::Opened { place, .. } => eprintln!("{node} opened {place:?}"),
