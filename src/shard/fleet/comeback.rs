@@ -155,7 +155,16 @@ impl Shard {
             if !is_read {
                 shard.begin_blind(tenant);
             }
-            shard.connect_with(connect, back.map(|back| (back.pid, back.saved)));
+            let id = connect.admission.tenant.clone();
+            let (saved, record) = back.map(|Back { pid, saved, record }| ((pid, saved), (pid, record))).unzip();
+            shard.connect_with(connect, saved);
+            if let Some((pid, record)) = record
+                && shard.tenants.contains(tenant)
+                && shard.live(tenant, pid).is_none()
+            {
+                // It could not be put back here. Where it still lives, as this was a late attempt of its client's, it goes on.
+                shard.keep_record(id, pid, record);
+            }
             if !is_read {
                 let session = shard.sessions.get(session).filter(|session| session.sockets.len() > before);
                 let socket = session.and_then(|session| session.sockets.last().copied());
