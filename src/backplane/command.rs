@@ -16,86 +16,22 @@
 use super::{
     journal::Job,
     key::{BATCH_TTL_MS, CLAIM_TTL_MS, Keys, TENANT_TTL_MS},
+    script::{Known, Name, Scripts, bytes, ms, number},
     share,
 };
 use crate::base::{
     chance::Chance,
     id::{ShardId, TenantId},
     limit::{READ_EVENTS_MAX, STORE_ROOMS_MAX},
-    time::{Duration, Instant, UnixMs},
+    time::{Instant, UnixMs},
 };
 use crate::shard::{
     history::Epoch,
     relay::{Append, Appended, Place, Reading, Report, RoomRead, Stored, Unavailable},
 };
 use crate::wire::envelope;
-use redis::{Cmd, Pipeline, Script, ServerError, Value};
-use std::{collections::BTreeMap, mem};
-
-/// A script, by its place among all of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Name {
-    Append,
-    Open,
-    Claim,
-    Save,
-    Waiting,
-    Receipt,
-    Document,
-    KeepDocuments,
-    Presence,
-    Roster,
-    Address,
-}
-
-/// Their texts, in the order of their names.
-const TEXTS: [&str; 11] = [
-    concat!(include_str!("lua/queue.lua"), include_str!("lua/append.lua")),
-    include_str!("lua/open.lua"),
-    include_str!("lua/claim.lua"),
-    include_str!("lua/save.lua"),
-    concat!(include_str!("lua/queue.lua"), include_str!("lua/waiting.lua")),
-    include_str!("lua/receipt.lua"),
-    include_str!("lua/document.lua"),
-    include_str!("lua/keep_documents.lua"),
-    include_str!("lua/presence.lua"),
-    include_str!("lua/roster.lua"),
-    include_str!("lua/address.lua"),
-];
-
-/// Which scripts the store has.
-pub type Known = [bool; TEXTS.len()];
-
-pub const KNOWS_NONE: Known = [false; TEXTS.len()];
-
-pub struct Scripts([Script; TEXTS.len()]);
-
-impl Default for Scripts {
-    fn default() -> Scripts {
-        Scripts(TEXTS.map(Script::new))
-    }
-}
-
-impl Scripts {
-    /// A script with its keys; its arguments are still to come. `carried`: what the store has, once this batch has come so far.
-    pub fn command(&self, name: Name, carried: &mut Known, keys: &[String]) -> Cmd {
-        let script = &self.0[name as usize];
-        let mut cmd = if mem::replace(&mut carried[name as usize], true) {
-            let mut cmd = redis::cmd("EVALSHA");
-            cmd.arg(script.get_hash());
-            cmd
-        } else {
-            let mut cmd = redis::cmd("EVAL");
-            cmd.arg(TEXTS[name as usize]);
-            cmd
-        };
-        cmd.arg(keys.len());
-        for key in keys {
-            cmd.arg(key);
-        }
-        cmd
-    }
-}
+use redis::{Cmd, Pipeline, ServerError, Value};
+use std::collections::BTreeMap;
 
 /// What the commands of a batch have in common.
 pub struct Encoder<'a> {
@@ -303,11 +239,6 @@ fn has_receipt(append: &Append) -> bool {
     append.id.is_some() && append.id_ttl.as_millis() > 0
 }
 
-/// 0 would not be kept for no time, but refused.
-fn ms(span: Duration) -> u64 {
-    (span.as_millis() as u64).max(1)
-}
-
 /// What the answers of a job's commands say.
 pub fn decode(job: &Job, values: Vec<Value>) -> Fate {
     if let Some(error) = values.iter().find_map(|value| match value {
@@ -423,23 +354,6 @@ fn refusal(error: &ServerError) -> Fate {
 /// What an operator does about a code.
 pub fn advice(code: &str) -> &'static str {
     PASSING.iter().find(|(passing, _)| *passing == code).map_or("", |(_, advice)| advice)
-}
-
-pub fn bytes(value: &Value) -> Option<&[u8]> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) => Some(text.as_bytes()),
-        _ => None,
-    }
-}
-
-pub fn number(value: &Value) -> Option<u64> {
-    match value {
-        Value::Int(number) => u64::try_from(*number).ok(),
-        // A score: exact below 2^53, as sequences are.
-        Value::Double(number) => (*number >= 0.0 && *number < 9e15).then_some(*number as u64),
-        value => std::str::from_utf8(bytes(value)?).ok()?.parse().ok(),
-    }
 }
 
 /// What the script of [`Job::Place`] answers.

@@ -1,7 +1,9 @@
 //! What is sent, and what answers mean: ours, others', and none at all.
 
 use super::*;
+use crate::backplane::script::KNOWS_NONE;
 use crate::base::id::{NodeId, Sid};
+use crate::base::time::Duration;
 use crate::shard::relay::{Act, Answer, Ticket, Wanted, queue};
 use crate::wire::envelope::Origin;
 

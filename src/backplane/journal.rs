@@ -14,8 +14,8 @@
 //! waits beyond its time ([`Journal::expire`]); of what is kept of one socket only the newest waits.
 
 use super::{
-    command::{KNOWS_NONE, Known},
     hold::{Held, Hold},
+    script::{KNOWS_NONE, Known},
 };
 use crate::base::{
     chance::Map,
@@ -269,9 +269,8 @@ impl Journal {
 
     /// Puts something behind what waits, or gives it back when too much does: of all, or of its tenant, which may hold four times what is left.
     pub fn add(&mut self, job: Job) -> Result<(), Job> {
-        let Some(tenant) = job.tenant() else { return Ok(()) };
         let bytes = job.bytes();
-        if let Some((hold, held)) = self.hold(&job, tenant.clone()) {
+        if let Some((hold, held)) = self.hold(&job) {
             if !hold.has_room(*held, bytes) {
                 self.tidy(job.tenant());
                 return Err(job);
@@ -283,12 +282,12 @@ impl Journal {
     }
 
     /// What a job counts against; questions about where streams stand are not bounded: a tenant has one or two.
-    fn hold(&mut self, job: &Job, tenant: TenantId) -> Option<(&mut Hold, &mut Held)> {
+    fn hold(&mut self, job: &Job) -> Option<(&mut Hold, &mut Held)> {
         let Journal { lanes, events, rest, .. } = self;
         match job {
             Job::Void | Job::Place { .. } | Job::Check { .. } => None,
-            Job::Append { .. } => Some((events, &mut lanes.entry(tenant).or_default().events)),
-            _ => Some((rest, &mut lanes.entry(tenant).or_default().rest)),
+            Job::Append { tenant, .. } => Some((events, &mut lane(lanes, tenant)?.events)),
+            _ => Some((rest, &mut lane(lanes, job.tenant()?)?.rest)),
         }
     }
 
@@ -296,7 +295,9 @@ impl Journal {
     pub fn add_first(&mut self, job: Job) {
         debug_assert!(matches!(job, Job::Place { .. }), "nothing else may pass");
         let Some(tenant) = job.tenant().cloned() else { return };
-        self.lanes.entry(tenant.clone()).or_default().push_front(job);
+        if let Some(lane) = lane(&mut self.lanes, &tenant) {
+            lane.push_front(job);
+        }
         self.rouse(&tenant);
     }
 
@@ -305,7 +306,7 @@ impl Journal {
         if let Some(due) = job.due() {
             self.dues.push_back((due, tenant.clone()));
         }
-        if let Some(replaced) = self.lanes.entry(tenant.clone()).or_default().push(job) {
+        if let Some(replaced) = lane(&mut self.lanes, &tenant).and_then(|lane| lane.push(job)) {
             self.forget(&replaced);
         }
         self.rouse(&tenant);
@@ -338,8 +339,7 @@ impl Journal {
 
     /// It is done, answered or dropped.
     pub fn forget(&mut self, job: &Job) {
-        let Some(tenant) = job.tenant().cloned() else { return };
-        if let Some((hold, held)) = self.hold(job, tenant) {
+        if let Some((hold, held)) = self.hold(job) {
             hold.remove(held, job.bytes());
         }
     }
@@ -405,7 +405,9 @@ impl Journal {
         let mut behind = BTreeSet::new();
         for job in again.into_iter().rev() {
             let Some(tenant) = job.tenant().cloned() else { continue };
-            self.lanes.entry(tenant.clone()).or_default().push_front(job);
+            if let Some(lane) = lane(&mut self.lanes, &tenant) {
+                lane.push_front(job);
+            }
             behind.insert(tenant);
         }
         if !self.by_tenant {
@@ -512,6 +514,14 @@ impl Journal {
         let is_void = |lane: &Lane| lane.queue.iter().all(|job| matches!(job, Job::Void));
         self.flights.is_empty() && self.lanes.values().all(is_void)
     }
+}
+
+/// A tenant's lane, made where there is none: nearly always there is.
+fn lane<'a>(lanes: &'a mut BTreeMap<TenantId, Lane>, tenant: &TenantId) -> Option<&'a mut Lane> {
+    if !lanes.contains_key(tenant) {
+        lanes.insert(tenant.clone(), Lane::default());
+    }
+    lanes.get_mut(tenant)
 }
 
 impl Lane {

@@ -12,7 +12,7 @@
 //! Invariants: everything ends in time; a link that broke is dropped whole and another one made, so that no subscription is there twice.
 
 use super::{Settings, inlet::Inlet};
-use crate::base::time::Duration;
+use crate::base::{chance::Chance, time::Duration};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline,
     ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, ServerErrorKind, TlsMode, Value,
@@ -33,6 +33,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(5);
 const PING_MAX: Duration = Duration::from_secs(2);
 /// Before the name of a channel that was heard because a pattern fits it: by its own name it may be heard as well.
 pub const BY_PATTERN: u8 = 0;
+/// How long until another attempt, at first and at most; each is by chance between nothing and twice the one before.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// The oldest version that has everything: exclusive ranges of streams.
 const VERSION_MIN: (u32, u32) = (6, 2);
 /// From here on a Cluster need not tell every node what is published.
@@ -78,6 +80,12 @@ impl From<RedisError> for Refusal {
             _ => Refusal::Away(error.to_string().into()),
         }
     }
+}
+
+/// By chance between nothing and the whole of it, so that nodes that lost Redis together do not come back together.
+pub fn backoff(failures: u32, chance: &mut Chance) -> Duration {
+    let most = BACKOFF.0.saturating_mul(1 << failures.min(6)).min(BACKOFF.1);
+    Duration::from_micros(chance.below(most.as_micros() as u64 + 1))
 }
 
 pub struct Link {

@@ -2,9 +2,10 @@
 //! configured.
 //!
 //! ```text
-//!  shards --- Errands ---> journal: lanes, one pipeline under way in each ---> Redis: scripts, streams
-//!     ^                                                                          |
-//!     +---- outlet, lane <---- tenants: who hears what, and from where <---- inlet: channels
+//!  shards --- Errands ---> journal: queues of tenants, in turn ---> command, share: pipelines ---> Redis: scripts (lua/), streams
+//!     ^                                                                                                |
+//!     +---- outlet, lane <---- settle: answers; tenants: who hears what, and from where <---- inlet: channels
+//!                                     neighbour, seat: requests of other nodes' sessions <----'
 //! ```
 //!
 //! Beside it, with connections of its own: [`foreign`], for plain channels, emitters and the servers of other makes.
@@ -28,6 +29,7 @@ pub mod memory;
 mod neighbour;
 mod outlet;
 mod run;
+mod script;
 mod seat;
 mod settle;
 mod share;

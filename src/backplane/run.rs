@@ -9,14 +9,15 @@
 
 use super::{
     Settings, Start,
-    command::{self, Encoder, KNOWS_NONE, Known, Scripts},
+    command::{self, Encoder},
     count::Count,
     foreign::{Tray, Word},
     inlet::{Heard, Inlet},
     journal::{Flight, Job, Journal},
     key::Keys,
-    link::{self, Link, Refusal},
+    link::{self, Link, Refusal, backoff},
     outlet::Outlet,
+    script::{KNOWS_NONE, Known, Scripts},
     seat::{self, Seat},
     tenant::{Change, Step, Tenants},
 };
@@ -39,8 +40,6 @@ use tokio::{
     task::{JoinError, JoinSet},
 };
 
-/// How long until another attempt, at first and at most; each is by chance between nothing and twice the one before.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How often it is asked whether Redis is there.
 const PING_EVERY: Duration = Duration::from_secs(2);
 /// How soon a shard's full lane is tried again.
@@ -572,10 +571,4 @@ fn is_own_word(frame: &[u8], origin: Origin) -> bool {
     // Behind version and kind of the frame, and length, checksum and kind of the body.
     const AT: usize = 2 + 4 + 4 + 1;
     frame.starts_with(&[VERSION, 0]) && frame.get(AT..AT + 8) == Some(&origin.0.to_be_bytes()[..])
-}
-
-/// By chance between nothing and the whole of it, so that nodes that lost Redis together do not come back together.
-pub fn backoff(failures: u32, chance: &mut Chance) -> Duration {
-    let most = BACKOFF.0.saturating_mul(1 << failures.min(6)).min(BACKOFF.1);
-    Duration::from_micros(chance.below(most.as_micros() as u64 + 1))
 }

@@ -4,7 +4,9 @@ use super::{
     command::{self, BEHIND, Done, Fate, NOSCRIPT},
     count::Count,
     journal::{Flight, Job},
-    run::{Core, backoff},
+    link::backoff,
+    run::Core,
+    script::KNOWS_NONE,
 };
 use crate::base::{id::TenantId, time::Duration};
 use redis::{RedisError, Value};
@@ -54,7 +56,7 @@ impl Core {
                     }
                     match &*code {
                         BEHIND => {}
-                        NOSCRIPT => knows = command::KNOWS_NONE,
+                        NOSCRIPT => knows = KNOWS_NONE,
                         _ => {
                             self.count(Count::Refused);
                             passing = Some(code);

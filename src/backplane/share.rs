@@ -6,8 +6,8 @@ pub mod presence;
 pub mod queue;
 
 use super::{
-    command::{Known, Name, Scripts},
     key::Keys,
+    script::{Known, Name, Scripts},
 };
 use crate::base::id::TenantId;
 use crate::shard::relay::{Act, Answer};

@@ -190,7 +190,6 @@ impl Shard {
 
     /// One user, for a backend.
     pub(super) fn describe_user(&self, tenant: TenantKey, name: &str) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
         let mut rooms: BTreeSet<&str> = BTreeSet::new();
         let present = match (self.there(tenant, name), self.tenants[tenant].absences.get(name)) {
             (Some(user), _) => {
@@ -210,17 +209,23 @@ impl Shard {
             }
             (None, None) => Present::gone(name, None, None),
         };
-        present.write(&self.presence, &mut out);
-        out.extend_from_slice(b",\"rooms\":[");
-        for (nth, room) in rooms.into_iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            json::write_string(&mut out, room);
-        }
-        out.extend_from_slice(b"]}");
-        out
+        write_user(&self.presence, &present, &rooms)
     }
+}
+
+/// `{user, .., rooms: [...]}`: one user, for a backend.
+pub fn write_user(settings: &PresenceSettings, present: &Present<'_>, rooms: &BTreeSet<&str>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    present.write(settings, &mut out);
+    out.extend_from_slice(b",\"rooms\":[");
+    for (nth, room) in rooms.iter().enumerate() {
+        if nth > 0 {
+            out.push(b',');
+        }
+        json::write_string(&mut out, room);
+    }
+    out.extend_from_slice(b"]}");
+    out
 }
 
 /// `{members: [...]}`, with `total` where there are more than listed.

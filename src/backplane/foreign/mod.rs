@@ -27,8 +27,7 @@ use super::{
     Deliver, Settings,
     count::Count,
     inlet::{Heard, Inlet},
-    link::{self, Link},
-    run::backoff,
+    link::{self, Link, backoff},
 };
 use crate::base::{
     chance::Chance,

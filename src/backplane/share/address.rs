@@ -1,7 +1,7 @@
 //! How many connections an address has, over all nodes.
 
 use super::Script;
-use crate::backplane::command::Name;
+use crate::backplane::script::{Name, ms};
 use crate::base::id::TenantId;
 use crate::shard::relay::address::{Act, Answer};
 use redis::Value;
@@ -10,7 +10,7 @@ use redis::Value;
 pub fn encode(script: &mut Script<'_>, address: &TenantId, act: &Act) {
     let Act::Hold { origin, shard, count, lease } = act;
     let mut cmd = script.begin(Name::Address, &[script.keys.address(address)]);
-    cmd.arg(format!("{:x}:{}", origin.0, shard.0)).arg(*count).arg((lease.as_millis() as u64).max(1));
+    cmd.arg(format!("{:x}:{}", origin.0, shard.0)).arg(*count).arg(ms(*lease));
     script.pipeline.add_command(cmd);
 }
 

@@ -1,7 +1,7 @@
 //! Documents that several nodes write to.
 
 use super::Script;
-use crate::backplane::command::{Name, bytes};
+use crate::backplane::script::{Name, bytes, ms};
 use crate::base::{
     id::TenantId,
     limit::{DOCUMENTS_BYTES_MAX, DOCUMENTS_MAX},
@@ -47,10 +47,6 @@ fn keep(script: &mut Script<'_>, tenant: &TenantId, documents: &[(Box<str>, Dura
         cmd.arg(&**document).arg(ms(*keep));
     }
     script.pipeline.add_command(cmd);
-}
-
-fn ms(span: Duration) -> u64 {
-    (span.as_millis() as u64).max(1)
 }
 
 /// What its answers say; none: they cannot be read.

@@ -1,8 +1,8 @@
 //! Who is there, over all nodes: what is asked, as the scripts `presence.lua` and `roster.lua` take it.
 
 use super::Script;
-use crate::backplane::command::{Name, bytes, number};
 use crate::backplane::key::TENANT_TTL_MS;
+use crate::backplane::script::{Name, bytes, number};
 use crate::base::{
     id::TenantId,
     limit::{PRESENCE_REAP_MAX, USERS_REMEMBERED_MAX},

@@ -1,7 +1,7 @@
 //! What waits for users who are not there, over all nodes: the script of waiting.lua; and who is told of receipts: the script of receipt.lua.
 
 use super::Script;
-use crate::backplane::command::Name;
+use crate::backplane::script::Name;
 use crate::base::{
     id::TenantId,
     limit::{OFFLINE_EVENT_COST, OFFLINE_TENANT_BYTES_MAX, OFFLINE_USER_BYTES_MAX, RECEIPT_USERS_MAX, RECEIPTS_MAX},

@@ -6,10 +6,10 @@ use crate::shard::app::Context;
 use crate::shard::io::Output;
 use crate::shard::relay::presence::{Act, Answer, Found, Member, Question};
 use crate::shard::relay::{self};
-use crate::shard::roster::{Present, write_members, write_rooms};
+use crate::shard::roster::{Present, write_members, write_rooms, write_user};
 use crate::shard::status::Status;
 use crate::shard::tenant::TenantKey;
-use crate::wire::{api::Call, envelope::Body, http::Response, json};
+use crate::wire::{api::Call, envelope::Body, http::Response};
 use std::collections::BTreeMap;
 use std::io::Write;
 
@@ -133,19 +133,8 @@ impl Shard {
     }
 
     fn describe_found(&self, key: TenantKey, name: &str, found: &Found) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
-        self.present(key, name, found).write(&self.presence, &mut out);
-        out.extend_from_slice(b",\"rooms\":[");
-        let mut rooms: Vec<&str> = found.rooms.iter().map(|room| &**room).collect();
-        rooms.sort_unstable();
-        for (nth, room) in rooms.into_iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            json::write_string(&mut out, room);
-        }
-        out.extend_from_slice(b"]}");
-        out
+        let rooms = found.rooms.iter().map(|room| &**room).collect();
+        write_user(&self.presence, &self.present(key, name, found), &rooms)
     }
 
     /// A user as other users may know it: who hides is gone since it began to.

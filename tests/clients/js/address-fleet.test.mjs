@@ -3,23 +3,20 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Fleet } from "./fleet.mjs";
-import { Client, Plain, mint, until } from "./harness.mjs";
+import { Client, Plain, mint, scope, until } from "./harness.mjs";
 import { Redis } from "./redis.mjs";
 
 const LIMIT = 3;
 const LEASE_S = 3;
 
-const stops = [];
-const whole = { after: (stop) => stops.push(stop) };
+const whole = scope();
+after(whole.end);
 let redis, fleet;
 before(async () => {
   redis = await Redis.start(whole);
   const env = { WS_MAX_CONNECTIONS_PER_IP: String(LIMIT), WS_PRESENCE_TTL: String(LEASE_S) };
   fleet = await Fleet.start(whole, redis, { count: 2, env });
   await fleet.becomes("ok");
-});
-after(async () => {
-  for (const stop of stops.reverse()) await stop();
 });
 
 /** What the nodes have said of this machine, as long as it counts. */

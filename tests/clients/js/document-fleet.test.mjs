@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { Fleet } from "./fleet.mjs";
-import { Client, SOON, within } from "./harness.mjs";
+import { Client, SOON, scope, within } from "./harness.mjs";
 import { Redis } from "./redis.mjs";
 
 const PROFILE = `
@@ -24,19 +24,16 @@ about = "Documents, one pattern for each strategy"
 "*" = { strategy = "last-write-wins" }
 `;
 
-const stops = [];
-const whole = { after: (stop) => stops.push(stop) };
+const whole = scope();
+after(whole.end);
 let redis, fleet;
 before(async () => {
   const place = mkdtempSync(path.join(tmpdir(), "tenantcast-drafts-"));
-  stops.push(() => rmSync(place, { recursive: true, force: true }));
+  whole.after(() => rmSync(place, { recursive: true, force: true }));
   writeFileSync(path.join(place, "drafts.toml"), PROFILE);
   redis = await Redis.start(whole);
   fleet = await Fleet.start(whole, redis, { count: 2, env: { PROFILE: path.join(place, "drafts.toml") } });
   await fleet.becomes("ok");
-});
-after(async () => {
-  for (const stop of stops.reverse()) await stop();
 });
 
 /** Somebody who has a document open, and keeps it as the README says. */

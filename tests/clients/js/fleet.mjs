@@ -7,8 +7,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import net from "node:net";
-import { API_KEY, Client, SOON, Server, mint, within } from "./harness.mjs";
-import { poll } from "./redis.mjs";
+import { API_KEY, Client, SOON, Server, mint, until, within } from "./harness.mjs";
 
 /** How long a publisher waits for an ack before it sends the event again. */
 const ACK_MS = 4_000;
@@ -63,7 +62,7 @@ export class Fleet {
   /** Waits until every running node says so. */
   async becomes(status, ms = SOON) {
     let last = [];
-    await poll(async () => (last = await this.health()).every((one) => one === status), () => `every node is ${status}: ${last}`, ms, 100);
+    await until(async () => (last = await this.health()).every((one) => one === status), () => `every node is ${status}: ${last}`, ms, 100);
   }
 }
 
@@ -245,14 +244,14 @@ export class Ledger {
   /** Waits until `count` more events have been acked. */
   async grown(count, ms = 30_000) {
     const from = this.acked;
-    await poll(() => this.acked >= from + count, () => `${count} more events are acked, ${this.acked - from} were; ${this.refusals}`, ms);
+    await until(() => this.acked >= from + count, () => `${count} more events are acked, ${this.acked - from} were; ${this.refusals}`, ms);
   }
 
   /** Waits until every receiver has got something after now: the stream flows again. */
   async flows(ms = 30_000) {
     const from = this.receivers.map(({ count }) => count);
     const late = () => this.receivers.filter(({ count }, at) => count <= from[at]).map(({ user }) => user);
-    await poll(() => late().length === 0, () => `every member gets events: ${late()}`, ms);
+    await until(() => late().length === 0, () => `every member gets events: ${late()}`, ms);
   }
 
   get refusals() {
@@ -281,7 +280,7 @@ export class Ledger {
       }
       return all;
     };
-    await poll(() => behind().length === 0, () => `every member is at the end: ${this.summary}\n${behind().join("\n")}\n${this.faults.join("\n")}`, ms);
+    await until(() => behind().length === 0, () => `every member is at the end: ${this.summary}\n${behind().join("\n")}\n${this.faults.join("\n")}`, ms);
   }
 
   /** Checks everything; says the numbers, gives them back. `gaps`: whether the contract allows one here. */

@@ -3,19 +3,16 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Balancer, Fleet, Ledger, Receiver } from "./fleet.mjs";
-import { Client, Plain } from "./harness.mjs";
-import { Redis, poll } from "./redis.mjs";
+import { Client, Plain, scope, until } from "./harness.mjs";
+import { Redis } from "./redis.mjs";
 
-const stops = [];
-const whole = { after: (stop) => stops.push(stop) };
+const whole = scope();
+after(whole.end);
 let redis, fleet;
 before(async () => {
   redis = await Redis.start(whole);
   fleet = await Fleet.start(whole, redis);
   await fleet.becomes("ok");
-});
-after(async () => {
-  for (const stop of stops.reverse()) await stop();
 });
 
 /** `user` on each node: `name-0`, `name-1`, `name-2`. */
@@ -158,7 +155,7 @@ test("/ws on one node, Socket.IO over long-polling on another", async (t) => {
 
 test("a node hears a tenant while it has members of it, and not otherwise", async (t) => {
   const tenant = "quiet";
-  const hear = (count) => poll(async () => (await redis.hearing(tenant)) === count, async () => `${count} nodes hear ${tenant}, ${await redis.hearing(tenant)} do`);
+  const hear = (count) => until(async () => (await redis.hearing(tenant)) === count, async () => `${count} nodes hear ${tenant}, ${await redis.hearing(tenant)} do`);
   assert.equal(await redis.hearing(tenant), 0);
   const ana = await Client.join(t, fleet.nodes[0], tenant, "ana");
   await ana.ask("subscribe", { rooms: ["r"] });
@@ -368,7 +365,7 @@ test("a phone that changes its network lands on another node before the old one 
   await ana.next("n", (n) => n === 5);
   assert.deepEqual(numbers(ana), [1, 2, 3, 4, 5]);
   // Nobody is there twice.
-  await poll(async () => (await own.nodes[at].fetch("/health/websocket")).body.connectedClients === 0, "the old node has let it go");
+  await until(async () => (await own.nodes[at].fetch("/health/websocket")).body.connectedClients === 0, "the old node has let it go");
 });
 
 test("history, offsets and recovery survive a restart of every node at once", async (t) => {

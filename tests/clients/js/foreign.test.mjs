@@ -12,15 +12,9 @@ import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-
 import { createClient } from "redis";
 import { Server as SocketServer } from "socket.io";
 import { Fleet } from "./fleet.mjs";
-import { Client, Events, Plain, SOON, within } from "./harness.mjs";
-import { Cluster, Redis, poll } from "./redis.mjs";
+import { Client, Events, Plain, SOON, scope, until, within } from "./harness.mjs";
+import { Cluster, Redis } from "./redis.mjs";
 import { token } from "./catalogue.mjs";
-
-/** What ends with a group of tests. */
-function scope() {
-  const stops = [];
-  return { after: (stop) => stops.push(stop), end: async () => { for (const stop of stops.reverse()) await stop(); } };
-}
 
 /** A client of the real package. */
 async function client(t, redis) {
@@ -35,8 +29,8 @@ const subscribers = async (redis, channel, sharded = false) =>
   (await redis.ask("PUBSUB", sharded ? "SHARDNUMSUB" : "NUMSUB", channel))[1];
 /** Waits until so many nodes hear emitters: their channels and their stream. */
 async function hears(redis, count, channel = "socket.io-request#/#") {
-  await poll(async () => (await subscribers(redis, channel)) >= count, `${count} nodes hear ${channel}`);
-  await poll(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > count, `${count} nodes read the stream`);
+  await until(async () => (await subscribers(redis, channel)) >= count, `${count} nodes hear ${channel}`);
+  await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > count, `${count} nodes read the stream`);
 }
 /** Names of what an application sent, without the server's own words. */
 const OWN = ["connected", "user:online", "user:offline", "user:status"];
@@ -126,7 +120,7 @@ describe("emitters, with nothing configured but Redis", () => {
     const other = await Client.join(t, fleet.nodes[1], "beta", "eve");
     emitter.in("acme/tenant:acme").socketsJoin(["acme/late", "beta/late"]);
     // What a socket of ours publishes goes to who was made to join.
-    await poll(async () => {
+    await until(async () => {
       emitter.to("acme/late").emit("ping?");
       return said(ana).length && said(bob).length;
     }, "both are in the room");
@@ -136,7 +130,7 @@ describe("emitters, with nothing configured but Redis", () => {
     // In one channel's order: what follows finds it done.
     emitter.in("acme/user:bob").emit("left?");
     await bob.next("left?");
-    await poll(async () => (await fleet.nodes[1].api("GET", "acme", "rooms/late/presence")).body.members.every(({ user }) => user !== "bob"), "bob has left");
+    await until(async () => (await fleet.nodes[1].api("GET", "acme", "rooms/late/presence")).body.members.every(({ user }) => user !== "bob"), "bob has left");
     emitter.to(["acme/late", "beta/late"]).emit("not bob");
     await ana.next("not bob");
     emitter.in("acme/user:bob").disconnectSockets();
@@ -182,7 +176,7 @@ describe("emitters, with nothing configured but Redis", () => {
     const own = scope();
     const node = await NodeServer.start(own, redis, "classic");
     try {
-      await poll(async () => (await subscribers(redis, "socket.io-request#/#")) === 3, "three listen");
+      await until(async () => (await subscribers(redis, "socket.io-request#/#")) === 3, "three listen");
       node.io.to("acme/tenant:acme").emit("theirs");
       node.io.in("acme/tenant:acme").disconnectSockets(true);
       assert.deepEqual(await within(SOON, node.io.in("acme/tenant:acme").fetchSockets(), "the sockets"), []);
@@ -201,7 +195,7 @@ describe("emitters, with nothing configured but Redis", () => {
     await redis.begin();
     await fleet.becomes("ok", 20_000);
     await hears(redis, 2);
-    await poll(async () => {
+    await until(async () => {
       await raw.ping().catch(() => {});
       emitter.to("acme/tenant:acme").emit("back");
       return said(ana).includes("back");
@@ -233,7 +227,7 @@ describe("a profile of one tenant", () => {
     }));
     assert.equal((await clients[0].ask("subscribe", { rooms: ["project:7"] })).ok, true);
     const theirs = await node.join(t, "project:7");
-    await poll(async () => (await subscribers(redis, "socket.io-request#/#")) === 3, "three are in the fleet");
+    await until(async () => (await subscribers(redis, "socket.io-request#/#")) === 3, "three are in the fleet");
     node.io.to("project:7").emit("a");
     node.io.to("main/project:7").emit("b");
     node.io.to("other/project:7").emit("lost");
@@ -284,14 +278,14 @@ describe("plain channels of project-hub", () => {
     const data = (client, type) => client.all("message").filter(([message]) => message.type === type).map(([message]) => message.data);
     const want = [...Array.from({ length: 20 }, (_, n) => n), "again", "again", "again", "end"];
     for (const client of [one, two]) {
-      await poll(async () => data(client, "project_update").some(({ n }) => n === "end"), "the last one has come");
+      await until(async () => data(client, "project_update").some(({ n }) => n === "end"), "the last one has come");
       assert.deepEqual(data(client, "project_update").map(({ n }) => n), want);
       // They are durable: places in the room's history, each its own, the same for all.
       const metas = client.all("message").filter(([message]) => message.type === "project_update").map(([, meta]) => meta);
       assert.deepEqual(metas.map(({ offset }) => offset), want.map((_, at) => at + 1));
       assert.equal(new Set(metas.map(({ id }) => id)).size, want.length);
     }
-    await poll(async () => data(two, "user_update").length === 1, "the user's update");
+    await until(async () => data(two, "user_update").length === 1, "the user's update");
     assert.deepEqual(data(two, "notification"), [{ type: "TASK_UPDATED", taskId: "t7" }]);
     assert.deepEqual(data(two, "user_update"), [{ type: "user_status_changed", status: "away" }]);
     assert.deepEqual([data(one, "notification"), data(one, "user_update")], [[], []]);
@@ -299,7 +293,7 @@ describe("plain channels of project-hub", () => {
     // A node that dies takes nothing with it: the other one has heard the same.
     await fleet.kill(0);
     await publish("projects", project("after"));
-    await poll(async () => data(two, "project_update").some(({ n }) => n === "after"), "what was published then");
+    await until(async () => data(two, "project_update").some(({ n }) => n === "after"), "what was published then");
   });
 });
 
@@ -311,9 +305,9 @@ describe("in a Cluster", () => {
     fleet = await Fleet.start(all, cluster, { count: 2 });
     await fleet.becomes("ok", 20_000);
     const sum = async (ask) => (await Promise.all(cluster.members.map(ask))).reduce((a, b) => a + b, 0);
-    await poll(() => sum((member) => subscribers(member, "socket.io-request#/#")).then((count) => count === 2), "both nodes hear emitters");
+    await until(() => sum((member) => subscribers(member, "socket.io-request#/#")).then((count) => count === 2), "both nodes hear emitters");
     const reads = async (member) => (await member.ask("CLIENT", "LIST")).split("cmd=xread").length - 1;
-    await poll(() => sum(reads).then((count) => count === 2), "both nodes read the stream");
+    await until(() => sum(reads).then((count) => count === 2), "both nodes read the stream");
   });
   after(() => all.end());
 
@@ -354,7 +348,7 @@ class NodeServer {
     t.after(async () => {
       await node.io.close();
       // The adapter's own reader ends when it has waited; without Redis it would wait for ever.
-      await poll(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length <= 3, "the server reads no stream any more");
+      await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length <= 3, "the server reads no stream any more");
     });
     return node;
   }
@@ -380,7 +374,7 @@ for (const kind of ["classic", "sharded", "static", "streams"]) {
       node = await NodeServer.start(all, redis, kind);
       const sharded = kind === "sharded" || kind === "static";
       const channel = kind === "classic" ? "socket.io-request#/#" : "socket.io#/#";
-      await poll(async () => (await subscribers(redis, channel, sharded)) === 3, "three servers are in the fleet");
+      await until(async () => (await subscribers(redis, channel, sharded)) === 3, "three servers are in the fleet");
     });
     after(() => all.end());
 
@@ -394,7 +388,7 @@ for (const kind of ["classic", "sharded", "static", "streams"]) {
       for (const one of [ana, bob, eve]) await one.ask("subscribe", { rooms });
       const theirs = await node.join(t, ...rooms.map((room) => `acme/${room}`));
       // A room that nobody was in has a channel of its own in some fleets.
-      await poll(async () => {
+      await until(async () => {
         node.io.to(rooms.map((room) => `acme/${room}`)).emit("(ready)");
         for (const room of rooms) node.io.to(`acme/${room}`).emit("(ready)");
         return [ana, bob, theirs].every((one) => one.all("(ready)").length > rooms.length);
@@ -453,10 +447,10 @@ for (const kind of ["classic", "sharded", "static", "streams"]) {
       assert.deepEqual(remote.data, { tenant: "acme", user: "ana" });
       assert.deepEqual(await node.io.in("acme/nobody").fetchSockets(), []);
       node.io.in("acme/room").socketsJoin(["acme/more", "beta/more"]);
-      await poll(async () => (await node.io.in("acme/more").fetchSockets()).length === 3, "they have joined");
+      await until(async () => (await node.io.in("acme/more").fetchSockets()).length === 3, "they have joined");
       assert.deepEqual((await node.io.in("beta/more").fetchSockets()).map(({ id }) => id), [theirs.socket.id]);
       remote.leave("acme/more");
-      await poll(async () => (await node.io.in("acme/more").fetchSockets()).length === 2, "one has left");
+      await until(async () => (await node.io.in("acme/more").fetchSockets()).length === 2, "one has left");
       remote.emit("direct", 1);
       assert.equal(await ana.next("direct"), 1);
       node.io.in("acme/user:bob").disconnectSockets();

@@ -41,15 +41,24 @@ export async function within(ms, promise, what) {
   }
 }
 
-/** Asks again until `ask` answers something true. For what no event tells, as another process's memory. */
-export async function until(ask, what, ms = SOON) {
+/** Asks every `every` ms until `ask` answers something true. For what no event tells: what another process knows, or has in memory. */
+export async function until(ask, what, ms = SOON, every = 25) {
   const end = Date.now() + ms;
   for (;;) {
     const answer = await ask();
     if (answer) return answer;
-    if (Date.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
-    await new Promise((resolve) => setImmediate(resolve));
+    if (Date.now() > end) throw new Error(`not within ${ms} ms: ${typeof what === "function" ? await what() : what}`);
+    await new Promise((resolve) => setTimeout(resolve, every));
   }
+}
+
+/** What a file of tests, or a group of them, begins once and ends with its last: `after(it.end)`. It has `after` as a test has. */
+export function scope() {
+  const stops = [];
+  const end = async () => {
+    for (const stop of stops.reverse()) await stop();
+  };
+  return { after: (stop) => stops.push(stop), end };
 }
 
 // Tokens.

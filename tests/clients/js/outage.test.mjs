@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Balancer, Fleet, Ledger } from "./fleet.mjs";
-import { Client, SOON, Server } from "./harness.mjs";
-import { Cluster, Redis, Sentinels, poll } from "./redis.mjs";
+import { Client, SOON, Server, until } from "./harness.mjs";
+import { Cluster, Redis, Sentinels } from "./redis.mjs";
 
 const OUTAGE_MS = 20_000;
 const TENANT = "acme";
@@ -126,7 +126,7 @@ test("Redis is away when a node starts, and when it comes", async (t) => {
   const ben = await Client.join(t, fleet.nodes[0], TENANT, "ben");
   await redis.begin();
   await fleet.becomes("ok");
-  for (const client of [ana, ben]) await poll(async () => (await client.ask("subscribe", { rooms: ["r"] })).ok, "it is in the room");
+  for (const client of [ana, ben]) await until(async () => (await client.ask("subscribe", { rooms: ["r"] })).ok, "it is in the room");
   for (let n = 1; n <= 10; n++) await fleet.nodes[n % 2].publish(TENANT, { room: "r", type: "n", data: n });
   for (const client of [ana, ben]) {
     await client.gather("n", 10);
@@ -267,12 +267,12 @@ test("one node loses Redis, again and again, and the others do not", async (t) =
     // For a moment; until it is known; and with nothing closed, so that silence alone tells.
     if (round % 3 < 2) line.cut();
     else line.freeze();
-    if (round % 3) await poll(async () => (await fleet.health())[0] === "degraded", "the node knows that Redis is away");
+    if (round % 3) await until(async () => (await fleet.health())[0] === "degraded", "the node knows that Redis is away");
     else await pause(20);
     await ledger.grown(20);
     if (round % 3 < 2) line.mend();
     else line.thaw();
-    await poll(async () => (await fleet.health())[0] === "ok", "the node has Redis again");
+    await until(async () => (await fleet.health())[0] === "ok", "the node has Redis again");
     await ledger.flows();
   }
   await ledger.settle();

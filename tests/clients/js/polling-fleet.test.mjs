@@ -4,19 +4,16 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, test } from "node:test";
 import { Balancer, Fleet, Ledger } from "./fleet.mjs";
-import { API_KEY, Client, SOON, Server, Wire, freePort, mint, until, within } from "./harness.mjs";
+import { API_KEY, Client, SOON, Server, Wire, freePort, mint, scope, until, within } from "./harness.mjs";
 import { Redis } from "./redis.mjs";
 
-const stops = [];
-const whole = { after: (stop) => stops.push(stop) };
+const whole = scope();
+after(whole.end);
 let redis, fleet;
 before(async () => {
   redis = await Redis.start(whole);
   fleet = await Fleet.start(whole, redis);
   await fleet.becomes("ok");
-});
-after(async () => {
-  for (const stop of stops.reverse()) await stop();
 });
 
 const numbers = (client) => client.all("n").map(([data]) => data);

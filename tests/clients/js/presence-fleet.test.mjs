@@ -3,21 +3,18 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { Fleet } from "./fleet.mjs";
-import { Client, SOON, mint } from "./harness.mjs";
-import { Redis, poll } from "./redis.mjs";
+import { Client, SOON, mint, scope, until } from "./harness.mjs";
+import { Redis } from "./redis.mjs";
 
 const LEASE_S = 4;
 const env = { WS_PRESENCE_TTL: String(LEASE_S) };
-const stops = [];
-const whole = { after: (stop) => stops.push(stop) };
+const whole = scope();
+after(whole.end);
 let redis, fleet;
 before(async () => {
   redis = await Redis.start(whole);
   fleet = await Fleet.start(whole, redis, { env });
   await fleet.becomes("ok");
-});
-after(async () => {
-  for (const stop of stops.reverse()) await stop();
 });
 
 const listed = async (client, room) =>
@@ -25,7 +22,7 @@ const listed = async (client, room) =>
 
 /** Waits until everybody is told the same of a room. */
 async function lists(clients, room, expected, ms = SOON) {
-  for (const client of clients) await poll(async () => (await listed(client, room)) === expected, async () => `${expected}, not ${await listed(client, room)}`, ms);
+  for (const client of clients) await until(async () => (await listed(client, room)) === expected, async () => `${expected}, not ${await listed(client, room)}`, ms);
 }
 
 const told = (client, event, user) => client.all(event).filter(([data]) => data.user === user).length;
@@ -79,7 +76,7 @@ test("a node that dies is gone from presence within one lease, and nobody who as
   // Nobody asks on this one: it finds out by itself.
   const heard = cat.next("user:offline", ({ user }) => user === "ben", LEASE_S * 1000 + SOON).then(() => Date.now() - killed);
   let slowest = 0;
-  await poll(async () => {
+  await until(async () => {
     const asked = Date.now();
     const left = await listed(ana, "lobby");
     slowest = Math.max(slowest, Date.now() - asked);
@@ -130,7 +127,7 @@ test("connections are counted over all nodes: per user, per tenant", async (t) =
   await Client.join(t, own.nodes[0], "another", "ana");
   assert.ok(kept.every(({ socket }) => socket.connected));
   kept[0].socket.disconnect();
-  await poll(async () => (await own.nodes[1].api("GET", "counted", "stats")).body.connections === 4, "one has gone");
+  await until(async () => (await own.nodes[1].api("GET", "counted", "stats")).body.connections === 4, "one has gone");
   const dan = await Client.join(t, own.nodes[0], "counted", "dan");
   await lists([dan], "tenant:counted", "ana online 2, ben online 1, cat online 1, dan online 1");
 });

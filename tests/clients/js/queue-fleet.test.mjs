@@ -6,25 +6,22 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { Balancer, Fleet } from "./fleet.mjs";
-import { Client, Events, Plain, mint } from "./harness.mjs";
-import { Redis, poll } from "./redis.mjs";
+import { Client, Events, Plain, mint, scope, until } from "./harness.mjs";
+import { Redis } from "./redis.mjs";
 
 /** The default profile, and receipts of one type. */
 const place = mkdtempSync(path.join(tmpdir(), "tenantcast-queue-"));
 const PROFILE = path.join(place, "default.toml");
 const standard = readFileSync(new URL("../../../src/profile/builtin/default.toml", import.meta.url), "utf8");
 writeFileSync(PROFILE, `${standard}\n[events]\nmessage = { receipts = true }\n`);
-const stops = [];
-const whole = { after: (stop) => stops.push(stop) };
+const whole = scope();
+whole.after(() => rmSync(place, { recursive: true, force: true }));
+after(whole.end);
 let redis, fleet;
 before(async () => {
   redis = await Redis.start(whole);
   fleet = await Fleet.start(whole, redis, { env: { PROFILE } });
   await fleet.becomes("ok");
-});
-after(async () => {
-  for (const stop of stops.reverse()) await stop();
-  rmSync(place, { recursive: true, force: true });
 });
 
 /** Publishes numbered notes for a user through any nodes; their ids. */
@@ -49,13 +46,13 @@ const leave = async (client, node) => {
   const clients = async () => (await node.fetch("/health/websocket")).body.connectedClients;
   const before = await clients();
   client.socket.disconnect();
-  await poll(async () => (await clients()) < before, "its node has seen it leave");
+  await until(async () => (await clients()) < before, "its node has seen it leave");
 };
 
 /** As `leave`, among others who come and go. */
 const leaveOthers = async (client, node, tenant, user) => {
   client.socket.disconnect();
-  await poll(async () => (await node.api("GET", tenant, `users/${user}`)).body.connections === 0, `${user} has left`);
+  await until(async () => (await node.api("GET", tenant, `users/${user}`)).body.connections === 0, `${user} has left`);
 };
 
 test("what came while a user was away comes on whichever node it comes to, in order, until it is received", async (t) => {
@@ -75,7 +72,7 @@ test("what came while a user was away comes on whichever node it comes to, in or
   assert.ok(left.includes(2) && left.every((data) => data <= 3), String(left));
   await third.ask("received", { ids });
   // An acknowledgement is answered by its node, and on its way to the others.
-  await poll(async () => {
+  await until(async () => {
     const stream = new Events(t, fleet.nodes[0], { token: mint("queue", "ana") });
     await stream.next("connected");
     const last = await Client.join(t, fleet.nodes[1], "queue", "ana");
@@ -128,7 +125,7 @@ class Source {
   /** Leaves when all that was published has come: what is on its way to whoever closes is given to nobody. */
   async leave(client, node) {
     await this.hold();
-    await poll(() => this.published === 0 || client.all("note").some(([data]) => data === this.published), `${this.user} has got ${this.published}`);
+    await until(() => this.published === 0 || client.all("note").some(([data]) => data === this.published), `${this.user} has got ${this.published}`);
     await (this.isAlone ? leave(client, node) : leaveOthers(client, node, this.tenant, this.user));
     this.go();
   }
@@ -160,7 +157,7 @@ test("every event for users who come and go over all nodes is given, and none tw
   for (let round = 0; round < 10; round++) {
     await Promise.all(sources.map((source, n) => visit(source, (round + n) % 3)));
     const from = sources.map(({ published }) => published);
-    await poll(() => sources.every(({ published }, n) => published > from[n] + 5), "some come while nobody is there");
+    await until(() => sources.every(({ published }, n) => published > from[n] + 5), "some come while nobody is there");
   }
   for (const source of sources) source.isOver = true;
   await Promise.all(sources.map(({ done }) => done));
@@ -202,7 +199,7 @@ test("killed while a user comes and goes under load: everything is given, in ord
   t.after(() => (source.isOver = true));
   const grown = async (count) => {
     const from = source.published;
-    await poll(() => source.published > from + count, `${count} more events`);
+    await until(() => source.published > from + count, `${count} more events`);
   };
   const seen = new Set();
   let [again, recovered] = [0, 0];
@@ -278,7 +275,7 @@ test("receipts: once, to the sender, from whichever node", async (t) => {
   const cat = await Client.join(t, fleet.nodes[2], "receipts", "cat");
   await cat.next("message");
   await cat.ask("received", { ids: [away.id] });
-  await poll(async () => {
+  await until(async () => {
     const again = await Client.join(t, fleet.nodes[1], "receipts", "sam");
     await again.ask("presence", { room: "user:sam" });
     again.socket.disconnect();

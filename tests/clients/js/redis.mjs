@@ -8,7 +8,7 @@ import net from "node:net";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { SOON, within } from "./harness.mjs";
+import { SOON, until, within } from "./harness.mjs";
 
 const ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 const PLACES = path.resolve(ROOT, process.env.CARGO_TARGET_DIR ?? "target", "tmp");
@@ -19,17 +19,6 @@ export const MASTER = "tenantcast";
 // What is still running when this process ends ends with it.
 const running = new Set();
 process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
-
-/** Asks every `every` ms until the answer is true: for what another process does not tell. */
-export async function poll(ask, what, ms = SOON, every = 25) {
-  const end = Date.now() + ms;
-  for (;;) {
-    const answer = await ask();
-    if (answer) return answer;
-    if (Date.now() > end) throw new Error(`not within ${ms} ms: ${typeof what === "function" ? await what() : what}`);
-    await new Promise((resolve) => setTimeout(resolve, every));
-  }
-}
 
 /** A port nobody listens on, nor on the one 10,000 above it, which is a Cluster's. */
 async function clusterPort() {
@@ -234,17 +223,17 @@ export class Cluster {
       const nodes = (await member.ask("CLUSTER", "NODES")).trim().split("\n");
       return nodes.length === 6 && nodes.every((line) => !/handshake|fail|noaddr/.test(line));
     };
-    for (const member of cluster.members) await poll(() => knowsAll(member), "every node of the Cluster knows the others", 20_000);
+    for (const member of cluster.members) await until(() => knowsAll(member), "every node of the Cluster knows the others", 20_000);
     for (const [at, replica] of replicas.entries()) await replica.ask("CLUSTER", "REPLICATE", await masters[at].ask("CLUSTER", "MYID"));
     for (const replica of replicas) {
-      await poll(async () => (await replica.fact("replication", "master_link_status")) === "up", "a replica has its master's data", 20_000);
+      await until(async () => (await replica.fact("replication", "master_link_status")) === "up", "a replica has its master's data", 20_000);
     }
     for (const member of cluster.members) await cluster.isWhole(member);
     return cluster;
   }
 
   isWhole(member) {
-    return poll(async () => (await member.ask("CLUSTER", "INFO")).includes("cluster_state:ok"), "the Cluster is whole", 20_000);
+    return until(async () => (await member.ask("CLUSTER", "INFO")).includes("cluster_state:ok"), "the Cluster is whole", 20_000);
   }
 
   get env() {
@@ -264,7 +253,7 @@ export class Cluster {
   async failOver(tenant) {
     const old = await this.masterOf(tenant);
     await old.kill();
-    const next = await poll(async () => {
+    const next = await until(async () => {
       const found = await this.masterOf(tenant);
       return found !== old && found;
     }, "a replica takes the slot over", 30_000);
@@ -280,7 +269,7 @@ export class Sentinels {
     const master = await Redis.start(t);
     const replica = await Redis.start(t, { options: [`replicaof 127.0.0.1 ${master.port}`] });
     set.members = [master, replica];
-    await poll(async () => (await replica.fact("replication", "master_link_status")) === "up", "the replica has its master's data", 20_000);
+    await until(async () => (await replica.fact("replication", "master_link_status")) === "up", "the replica has its master's data", 20_000);
     const options = [
       `sentinel monitor ${MASTER} 127.0.0.1 ${master.port} 2`,
       `sentinel down-after-milliseconds ${MASTER} 1000`,
@@ -291,7 +280,7 @@ export class Sentinels {
       const [others, replicas] = [await sentinel.ask("SENTINEL", "SENTINELS", MASTER), await sentinel.ask("SENTINEL", "REPLICAS", MASTER)];
       return others.length === 2 && replicas.length === 1;
     };
-    for (const sentinel of set.sentinels) await poll(() => knowsAll(sentinel), "every Sentinel knows the others", 20_000);
+    for (const sentinel of set.sentinels) await until(() => knowsAll(sentinel), "every Sentinel knows the others", 20_000);
     return set;
   }
 
@@ -307,11 +296,11 @@ export class Sentinels {
   async failOver() {
     const old = await this.master();
     await old.kill();
-    const next = await poll(async () => {
+    const next = await until(async () => {
       const found = await this.master();
       return found !== old && found;
     }, "the Sentinels name another master", 30_000);
-    await poll(async () => (await next.fact("replication", "role")) === "master", "it is the master");
+    await until(async () => (await next.fact("replication", "role")) === "master", "it is the master");
     return { old, next };
   }
 }

@@ -21,6 +21,7 @@ test("the next process takes over the listening port, and no connection is refus
     while (!isOver) {
       asked++;
       await fetch(`${url}/health/live`, { headers: { connection: "close" } }).catch(() => refused++);
+      // The pace of who knocks: nothing is waited for by it.
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   })();
