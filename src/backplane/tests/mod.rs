@@ -2,6 +2,7 @@
 
 mod absent;
 mod address;
+mod delivery;
 mod document;
 mod foreign;
 mod neighbour;

@@ -6,6 +6,7 @@
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
+//!  tally.rs      who has acknowledged an event                                                 Shared, Envelope
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
 //!  address.rs    how many connections an address has                                           Shared
 //!  document.rs   documents that several nodes write to                                         Shared, Envelope
@@ -26,6 +27,7 @@ mod presence;
 mod queue;
 mod roster;
 mod stream;
+mod tally;
 mod wait;
 
 pub use append::Asking;
@@ -68,6 +70,8 @@ pub struct Fleet {
     /// Tenants that have something to do at the end of this turn.
     stirred: Vec<TenantKey>,
     addresses: address::Addresses,
+    /// Events of this shard whose receivers are to acknowledge them, as far as somebody waits for that, by the numbers of their timers.
+    tallies: BTreeMap<u64, tally::Tally>,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
     /// The number of this node before it got another one.
@@ -103,6 +107,7 @@ impl Fleet {
             jobs: BTreeMap::new(),
             stirred: Vec::new(),
             addresses: address::Addresses::default(),
+            tallies: BTreeMap::new(),
             waits: 0,
             number_before: None,
             strays: BTreeMap::new(),
@@ -111,7 +116,12 @@ impl Fleet {
 
     /// Answers that are waited for, and what waits for them.
     pub fn waiting(&self) -> usize {
-        self.jobs.len() + self.waits
+        self.jobs.len() + self.waits + self.tallies.len()
+    }
+
+    /// Publishers that wait for acknowledgements.
+    pub fn tallied(&self) -> usize {
+        self.tallies.len()
     }
 }
 
@@ -123,6 +133,12 @@ impl Shard {
             format!("{:?} {} {stream:?}", tenant.epoch, tenant.sequence)
         };
         self.tenants.iter().map(of).collect()
+    }
+
+    /// Events whose publishers wait for acknowledgements.
+    #[cfg(test)]
+    pub(crate) fn describe_asked(&self) -> usize {
+        self.fleet.as_ref().map_or(0, |fleet| fleet.tallied())
     }
 
     /// Users and their sessions, rooms and their members.
@@ -267,9 +283,11 @@ impl Shard {
             if self.tenants.contains(tenant) {
                 self.ask_heads(tenant);
                 self.tell_done(tenant);
+                self.tell_acked(tenant);
+                // Before who joins is answered: who was let in is counted wherever it is asked who is there.
+                self.say_presence(tenant);
                 self.save_sockets(tenant);
                 self.ask_kept(tenant);
-                self.say_presence(tenant);
                 self.tend_tenant(tenant);
             }
         }

@@ -20,16 +20,14 @@ use crate::base::{
     time::Duration,
 };
 use crate::shard::count::Count;
-use crate::shard::delivery::Then;
 use crate::shard::encode::Outgoing;
 use crate::shard::history::{Epoch, Gap, History};
-use crate::shard::refusal::Refusal;
 use crate::shard::relay::{Place, Reading, Relay, Ticket, Unavailable, Wanted};
 use crate::shard::room::RoomKey;
 use crate::shard::socket::SocketKey;
 use crate::shard::tenant::{Tenant, TenantKey};
 use crate::shard::{Shard, Timer};
-use crate::wire::{api::Ack, envelope, envelope::Body};
+use crate::wire::{envelope, envelope::Body};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -72,8 +70,10 @@ pub struct Stream {
     whole_to: u64,
     pub cold: BTreeMap<RoomKey, Cold>,
     pub waits: Vec<Wait>,
-    /// Events of this node whose receivers are to acknowledge them, by id.
-    pub asking: BTreeMap<Rc<str>, (Ack, Then)>,
+    /// Events of this node whose receivers are to acknowledge them, and their tallies, by id.
+    pub asking: BTreeMap<Rc<str>, u64>,
+    /// Events and users who have acknowledged them here; the other nodes are told at the end of the turn.
+    pub acked: Vec<(Rc<str>, Rc<str>)>,
     /// Answers that are waited for: places of this node's events, sockets that are claimed.
     pub owed: u32,
     /// Who waits to hear that its socket is kept as it is.
@@ -112,6 +112,7 @@ impl Stream {
             && self.keeping.is_empty()
             && self.owed == 0
             && self.asking.is_empty()
+            && self.acked.is_empty()
             && self.queues.is_idle()
             && self.roll.is_empty()
     }
@@ -253,13 +254,9 @@ impl Shard {
         stream.hold_only(place.epoch);
         stream.repairing = false;
         stream.whole_to = 0;
-        let asking = std::mem::take(&mut stream.asking);
         for room in &rooms {
             let (fill, owes) = stream.cold.get(room).map_or((false, false), |cold| (cold.fill, cold.owes));
             stream.cold.insert(*room, Cold { base: place.sequence, asked: None, fill, headed: false, owes });
-        }
-        for (_, (_, then)) in asking {
-            self.answer_unavailable(then);
         }
         for room in rooms {
             let room = &mut self.rooms[room];
@@ -386,7 +383,7 @@ impl Shard {
         self.tenants[key].sequence = place.sequence;
         match room {
             Some(room) => self.land(key, room, &place, &post, None),
-            None => self.nobody_answers(key, &post, &place),
+            None => self.nobody_asked(key, &post),
         }
         true
     }
@@ -465,6 +462,10 @@ impl Shard {
             Body::Kick { user } => {
                 self.kick(key, user);
             }
+            Body::Receivers { id, waiting, missing } => {
+                self.hear_receivers(key, origin, id, &waiting, &missing);
+            }
+            Body::Acked { id, users } => self.hear_acked(key, id, &users),
             Body::Edition(_) => {}
         }
     }
@@ -530,7 +531,7 @@ impl Shard {
             self.tell_gap(key, Some(room), Gap::Expired);
         }
         self.counts.up(Count::EnvelopesApplied);
-        self.deliver_placed(key, room, &event, place, post.id, late);
+        self.deliver_placed(key, room, &event, place, post, late);
     }
 
     /// A client waits to come back to a place of this stream that it does not have.
@@ -542,10 +543,6 @@ impl Shard {
                 wait.needs.sequence = None;
             }
         }
-    }
-
-    pub(super) fn answer_unavailable(&mut self, then: Then) {
-        self.answer_then(then, Err(Refusal::BackplaneUnavailable));
     }
 
     /// Whether what is needed is here; what is not, and can be, is asked.
