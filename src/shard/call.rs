@@ -4,7 +4,7 @@ use super::Shard;
 use super::app::Context;
 use super::count::Count;
 use super::delivery::{self, Asked, Then};
-use super::fleet::Needs;
+use super::fleet::{Needs, Speaker};
 use super::history::{Audience, Entry, Epoch};
 use super::identity::Identity;
 use super::io::Output;
@@ -50,7 +50,8 @@ impl Shard {
                 let publish = move |shard: &mut Shard| shard.call_publish_asking(from, key, &events);
                 return self.when_ready(key, Needs::default(), publish);
             }
-            Call::Publish(events) => match self.call_publish(from, key, &events) {
+            Call::Publish(events) => match self.speak(Speaker::Backend, |shard| shard.call_publish(from, key, &events))
+            {
                 Some(response) => response,
                 // It waits for its place.
                 None => return,
@@ -79,7 +80,7 @@ impl Shard {
 
     fn call_publish_asking(&mut self, from: ReplyTo, key: TenantKey, events: &[Publish]) {
         let response = match self.tenants.contains(key) {
-            true => self.call_publish(from, key, events),
+            true => self.speak(Speaker::Backend, |shard| shard.call_publish(from, key, events)),
             false => Some(refused(&Refusal::BackplaneUnavailable, 0, events.len())),
         };
         // Or it waits for those who are to acknowledge.

@@ -452,7 +452,7 @@ impl Context<'_> {
     pub fn publish_asking(&mut self, draft: &Draft<'_>, ack: Ack) -> Result<Option<String>, Refusal> {
         let tenant = self.shard.tenant_of(self.socket);
         let then = self.ack.map_or(Then::Nobody, |ack| Then::Client(self.socket, ack));
-        Ok(match self.shard.publish_asking(tenant, draft, ack, then)?.1 {
+        Ok(match self.speak(|shard| shard.publish_asking(tenant, draft, ack, then))?.1 {
             Asked::Done(answer) => {
                 let answer = [&b"{\"ok\":true,"[..], &answer[1..]].concat();
                 Some(String::from_utf8(answer).unwrap_or_default())

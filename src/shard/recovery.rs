@@ -160,7 +160,7 @@ impl Shard {
         if self.is_fleet() {
             self.sockets[socket].extras.get_or_insert_default().generation = saved.generation + 1;
             self.unsaved(socket);
-            self.tell_replaced(tenant, pid);
+            self.tell_replaced(tenant, socket, pid);
         }
         Some(socket)
     }

@@ -111,8 +111,8 @@ pub enum Body<'a> {
     Post(Post<'a>),
     /// 2. An event for a room's members, with no envelope: typing, relays, who came and went. `args` is JSON, several values joined by commas.
     Emit { room: &'a str, event: &'a str, args: &'a str, ephemeral: bool, except: Option<Sid> },
-    /// 3. The socket with this private id has come back to another node.
-    Replaced { pid: Sid },
+    /// 3. The socket with this private id has come back to another node, and so often now: an earlier life of it is over.
+    Replaced { pid: Sid, generation: u32 },
     /// 4. Close every session of a user.
     Kick { user: &'a str },
     /// 5. Announced: a document has been written to.
@@ -208,7 +208,10 @@ impl<'a> Body<'a> {
                 out.byte(u8::from(*ephemeral));
                 out.maybe(*except, |out, sid| out.0.extend_from_slice(sid.as_bytes()));
             }
-            Body::Replaced { pid } => out.0.extend_from_slice(pid.as_bytes()),
+            Body::Replaced { pid, generation } => {
+                out.0.extend_from_slice(pid.as_bytes());
+                out.number((*generation).into());
+            }
             Body::Kick { user } => out.text(user),
             Body::Edition(edition) => edition.write(&mut out),
             Body::Receivers { id, waiting, missing } => {
@@ -251,7 +254,10 @@ impl<'a> Body<'a> {
                 ephemeral: reader.flag()?,
                 except: reader.maybe(read_sid)?,
             },
-            3 => Body::Replaced { pid: read_sid(&mut reader)? },
+            3 => Body::Replaced {
+                pid: read_sid(&mut reader)?,
+                generation: u32::try_from(reader.number()?).map_err(|_| Broken::Field)?,
+            },
             4 => Body::Kick { user: reader.text()? },
             5 => Body::Edition(Edition::read(&mut reader)?),
             6 => Body::Receivers {
@@ -388,7 +394,7 @@ mod tests {
             Body::Post(Post::default()),
             Body::Emit { room: "r", event: "typing:start", args: "1,2", ephemeral: true, except: Some(sid) },
             Body::Emit { room: "", event: "", args: "", ephemeral: false, except: None },
-            Body::Replaced { pid: sid },
+            Body::Replaced { pid: sid, generation: 1 << 31 },
             Body::Kick { user: "u" },
             Body::Edition(Edition {
                 document: "d",

@@ -7,6 +7,7 @@ mod document;
 mod foreign;
 mod neighbour;
 mod nodes;
+mod order;
 mod presence;
 mod queue;
 mod swarm;

@@ -2,6 +2,7 @@
 //! stream, here as everywhere.
 
 use super::Job;
+use super::stream::State;
 use crate::base::{
     limit::{APPENDS_MAX, FLEET_LINGER_MORE, PUBLISH_ID_TTL, ROOM_LINGER},
     time::UnixMs,
@@ -14,7 +15,7 @@ use crate::shard::publish::{Draft, meta};
 use crate::shard::refusal::Refusal;
 use crate::shard::relay::{Append, Appended, Relay, Unavailable};
 use crate::shard::room::RoomKey;
-use crate::shard::tenant::{Receipt, TenantKey};
+use crate::shard::tenant::{Receipt, Tenant, TenantKey};
 use crate::wire::{
     api::Ack,
     envelope::{self, Asks, Body, Layer, Post},
@@ -106,6 +107,7 @@ impl Shard {
                 tally = self.begin_tally(tenant, (&id, draft.room), ack, told);
             }
         }
+        self.flies(tenant, &id);
         let pending = Pending { tenant, id: id.clone(), heard, then, tally };
         let ticket = self.ticket(Job::Append(Box::new(pending)));
         let tenant = (*self.tenants[tenant].id).clone();
@@ -121,6 +123,12 @@ impl Shard {
         }
         match result {
             Ok(appended) => {
+                let Tenant { sequence, stream, .. } = &self.tenants[key];
+                let is_live = stream.as_ref().is_some_and(|stream| stream.state == State::Live);
+                if appended.known || !is_live || *sequence >= appended.sequence {
+                    // It came back before, or never will.
+                    self.landed(key, &id);
+                }
                 let receipt = Receipt { id, place: Some((appended.room_epoch, appended.offset)) };
                 if appended.known {
                     self.counts.up(Count::PublishedTwice);
@@ -133,6 +141,7 @@ impl Shard {
                 }
             }
             Err(Unavailable) => {
+                self.landed(key, &id);
                 self.answer_then(then, Err(Refusal::BackplaneUnavailable));
                 if let Some(tally) = tally {
                     self.tally_failed(tally);

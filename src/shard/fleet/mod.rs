@@ -6,6 +6,7 @@
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
+//!  behind.rs     what somebody says behind an event that has no place yet
 //!  tally.rs      who has acknowledged an event                                                 Shared, Envelope
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
 //!  address.rs    how many connections an address has                                           Shared
@@ -20,6 +21,7 @@
 
 mod address;
 mod append;
+mod behind;
 mod comeback;
 mod document;
 mod head;
@@ -32,6 +34,7 @@ mod wait;
 
 pub use append::Asking;
 pub(super) use append::event_of;
+pub use behind::Speaker;
 pub use stream::Stream;
 pub use wait::Needs;
 

@@ -14,7 +14,7 @@
 //! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
 //! until it is.
 
-use super::{Job, Needs, presence::Roll, queue::Queues, wait::Wait};
+use super::{Job, Needs, behind::Behind, presence::Roll, queue::Queues, wait::Wait};
 use crate::base::{
     limit::{HELD_BYTES_MAX, HELD_MAX},
     time::Duration,
@@ -70,10 +70,14 @@ pub struct Stream {
     whole_to: u64,
     pub cold: BTreeMap<RoomKey, Cold>,
     pub waits: Vec<Wait>,
+    /// It is asked where the stream stands if what waits for a place of it goes on waiting.
+    pub reaching: bool,
     /// Events of this node whose receivers are to acknowledge them, and their tallies, by id.
     pub asking: BTreeMap<Rc<str>, u64>,
     /// Events and users who have acknowledged them here; the other nodes are told at the end of the turn.
     pub acked: Vec<(Rc<str>, Rc<str>)>,
+    /// What is on its way from here, and what is said behind it.
+    pub behind: Behind,
     /// Answers that are waited for: places of this node's events, sockets that are claimed.
     pub owed: u32,
     /// Who waits to hear that its socket is kept as it is.
@@ -208,7 +212,7 @@ impl Shard {
             if state == State::Opening {
                 stream.state = State::Adrift;
             }
-            return;
+            return self.let_go(key);
         };
         let was_away = std::mem::replace(&mut stream.away, false);
         stream.queues.cut = false;
@@ -246,6 +250,7 @@ impl Shard {
 
     /// The tenant's stream begins, or begins anew: nothing that was known of places counts.
     fn begin_epoch(&mut self, key: TenantKey, place: Place) {
+        self.forget_flying(key);
         let tenant = &mut self.tenants[key];
         (tenant.epoch, tenant.sequence, tenant.lost) = (place.epoch, place.sequence, 0);
         let rooms: Vec<RoomKey> = tenant.rooms.values().copied().collect();
@@ -385,6 +390,7 @@ impl Shard {
             Some(room) => self.land(key, room, &place, &post, None),
             None => self.nobody_asked(key, &post),
         }
+        self.landed(key, post.id);
         true
     }
 
@@ -458,7 +464,7 @@ impl Shard {
                     self.send_to(room, &Outgoing { name: event, args, ..Outgoing::default() }, ephemeral, None);
                 }
             }
-            Body::Replaced { pid } => self.replaced_elsewhere(key, pid),
+            Body::Replaced { pid, generation } => self.replaced_by(key, pid, generation),
             Body::Kick { user } => {
                 self.kick(key, user);
             }
