@@ -8,7 +8,7 @@ use crate::base::{
     time::Duration,
 };
 use crate::shard::{
-    io::{Input, Wire},
+    io::{Input, Open, Wire},
     relay::{Relay, Report},
     tests::field,
 };
@@ -180,5 +180,52 @@ fn a_late_word_of_an_earlier_life_closes_nothing() {
         nodes.rigs[1].input(Input::Report(Report::Envelope { tenant, frame }));
         nodes.settle();
         assert_eq!(nodes.rigs[1].closed.iter().any(|(conn, _)| *conn == back), is_closed, "{generation}");
+    }
+}
+
+/// A stream of events that broke off, and what was published while nobody of its tenant was on its node.
+#[test]
+fn a_stream_goes_on_where_it_ended() {
+    let mut nodes = Nodes::new(2);
+    let far = nodes.client(1, "far");
+    for gone in [false, true] {
+        let open = |nodes: &mut Nodes, last_event_id: Option<&str>| {
+            let rig = &mut nodes.rigs[0];
+            let conn = ConnKey::new(rig.next, 0);
+            rig.next += 1;
+            let open = Open {
+                from: ReplyTo { shard: ShardId(0), conn },
+                wire: Wire::Events,
+                token: Some(rig.token("t", "reader").into()),
+                address: std::net::IpAddr::from([127, 0, 0, 1]),
+                admission: None,
+                hops: 0,
+                crowded: false,
+                rooms: vec!["r".into(), "s".into()],
+                last_event_id: last_event_id.map(Into::into),
+            };
+            rig.input(Input::Open(Box::new(open)));
+            nodes.settle();
+            (conn, nodes.take(0, conn).concat())
+        };
+        let (conn, greeting) = open(&mut nodes, None);
+        assert!(greeting.contains("\"connected\""), "{greeting}");
+        for (room, n) in [("r", 1), ("s", 2), ("r", 3)] {
+            nodes.publish(1, far, room, n);
+        }
+        let text = nodes.take(0, conn).concat();
+        assert_eq!(text.matches("\"event\":\"e\"").count(), 3, "{text}");
+        let second = text.split("id: ").nth(2).unwrap().lines().next().unwrap().to_owned();
+        nodes.hang_up(0, conn);
+        if gone {
+            nodes.rigs[0].advance(Duration::from_secs(40));
+            nodes.settle();
+        }
+        for (room, n) in [("r", 4), ("elsewhere", 5), ("s", 6)] {
+            nodes.publish(1, far, room, n);
+        }
+        let (conn, text) = open(&mut nodes, Some(&second));
+        assert_eq!(text.matches("\"event\":\"e\"").count(), 3, "{second}: {text}");
+        nodes.hang_up(0, conn);
     }
 }
