@@ -378,8 +378,17 @@ impl Context<'_> {
         }
     }
 
+    /// Whether a client has been further in a room than this node, as far as that is known.
+    pub(super) fn is_ahead(&self, room: &str, epoch: Epoch, offset: u64) -> bool {
+        self.shard.is_fleet() && self.place(room).is_some_and(|(here, top)| here == epoch && top < offset)
+    }
+
     pub(super) fn replay(&mut self, room: &str, epoch: Epoch, offset: u64) -> Result<(), super::history::Gap> {
         if !self.has_past(room) {
+            return Err(super::history::Gap::Unavailable);
+        }
+        if self.is_ahead(room, epoch, offset) && self.shard.is_store_away(self.shard.tenant_of(self.socket)) {
+            // Another node may have given it out, and only the store could say.
             return Err(super::history::Gap::Unavailable);
         }
         let Some(room) = self.shard.room_key(self.socket, room) else { return Ok(()) };
@@ -387,6 +396,14 @@ impl Context<'_> {
         self.shard.leave_out_given(self.socket, room, &mut missed);
         self.shard.replay(self.socket, &missed);
         Ok(())
+    }
+
+    /// This socket has missed something of a room that cannot be had.
+    pub(super) fn tell_gap(&mut self, room: &str, gap: super::history::Gap) {
+        if let Some(room) = self.shard.room_key(self.socket, room) {
+            let args = self.shard.gap_of_room(room, gap);
+            self.emit("gap", &args);
+        }
     }
 
     pub(super) fn history(&mut self, room: &str, since: Option<(Epoch, u64)>, limit: usize) -> String {

@@ -60,6 +60,13 @@ impl Argument<'_> {
         if ok { Ok(()) } else { Err(Refusal::TooManyItems) }
     }
 
+    fn since(&self, room: &str) -> Option<&Since<'_>> {
+        match self.since.as_ref()? {
+            Sinces::All(since) => Some(since),
+            Sinces::Each(each) => each.get(room),
+        }
+    }
+
     fn filter(&self) -> Result<Option<Rc<Filter>>, Refusal> {
         let types = self.event_types.iter().flatten().map(|text| Pattern::parse(text));
         let types: Result<Box<[Pattern]>, _> = types.collect();
@@ -99,11 +106,8 @@ type Verdicts = BTreeMap<Box<str>, Result<(), Refusal>>;
 /// Asks about one room after the other.
 fn ask(socket: &mut Context<'_>, argument: Rc<str>, mut asked: Vec<Box<str>>, mut verdicts: Verdicts) {
     let Some(room) = asked.pop() else {
-        return match subscribe_known(socket, Args::of_value(&argument), verdicts) {
-            Ok(Some(answer)) => socket.ack(&answer),
-            Ok(None) => {}
-            Err(refusal) => socket.refuse(&refusal),
-        };
+        let answer = subscribe_known(socket, Args::of_value(&argument), verdicts);
+        return finish(socket, answer);
     };
     let name = room.clone();
     socket.begin_join();
@@ -128,31 +132,51 @@ fn permission(socket: &Context<'_>, room: &str, verdicts: &Verdicts) -> Result<(
 fn subscribe_known(socket: &mut Context<'_>, args: Args<'_>, verdicts: Verdicts) -> Result<Option<String>, Refusal> {
     let parsed: Argument<'_> = argument(args, TAKES)?;
     parsed.check()?;
-    let with_past = |room: &str| match &parsed.since {
-        Some(Sinces::All(_)) => true,
-        Some(Sinces::Each(each)) => each.contains_key(room),
-        None => false,
-    };
     let mut needs: Vec<(Box<str>, bool)> = Vec::new();
     for room in parsed.rooms.iter().flatten() {
         if permission(socket, room, &verdicts).is_ok() && socket.check_room_name(room).is_ok() {
-            needs.push(((**room).into(), with_past(room)));
+            needs.push(((**room).into(), parsed.since(room).is_some()));
         }
     }
     if socket.is_ready(&needs) {
-        return subscribe_now(socket, args, &verdicts);
+        return subscribe_ready(socket, args, verdicts);
     }
     let text: Rc<str> = args.first().unwrap_or("null").into();
     socket.begin_join();
     socket.when_ready(needs, move |socket| {
-        match subscribe_now(socket, Args::of_value(&text), &verdicts) {
-            Ok(Some(answer)) => socket.ack(&answer),
-            Ok(None) => {}
-            Err(refusal) => socket.refuse(&refusal),
-        }
+        let answer = subscribe_ready(socket, Args::of_value(&text), verdicts);
+        finish(socket, answer);
         socket.end_join();
     });
     Ok(None)
+}
+
+/// Of a client that has been further than this node, it is done when the node has followed: its place is not unknown.
+fn subscribe_ready(socket: &mut Context<'_>, args: Args<'_>, verdicts: Verdicts) -> Result<Option<String>, Refusal> {
+    let parsed: Argument<'_> = argument(args, TAKES)?;
+    let is_ahead = |room: &Cow<'_, str>| {
+        let place = parsed.since(room).and_then(Since::place);
+        place.is_some_and(|(epoch, offset)| socket.is_ahead(room, epoch, offset))
+    };
+    if !parsed.rooms.iter().flatten().any(is_ahead) {
+        return subscribe_now(socket, args, &verdicts);
+    }
+    let text: Rc<str> = args.first().unwrap_or("null").into();
+    socket.begin_join();
+    socket.when_current(move |socket| {
+        let answer = subscribe_now(socket, Args::of_value(&text), &verdicts);
+        finish(socket, answer);
+        socket.end_join();
+    });
+    Ok(None)
+}
+
+fn finish(socket: &mut Context<'_>, answer: Result<Option<String>, Refusal>) {
+    match answer {
+        Ok(Some(answer)) => socket.ack(&answer),
+        Ok(None) => {}
+        Err(refusal) => socket.refuse(&refusal),
+    }
 }
 
 /// What became of the rooms that were named.
@@ -192,30 +216,39 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
     if argument.rooms.is_none() && filter.is_some() {
         socket.narrow_all(filter);
     }
+    // Its answer waits for the store: events come before it, and what cannot be had of the past has to be told before those.
+    let is_kept = socket.is_kept();
+    let mut unread: Vec<Box<str>> = Vec::new();
     for room in &outcome.joined {
-        let since = match &argument.since {
-            Some(Sinces::All(since)) => Some(since),
-            Some(Sinces::Each(each)) => each.get(&**room),
-            None => None,
+        let Some(since) = argument.since(room) else { continue };
+        let missed = match since.place() {
+            Some((epoch, offset)) => socket.replay(room, epoch, offset),
+            None => Err(Gap::EpochChanged),
         };
-        if let Some(since) = since {
-            let missed = match since.place() {
-                Some((epoch, offset)) => socket.replay(room, epoch, offset),
-                None => Err(Gap::EpochChanged),
-            };
-            outcome.gap = outcome.gap.or(missed.err());
+        let answers_later = is_kept && new.contains(room);
+        match missed {
+            Ok(()) => {}
+            // It is there when the store is: whoever asks again misses nothing.
+            Err(Gap::Unavailable) if answers_later => unread.push(room.clone()),
+            Err(gap) => {
+                if answers_later {
+                    socket.tell_gap(room, gap);
+                }
+                outcome.gap = outcome.gap.or(Some(gap));
+            }
         }
     }
-    if new.is_empty() || !socket.is_kept() {
+    for room in unread {
+        deny(socket, &mut outcome, &mut new, room);
+    }
+    if new.is_empty() || !is_kept {
         return Ok(Some(answer(socket, &outcome)));
     }
     socket.when_kept(move |socket, kept| {
         if !kept {
             // Else a node that takes the socket over would know nothing of what it was told here.
-            for room in new {
-                socket.unsubscribe(&room);
-                outcome.joined.retain(|joined| *joined != room);
-                outcome.denied.push((room, Refusal::BackplaneUnavailable));
+            for room in std::mem::take(&mut new) {
+                deny(socket, &mut outcome, &mut new, room);
             }
         }
         // What it has left meanwhile it is not told to be in.
@@ -224,6 +257,14 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
         socket.ack(&answer);
     });
     Ok(None)
+}
+
+/// A room that was joined is left again.
+fn deny(socket: &mut Context<'_>, outcome: &mut Outcome, new: &mut Vec<Box<str>>, room: Box<str>) {
+    socket.unsubscribe(&room);
+    new.retain(|joined| *joined != room);
+    outcome.joined.retain(|joined| *joined != room);
+    outcome.denied.push((room, Refusal::BackplaneUnavailable));
 }
 
 fn answer(socket: &Context<'_>, outcome: &Outcome) -> String {

@@ -80,7 +80,7 @@ impl Shard {
     ) {
         let tenant = self.tenant_or_new(&admission.tenant);
         let rooms = [self.tenant_room_name(tenant), self.own_room_name(&admission.user)];
-        let needs = Needs { rooms: rooms.map(|room| (room.into(), false)).into(), sequence: None };
+        let needs = Needs { rooms: rooms.map(|room| (room.into(), false)).into(), ..Needs::default() };
         let admission = Box::new(admission);
         let connect = Connect { session, namespace: namespace.into(), payload: payload.into(), admission, late };
         self.when_ready(tenant, needs, move |shard| shard.connect_settled(tenant, connect));
@@ -136,6 +136,7 @@ impl Shard {
         let needs = Needs {
             rooms: saved.rooms.iter().map(|seat| ((*seat.room).into(), true)).collect(),
             sequence: joined.chain(read).max().filter(|_| saved.epoch == self.tenants[tenant].epoch),
+            ..Needs::default()
         };
         let saved = record.map(|record| Back { pid, saved, record });
         self.when_ready(tenant, needs, move |shard| shard.connect_queued(tenant, connect, saved));
@@ -199,7 +200,7 @@ impl Shard {
         let conn = open.from.conn;
         let tenant = self.tenant_or_new(&admission.tenant);
         let rooms = [self.tenant_room_name(tenant), self.own_room_name(&admission.user)];
-        let mut needs = Needs { rooms: rooms.map(|room| (room.into(), false)).into(), sequence: None };
+        let mut needs = Needs { rooms: rooms.map(|room| (room.into(), false)).into(), ..Needs::default() };
         let position = open.last_event_id.as_deref().and_then(Position::parse);
         if let Some(position) = position.filter(|_| open.wire == Wire::Events) {
             let Tenant { id, rights, .. } = &mut self.tenants[tenant];

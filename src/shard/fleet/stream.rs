@@ -480,20 +480,19 @@ impl Shard {
     pub(super) fn tell_gap(&mut self, key: TenantKey, room: Option<RoomKey>, gap: Gap) {
         let Some(to) = room.or_else(|| self.tenant_room(key)) else { return };
         self.counts.up(Count::Gaps);
-        let mut args = format!("{{\"reason\":\"{}\"", gap.code()).into_bytes();
-        match room {
-            Some(room) => {
-                let state = &self.rooms[room];
-                args.extend_from_slice(b",\"room\":");
-                crate::wire::json::write_string(&mut args, &state.name);
-                args.extend_from_slice(
-                    format!(",\"epoch\":\"{}\",\"offset\":{}}}", state.epoch, state.top()).as_bytes(),
-                );
-            }
-            None => args.extend_from_slice(format!(",\"epoch\":\"{}\"}}", self.tenants[key].epoch).as_bytes()),
-        }
-        let args = String::from_utf8(args).unwrap_or_default();
+        let args = match room {
+            Some(room) => self.gap_of_room(room, gap),
+            None => format!("{{\"reason\":\"{}\",\"epoch\":\"{}\"}}", gap.code(), self.tenants[key].epoch),
+        };
         self.send_to(to, &Outgoing { name: "gap", args: &args, ..Outgoing::default() }, false, None);
+    }
+
+    /// What is told of a gap in one room.
+    pub(in crate::shard) fn gap_of_room(&self, room: RoomKey, gap: Gap) -> String {
+        let state = &self.rooms[room];
+        let name = crate::profile::template::quoted(&state.name);
+        let (reason, epoch, offset) = (gap.code(), state.epoch, state.top());
+        format!("{{\"reason\":\"{reason}\",\"room\":{name},\"epoch\":\"{epoch}\",\"offset\":{offset}}}")
     }
 
     /// An event of the stream, into its room; `late`: see [`deliver_placed`](Self::deliver_placed).
@@ -548,6 +547,9 @@ impl Shard {
                 // Nobody has been there.
                 wait.needs.sequence = None;
             }
+            if std::mem::take(&mut wait.needs.current) {
+                wait.needs.sequence = Some(sequence);
+            }
         }
     }
 
@@ -560,7 +562,7 @@ impl Shard {
         if stream.state != State::Live {
             return false;
         }
-        let mut met = needs.sequence.is_none_or(|sequence| self.tenants[key].sequence >= sequence);
+        let mut met = !needs.current && needs.sequence.is_none_or(|sequence| self.tenants[key].sequence >= sequence);
         for (name, fill) in &needs.rooms {
             let room = self.room_or_new(key, name);
             self.look_at_later(room);

@@ -19,15 +19,17 @@ pub struct Needs {
     pub rooms: Vec<(Box<str>, bool)>,
     /// The stream has come as far as this.
     pub sequence: Option<u64>,
+    /// Somebody has been further than this node: the stream has come as far as the store says, which is asked.
+    pub current: bool,
 }
 
 impl Needs {
     pub fn head(room: &str) -> Needs {
-        Needs { rooms: vec![(room.into(), false)], sequence: None }
+        Needs { rooms: vec![(room.into(), false)], ..Needs::default() }
     }
 
     pub fn past(room: &str) -> Needs {
-        Needs { rooms: vec![(room.into(), true)], sequence: None }
+        Needs { rooms: vec![(room.into(), true)], ..Needs::default() }
     }
 }
 
@@ -52,7 +54,7 @@ impl Shard {
             return then(self);
         }
         let here = self.tenants[tenant].sequence;
-        if needs.sequence.is_some_and(|sequence| sequence > here) {
+        if needs.current || needs.sequence.is_some_and(|sequence| sequence > here) {
             // Where the stream stands is asked: what is missing here is read back then, and a place where nobody has been is found out.
             let tenant = (*self.tenants[tenant].id).clone();
             self.relay(Relay::Open { tenant });
@@ -62,7 +64,7 @@ impl Shard {
 
     /// Does something once the stream has come to a place that the store has just named: what is up to there is on its way.
     pub(super) fn when_reached(&mut self, tenant: TenantKey, sequence: u64, then: impl FnOnce(&mut Shard) + 'static) {
-        let needs = Needs { rooms: Vec::new(), sequence: Some(sequence) };
+        let needs = Needs { sequence: Some(sequence), ..Needs::default() };
         if self.is_met(tenant, &needs) || self.fleet.as_ref().is_some_and(|fleet| fleet.waits >= FLEET_WAITS_MAX) {
             return then(self);
         }
@@ -70,7 +72,7 @@ impl Shard {
     }
 
     fn wait(&mut self, tenant: TenantKey, needs: Needs, then: impl FnOnce(&mut Shard) + 'static) {
-        if needs.sequence.is_some() {
+        if needs.current || needs.sequence.is_some() {
             self.reach_later(tenant);
         }
         if let (Some(Fleet { waits, .. }), Some(stream)) =
@@ -97,7 +99,8 @@ impl Shard {
         let (here, id) = (tenant.sequence, (*tenant.id).clone());
         let Some(stream) = &mut tenant.stream else { return };
         stream.reaching = false;
-        if stream.waits.iter().any(|wait| wait.needs.sequence.is_some_and(|sequence| sequence > here)) {
+        let is_behind = |needs: &Needs| needs.current || needs.sequence.is_some_and(|sequence| sequence > here);
+        if stream.waits.iter().any(|wait| is_behind(&wait.needs)) {
             // Of one that is away or not open yet, it will be said.
             if stream.state == State::Live && !stream.away {
                 self.relay(Relay::Open { tenant: id });
@@ -144,6 +147,11 @@ impl Shard {
         }
     }
 
+    /// Whether what needs the store is not waited for.
+    pub(in crate::shard) fn is_store_away(&self, tenant: TenantKey) -> bool {
+        self.tenants[tenant].stream.as_ref().is_some_and(|stream| stream.is_given_up())
+    }
+
     /// Whether a room's past is here; always without a fleet.
     pub(in crate::shard) fn has_past(&self, tenant: TenantKey, room: &str) -> bool {
         let room = self.tenants[tenant].rooms.get(room).map(|room| &self.rooms[*room]);
@@ -159,9 +167,18 @@ impl Context<'_> {
         rooms: Vec<(Box<str>, bool)>,
         then: impl FnOnce(&mut Context<'_>) + 'static,
     ) {
+        self.when_met(Needs { rooms, ..Needs::default() }, then);
+    }
+
+    /// As [`when_ready`](Self::when_ready), once this node is where the store was when it was asked.
+    pub(in crate::shard) fn when_current(&mut self, then: impl FnOnce(&mut Context<'_>) + 'static) {
+        self.when_met(Needs { current: true, ..Needs::default() }, then);
+    }
+
+    fn when_met(&mut self, needs: Needs, then: impl FnOnce(&mut Context<'_>) + 'static) {
         let (socket, ack) = (self.socket, self.ack.take());
         let tenant = self.shard.tenant_of(socket);
-        self.shard.when_ready(tenant, Needs { rooms, sequence: None }, move |shard| {
+        self.shard.when_ready(tenant, needs, move |shard| {
             if shard.sockets.contains(socket) {
                 then(&mut Context::new(shard, socket, ack));
             }
@@ -171,6 +188,6 @@ impl Context<'_> {
     /// Whether rooms are here, each with its past where `true` says so, or cannot be had.
     pub(in crate::shard) fn is_ready(&mut self, rooms: &[(Box<str>, bool)]) -> bool {
         let tenant = self.shard.tenant_of(self.socket);
-        !self.shard.is_fleet() || self.shard.is_met(tenant, &Needs { rooms: rooms.to_vec(), sequence: None })
+        !self.shard.is_fleet() || self.shard.is_met(tenant, &Needs { rooms: rooms.to_vec(), ..Needs::default() })
     }
 }

@@ -415,15 +415,19 @@ export class Receiver {
         if (mayBeThere) await socket.timeout(ACK_MS).emitWithAck("unsubscribe", { rooms: [room] });
         place.isBlind = false;
         const since = place.epoch === undefined ? undefined : { epoch: place.epoch, offset: place.offset };
-        const answer = await socket.timeout(ACK_MS).emitWithAck("subscribe", { rooms: [room], since });
-        // Away is not lost: it asks again, and what comes until then will come again.
-        const isAway = answer.reason === "backplane_unavailable" || answer.denied?.some(({ code }) => code === "backplane_unavailable");
-        if (isAway) place.isBlind = true;
-        if (answer.ok && !isAway && this.life === life) {
-          if (since) this.resumed++;
-          this.arrive(room, since !== undefined, answer);
-          return true;
-        }
+        const isIn = await new Promise((resolve, reject) => {
+          // In the callback, not behind an `await`: events that came with the answer in one piece are taken before a promise goes on.
+          socket.timeout(ACK_MS).emit("subscribe", { rooms: [room], since }, (error, answer) => {
+            if (error) return reject(error);
+            // Away is not lost: it asks again, and what comes until then will come again.
+            place.isBlind = answer.reason === "backplane_unavailable" || answer.denied?.some(({ code }) => code === "backplane_unavailable");
+            const isIn = answer.ok && !place.isBlind && this.life === life;
+            if (isIn && since) this.resumed++;
+            if (isIn) this.arrive(room, since !== undefined, answer);
+            resolve(isIn);
+          });
+        });
+        if (isIn) return true;
       } catch {
         // No answer in time, or the connection has ended.
       }
@@ -484,8 +488,8 @@ export class Receiver {
   /** `gap {reason, epoch, room?}` on the socket: of one room, or of all. */
   hearGap({ reason, room }) {
     for (const [name, place] of this.rooms) {
-      // Where we are not yet, we ask from the place we know.
-      if ((room !== undefined && room !== name) || this.unsure.has(name)) continue;
+      // Of all: where we are not yet, we ask from the place we know.
+      if (room === undefined ? this.unsure.has(name) : room !== name) continue;
       this.gap(name, reason);
       place.isOpen = true;
     }
