@@ -41,6 +41,7 @@ impl Spill {
             Relay::Append { ticket, .. } => Err(Full::Answer(Report::Appended { ticket, result: Err(Unavailable) })),
             Relay::Read { ticket, .. } => Err(Full::Answer(Report::Read { ticket, result: Err(Unavailable) })),
             Relay::Claim { ticket, .. } => Err(Full::Answer(Report::Claimed { ticket, result: Err(Unavailable) })),
+            Relay::Missed { ticket, .. } => Err(Full::Answer(Report::Missed { ticket, result: Err(Unavailable) })),
             Relay::Neighbour(errand) => match *errand {
                 Errand::Ask { to, .. } => {
                     let response = Box::new(neighbour::unavailable());

@@ -31,7 +31,7 @@ fn tenant(name: &str) -> TenantId {
 }
 
 fn node(profile: &str) -> Node {
-    let fleet = FleetSettings { origin: Origin(1), lease: Duration::from_secs(300), names_rooms: true };
+    let fleet = FleetSettings { origin: Origin(1), lease: Duration::from_secs(300), names_rooms: true, reads_rows: false };
     let app = profile_app(Profile::parse(profile).expect("a right profile"), ["/", "/chat"]);
     Node {
         rig: Rig::of(app, |settings| settings.fleet = Some(fleet)),

@@ -161,7 +161,10 @@ impl Shard {
         id: &str,
         late: Option<u64>,
     ) {
-        let position = Position { epoch: self.tenants[key].epoch, sequence: late.unwrap_or(place.sequence) };
+        let position = Position {
+            token: self.token_of_landing(key, late.is_some()),
+            ..Position::new(self.tenants[key].epoch, late.unwrap_or(place.sequence))
+        };
         let asking = match &mut self.tenants[key].stream {
             Some(stream) if !stream.asking.is_empty() => stream.asking.remove(id),
             _ => None,

@@ -6,6 +6,8 @@
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
+//!  session.rs    and to servers of another make
+//!  rows.rs       the stream that is shared with those, where events are read from that         Envelope, Foreign, Missed
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
 //!  address.rs    how many connections an address has                                           Shared
 //!  document.rs   documents that several nodes write to                                         Shared, Envelope
@@ -25,11 +27,14 @@ mod head;
 mod presence;
 mod queue;
 mod roster;
+mod rows;
+mod session;
 mod stream;
 mod wait;
 
 pub use append::Asking;
 pub(super) use append::event_of;
+pub(super) use rows::Row;
 pub use stream::Stream;
 pub use wait::Needs;
 
@@ -45,7 +50,10 @@ use crate::base::{
     limit::APPENDS_MAX,
     time::Duration,
 };
-use crate::wire::envelope::{Body, Origin};
+use crate::wire::{
+    adapter::streams::Offset,
+    envelope::{Body, Origin},
+};
 use append::Pending;
 use std::collections::BTreeMap;
 
@@ -58,6 +66,8 @@ pub struct FleetSettings {
     pub lease: Duration,
     /// The backplane is told which rooms are here: servers of another make tell each room on a channel of its own.
     pub names_rooms: bool,
+    /// Events come from the stream that is shared with servers of another make, and clients keep its rows.
+    pub reads_rows: bool,
 }
 
 /// What this shard has asked.
@@ -68,6 +78,8 @@ pub struct Fleet {
     /// Tenants that have something to do at the end of this turn.
     stirred: Vec<TenantKey>,
     addresses: address::Addresses,
+    /// So far the shared stream has been read.
+    row: Offset,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
     /// The number of this node before it got another one.
@@ -84,9 +96,10 @@ enum Job {
     Append(Box<Pending>),
     Heads { tenant: TenantKey, rooms: Vec<head::Asked> },
     Repair { tenant: TenantKey },
-    Claim { then: comeback::Claimed },
+    Claim { then: comeback::Taken },
     Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
     Share { tenant: TenantKey, then: Shared },
+    Missed { tenant: TenantKey, then: rows::Come },
     Address { session: super::session::SessionKey },
 }
 
@@ -103,6 +116,7 @@ impl Fleet {
             jobs: BTreeMap::new(),
             stirred: Vec::new(),
             addresses: address::Addresses::default(),
+            row: Offset::default(),
             waits: 0,
             number_before: None,
             strays: BTreeMap::new(),
@@ -208,6 +222,7 @@ impl Shard {
             }
             Report::Neighbour(news) => self.hear_neighbour(*news),
             Report::Foreign(foreign) => self.foreign(*foreign),
+            Report::Missed { ticket, result } => self.missed_came(ticket, result),
             Report::Replaced { tenant, pid } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
                     self.replaced_elsewhere(key, pid);
