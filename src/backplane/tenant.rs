@@ -298,6 +298,14 @@ impl Tenants {
         known.is_some_and(|known| known.state != State::Waiting)
     }
 
+    /// An event of this node has its place: where events come another way, its frame is not heard here.
+    pub fn appended(&mut self, tenant: &TenantId, sequence: u64) {
+        let known = self.tenants.get_mut(tenant).filter(|_| self.are_read);
+        if let Some(seen) = known.and_then(|known| known.seen.as_mut()) {
+            seen.sequence = seen.sequence.max(sequence);
+        }
+    }
+
     /// The store does not say where a tenant's stream stands: all of it is tried again later.
     pub fn unplaced(&mut self, tenant: &TenantId, asked: u64, now: Instant, steps: &mut Vec<Step>) {
         let Some(known) = self.tenants.get_mut(tenant).filter(|known| known.asked == asked) else { return };

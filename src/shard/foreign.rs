@@ -20,6 +20,7 @@ use super::count::Count;
 use super::delivery::Then;
 use super::encode::{self, Outgoing};
 use super::fleet::{self, event_of};
+use super::history::{Position, Token};
 use super::outbox::{Frame, FrameIndex};
 use super::publish::{self, Draft};
 use super::relay::Ticket;
@@ -376,7 +377,8 @@ impl Shard {
             let mut position = self.guard(tenant, &args.json);
             if let Some(row) = row {
                 self.came_in_row(tenant, row);
-                position = Some(self.position_now(tenant)).filter(|_| !volatile).or(position);
+                let here = self.position_now(tenant);
+                position = Some(Position { token: Token::Row(row), ..here }).filter(|_| !volatile).or(position);
             }
             let outgoing =
                 Outgoing { name, args: &args.json, position, attachments: &args.attachments, ..Outgoing::default() };

@@ -261,7 +261,7 @@ fn messages_of_a_fleet() {
             assert!(streams::decode_session(&again, &mut buffer).is_ok_and(|again| again.sid == session.sid));
         }
         let text = String::from_utf8_lossy(&bytes);
-        let _ = (streams::offset(&text), Names::default().read_cluster(&text, &["/", "/a"]));
+        let _ = (streams::Offset::parse(&text), Names::default().read_cluster(&text, &["/", "/a"]));
         let bytes = mutate(&mut chance, heard);
         for name in profile.channel_names() {
             if let Some(Ok(heard)) = profile.hear(name, &bytes, &mut scratch) {
@@ -370,6 +370,7 @@ fn envelopes_and_records() {
             joined_at: 3,
             filter: Some(record::Wants { types: vec!["a.*"], entities: vec![("t", "1")] }),
         }],
+        data: Some(b"\x81\xa1n\x01"),
     }
     .encode();
     let edition = Edition {

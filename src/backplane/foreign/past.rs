@@ -252,3 +252,67 @@ fn meant(to: &Audience<'_>, tenant: &TenantId, rooms: &[Box<str>], single: Optio
         false => rooms.iter().filter(|room| is_in(&to.rooms, room)).cloned().collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(rooms: &[&str], except: &[&str], single: Option<&str>) -> String {
+        let list = |list: &[&str]| list.iter().map(|room| Cow::Owned((*room).to_owned())).collect::<Vec<_>>();
+        let to = Audience { rooms: list(rooms), except: list(except), ..Audience::default() };
+        let (single, acme) = (single.and_then(TenantId::parse), TenantId::parse("acme").unwrap());
+        let own: [Box<str>; 3] = match single {
+            Some(_) => ["a".into(), "b".into(), "abcdefghijklmnopqrst".into()],
+            None => ["acme/a".into(), "acme/b".into(), "abcdefghijklmnopqrst".into()],
+        };
+        meant(&to, &acme, &own, single.as_ref()).join(" ")
+    }
+
+    #[test]
+    fn a_socket_is_meant_by_its_rooms_and_its_id_in_its_tenant() {
+        let sid = "abcdefghijklmnopqrst";
+        for (rooms, except, single, want) in [
+            (&["acme/a"][..], &[][..], None, "acme/a"),
+            (&["acme/a", "acme/b", "acme/c"], &["acme/c"], None, "acme/a acme/b"),
+            (&["acme/a"], &["acme/b"], None, ""),
+            (&["acme/a"], &[sid], None, ""),
+            (&["beta/a", "a"], &[], None, ""),
+            (&[sid], &[], None, sid),
+            (&["acme/abcdefghijklmnopqrst"], &[], None, sid),
+            (&["beta/abcdefghijklmnopqrst"], &[], None, ""),
+            (&[], &[], None, ""),
+            (&[], &[], Some("acme"), "a b abcdefghijklmnopqrst"),
+            (&[], &["acme/a"], Some("acme"), ""),
+            (&["acme/a", "b", "beta/a"], &[], Some("acme"), "a b"),
+        ] {
+            assert_eq!(shown(rooms, except, single), want, "{rooms:?} {except:?} {single:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_of_ours_is_read_and_others_are_none() {
+        let place = crate::wire::envelope::Place { epoch: 1, sequence: 2, room_epoch: 3, offset: 4 };
+        let frame = crate::wire::envelope::placed(place, b"body");
+        let row = |id: &str, tenant: &str, rows: &str, frame: &[u8]| Row {
+            id: id.into(),
+            fields: vec![
+                (b"tenant".to_vec(), tenant.into()),
+                (b"rows".to_vec(), rows.into()),
+                (b"frame".to_vec(), frame.into()),
+            ],
+        };
+        let (tenant, bytes) = own(&row("5-7", "acme", "3", &frame)).expect("a row of ours");
+        let read = Frame::decode(&bytes).expect("a frame");
+        assert_eq!((tenant.as_str(), read.place, read.body), ("acme", Some(place), &b"body"[..]));
+        assert_eq!(read.row, Some(Offset { ms: 5, nth: 9 }), "the last of its rows");
+        for bad in [
+            row("5-7", "acme", "0", &frame),
+            row("5-18446744073709551615", "acme", "2", &frame),
+            row("5", "acme", "1", &frame),
+            row("5-7", "", "1", &frame),
+            row("5-7", "acme", "1", b"no frame"),
+        ] {
+            assert!(own(&bad).is_none(), "{bad:?}");
+        }
+    }
+}

@@ -8,4 +8,5 @@ mod neighbour;
 mod nodes;
 mod presence;
 mod queue;
+mod rows;
 mod swarm;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  stream.rs     a tenant's stream as this node has heard it, in order and without a hole      Opened, Envelope, Read
+//!  told.rs       what is said beside it                                                          Envelope
 //!  head.rs       where rooms stand that this node has just begun to have, and what they had    Read
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
@@ -30,6 +31,7 @@ mod roster;
 mod rows;
 mod session;
 mod stream;
+mod told;
 mod wait;
 
 pub use append::Asking;

@@ -74,7 +74,7 @@ impl Shard {
         let Some(fleet) = self.fleet.as_ref().filter(|fleet| fleet.settings.reads_rows) else { return Token::Own };
         let tenant = &self.tenants[key];
         let row = match &tenant.stream {
-            Some(stream) if stream.rows.heard > tenant.sequence => stream.rows.at,
+            Some(stream) if stream.rows.heard > tenant.sequence || !stream.rows.is_idle() => stream.rows.at,
             _ => fleet.row,
         };
         if row.is_first() { Token::Unmoved } else { Token::Row(row) }
@@ -108,7 +108,7 @@ impl Shard {
         let tenant = &mut self.tenants[key];
         let here = tenant.sequence;
         if let Some(stream) = &mut tenant.stream {
-            if stream.rows.heard <= here {
+            if stream.rows.heard <= here && stream.rows.is_idle() {
                 // As far as all of this tenant has been delivered, should this one have to wait.
                 stream.rows.at = stream.rows.at.max(before);
             }

@@ -7,15 +7,20 @@ import { createAdapter } from "@socket.io/redis-streams-adapter";
 import { createClient } from "redis";
 import { Server as SocketServer } from "socket.io";
 import { Fleet } from "./fleet.mjs";
-import { Client, mint, scope, until } from "./harness.mjs";
+import { Client, Server, mint, scope, until } from "./harness.mjs";
 import { Redis } from "./redis.mjs";
 
-const ENV = { TENANTCAST_FLEET__ADAPTER: "streams", TENANTCAST_FLEET__RECOVERY: "true" };
+const ENV = {
+  TENANTCAST_FLEET__ADAPTER: "streams",
+  TENANTCAST_FLEET__RECOVERY: "true",
+  TENANTCAST_SOCKETIO__NAMESPACES: "/,/chat",
+};
+const options = (redis) => ({ url: redis.url, socket: { reconnectStrategy: 50 } });
 
 /** A Node server of the fleet with its own recovery on: what a socket is in its client says, and its data is what no JSON has. */
 class NodeServer {
   static async start(t, redis) {
-    const one = createClient({ url: redis.url });
+    const one = createClient(options(redis));
     one.on("error", () => {});
     await one.connect();
     const node = new NodeServer();
@@ -24,7 +29,7 @@ class NodeServer {
       adapter: createAdapter(one, { blockTimeInMs: 200 }),
       connectionStateRecovery: { maxDisconnectionDuration: 60_000 },
     });
-    node.io.on("connection", (socket) => {
+    const enter = (socket) => {
       if (!socket.recovered) {
         socket.join(socket.handshake.auth.rooms ?? []);
         if (Object.keys(socket.data).length === 0) socket.data = { came: new Date(5), raw: Buffer.from([1, 2]), n: 1 };
@@ -35,7 +40,8 @@ class NodeServer {
       });
       socket.on("data?", (done) => done([Object.keys(socket.data), socket.data]));
       socket.emit("connected", { recovered: socket.recovered });
-    });
+    };
+    for (const namespace of ["/", "/chat"]) node.io.of(namespace).on("connection", enter);
     await new Promise((resolve) => node.http.listen(0, "127.0.0.1", resolve));
     node.url = `http://127.0.0.1:${node.http.address().port}`;
     t.after(async () => {
@@ -49,8 +55,9 @@ class NodeServer {
 
 /** One tenant's part of a fleet: a room that both sides speak in, and somebody on each who hears all of it. */
 class Stage {
-  constructor(redis, fleet, node, tenant) {
-    Object.assign(this, { redis, fleet, node, tenant, n: 0 });
+  constructor(redis, fleet, node, tenant, namespace = "/") {
+    Object.assign(this, { redis, fleet, node, tenant, namespace, n: 0 });
+    this.io = node.io.of(namespace);
   }
 
   room(name) {
@@ -58,8 +65,11 @@ class Stage {
   }
 
   async begin(t) {
-    this.bob = await Client.join(t, this.fleet.nodes[1], this.tenant, "bob");
+    this.bob = await Client.join(t, this.fleet.nodes[1], this.tenant, "bob", { url: this.fleet.nodes[1].url + this.namespace });
     await this.bob.ask("subscribe", { rooms: ["r", "late"] });
+    const rooms = ["r", "late", "later"].map((room) => this.room(room));
+    this.tod = new Client(t, this.node.url + this.namespace, { auth: { rooms } });
+    await this.tod.next("connected");
     return this;
   }
 
@@ -67,22 +77,27 @@ class Stage {
   async enter(t, place, user = "ana", more = []) {
     const rooms = ["r", "quiet", ...more];
     const auth = { token: mint(this.tenant, user), rooms: [...rooms, `tenant:${this.tenant}`, `user:${user}`].map((room) => this.room(room)) };
-    const client = new Client(t, place.url, { auth });
+    const client = new Client(t, place.url + this.namespace, { auth });
     client.welcome = await client.next("connected");
     if (place !== this.node) assert.equal((await client.ask("subscribe", { rooms })).ok, true);
     return client;
   }
 
-  /** The next number, by a client of ours: it has its place when this ends. */
+  /**
+   * The next number, by a node of ours: the Node server has read it when this ends. What that says itself it gives its own clients at once, also
+   * before what stands before it in the stream and was not read yet.
+   */
   async ours(room = "r") {
-    await this.fleet.running[0].publish(this.tenant, { room, type: "n", data: ++this.n });
-    return this.n;
+    const n = ++this.n;
+    await this.fleet.running[0].publish(this.tenant, { room, type: "n", data: n });
+    await this.tod.next("n", (got) => got === n);
+    return n;
   }
 
   /** The next number, by the Node server: it is in the stream when this ends. */
   async theirs(room = "r") {
     const n = ++this.n;
-    this.node.io.to(this.room(room)).emit("n", n);
+    this.io.to(this.room(room)).emit("n", n);
     await this.bob.next("n", (got) => got === n);
     return n;
   }
@@ -92,10 +107,10 @@ class Stage {
     await this.ours();
     await this.theirs();
     await this.theirs();
-    this.node.io.to(this.room("r")).except(this.room("quiet")).emit("not quiet");
-    this.node.io.to(this.room("r")).except(client.id).emit("not you");
-    this.node.io.to([this.room("elsewhere"), "other/r", "r"]).emit("elsewhere");
-    this.node.io.to(client.id).emit("you", this.n);
+    this.io.to(this.room("r")).except(this.room("quiet")).emit("not quiet");
+    this.io.to(this.room("r")).except(client.id).emit("not you");
+    this.io.to([this.room("elsewhere"), "other/r", "r"]).emit("elsewhere");
+    this.io.to(client.id).emit("you", this.n);
     await this.fleet.running[0].publish(this.tenant, [
       { room: "elsewhere", type: "elsewhere", data: 0 },
       { room: "r", type: "brief", data: this.n, ephemeral: true },
@@ -132,7 +147,7 @@ class Stage {
   async hasAll(client, from = 1) {
     const want = Array.from({ length: this.n - from + 1 }, (_, at) => at + from);
     await until(async () => this.numbers(client).includes(this.n), () => `the last number: ${this.numbers(client)}`);
-    assert.deepEqual(this.numbers(client), want);
+    assert.deepEqual(this.numbers(client), want, `at ${client.socket.io.uri}: ${this.numbers(client)}`);
     for (const name of ["not quiet", "not you", "elsewhere"]) assert.deepEqual(client.all(name), [], name);
   }
 }
@@ -149,18 +164,19 @@ describe("between a Node server and nodes of ours", () => {
     await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream");
   });
   after(() => all.end());
-  const stage = (t, tenant) => new Stage(redis, fleet, node, tenant).begin(t);
+  const stage = (t, tenant, namespace) => new Stage(redis, fleet, node, tenant, namespace).begin(t);
   const places = () => ({ node, one: fleet.nodes[0], two: fleet.nodes[1] });
 
-  for (const [tenant, way] of [
+  for (const [tenant, way, namespace] of [
     ["ab", ["node", "one"]],
     ["ba", ["one", "node"]],
     ["bb", ["one", "two"]],
     ["b0", ["one", "one"]],
     ["aba", ["node", "one", "node", "two", "one", "node"]],
+    ["chat", ["node", "one", "two", "node"], "/chat"],
   ]) {
-    test(`${way.join(" to ")}: the same socket, and what it missed, once and in order`, async (t) => {
-      const on = await stage(t, tenant);
+    test(`${way.join(" to ")}${namespace ? ` in ${namespace}` : ""}: the same socket, and what it missed, once and in order`, async (t) => {
+      const on = await stage(t, tenant, namespace);
       const ana = await on.enter(t, places()[way[0]]);
       ana.id = ana.socket.id;
       const data = () => ana.ask("data?");
@@ -222,9 +238,15 @@ describe("between a Node server and nodes of ours", () => {
       const first = on.n + 1;
       await on.cut(ana);
       await on.ours();
+      on.io.to(on.room("r")).emit("bytes", { body: Buffer.from([1, 2, 250]) }, "x");
+      on.io.volatile.to(on.room("r")).emit("perhaps");
       await on.theirs();
       assert.equal(await on.comeTo(ana, to), true);
       await on.hasAll(ana, first);
+      const [[{ body }, x]] = ana.all("bytes");
+      assert.deepEqual([[...body], x], [[1, 2, 250], "x"]);
+      // A Node server gives what is volatile to who comes back to it; it may have been there.
+      if (to !== node) assert.deepEqual(ana.all("perhaps"), []);
     }
   });
 
@@ -275,13 +297,14 @@ describe("between a Node server and nodes of ours", () => {
     const on = await stage(t, "once");
     const ana = await on.enter(t, node);
     const event = { id: "one", room: "r", type: "paid", data: { tricky: "€\\\"%d\u2028" } };
-    const first = (await fleet.nodes[0].publish("once", event))[0];
-    assert.deepEqual((await fleet.nodes[1].publish("once", event))[0], first);
+    const first = await fleet.nodes[0].publish("once", event);
+    assert.deepEqual(await fleet.nodes[1].publish("once", event), first);
     const [data, meta, offset] = await ana.nextArgs("paid");
     assert.deepEqual([data, meta.id, meta.epoch, meta.offset], [event.data, "one", first.epoch, first.offset]);
     const [ours, theMeta, theOffset] = await on.bob.nextArgs("paid");
-    assert.deepEqual([ours, theMeta, theOffset], [data, meta, offset]);
-    assert.match(offset, /^[0-9]+-[0-9]+$/);
+    assert.deepEqual([ours, theMeta], [data, meta]);
+    // Its row in this namespace, and its last one.
+    for (const row of [offset, theOffset]) assert.match(row, /^[0-9]+-[0-9]+$/);
     await on.ours();
     await on.hasAll(ana);
     assert.deepEqual([ana.all("paid").length, on.bob.all("paid").length], [1, 1]);
@@ -289,6 +312,21 @@ describe("between a Node server and nodes of ours", () => {
     const since = { epoch: first.epoch, offset: 0 };
     const { events } = await on.bob.ask("history", { room: "r", since });
     assert.deepEqual(events.map(({ type }) => type), ["paid", "n"]);
+  });
+
+  test("what waits for its user, and what it missed", async (t) => {
+    const on = await stage(t, "queue");
+    const ana = await on.enter(t, fleet.nodes[0]);
+    const own = (n) => fleet.nodes[1].publish("queue", { user: "ana", type: "own", data: n });
+    for (const [n, to] of [[1, node], [3, fleet.nodes[1]], [5, fleet.nodes[0]]]) {
+      await on.cut(ana);
+      await own(n);
+      await on.ours();
+      await own(n + 1);
+      assert.equal(await on.comeTo(ana, to), true);
+      await on.hasAll(ana);
+      assert.deepEqual(ana.all("own").map(([got]) => got), Array.from({ length: n + 1 }, (_, at) => at + 1));
+    }
   });
 
   test("an offset that was trimmed away: not recovered, and told so", async (t) => {
@@ -303,4 +341,80 @@ describe("between a Node server and nodes of ours", () => {
     assert.equal(await on.comeTo(eve, fleet.nodes[1]), false);
     assert.notEqual(ana.socket.id, ana.id);
   });
+});
+
+describe("Redis restarted", () => {
+  const begin = async (t, keeps) => {
+    const redis = await Redis.start(t, { keeps });
+    const fleet = await Fleet.start(t, redis, { count: 2, env: ENV });
+    await fleet.becomes("ok");
+    const node = await NodeServer.start(t, redis);
+    await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream");
+    return { redis, fleet, node, on: await new Stage(redis, fleet, node, "again").begin(t) };
+  };
+
+  test("with its data: nothing is lost, nor doubled, on either side", async (t) => {
+    const { redis, fleet, node, on } = await begin(t, "all");
+    const [ana, eve] = [await on.enter(t, node), await on.enter(t, fleet.nodes[0], "eve")];
+    await on.speak(ana);
+    for (const one of [ana, eve]) {
+      await on.hasAll(one);
+      await on.cut(one);
+    }
+    await redis.kill();
+    await fleet.becomes("degraded");
+    // What is published meanwhile waits for its place.
+    const waits = on.ours();
+    await redis.begin();
+    await waits;
+    await fleet.becomes("ok");
+    await on.ours();
+    await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream again");
+    await on.theirs();
+    assert.equal(await on.comeTo(ana, fleet.nodes[0]), true);
+    assert.equal(await on.comeTo(eve, node), true);
+    for (const one of [ana, eve]) await on.hasAll(one);
+    await on.theirs();
+    await on.ours();
+    for (const one of [ana, eve, on.bob]) await on.hasAll(one);
+  });
+
+  test("empty: nobody is told that nothing is missing", async (t) => {
+    const { redis, fleet, node, on } = await begin(t, "nothing");
+    const [ana, eve] = [await on.enter(t, node), await on.enter(t, fleet.nodes[0], "eve")];
+    await on.ours();
+    for (const one of [ana, eve]) {
+      await on.hasAll(one);
+      await on.cut(one);
+    }
+    await redis.kill();
+    await fleet.becomes("degraded");
+    await redis.begin();
+    await fleet.becomes("ok");
+    assert.equal((await on.bob.next("gap")).reason, "epoch_changed");
+    assert.equal(await on.comeTo(ana, fleet.nodes[0]), false);
+    assert.equal(await on.comeTo(eve, fleet.nodes[1]), false);
+    await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream again");
+    // It begins anew, for both.
+    assert.equal((await eve.ask("subscribe", { rooms: ["r"] })).ok, true);
+    const first = on.n + 1;
+    await on.ours();
+    await on.theirs();
+    await on.cut(eve);
+    await on.theirs();
+    assert.equal(await on.comeTo(eve, node), true);
+    await until(async () => on.numbers(eve).includes(on.n), "the last number");
+    assert.deepEqual(on.numbers(eve).slice(-3), [first, first + 1, first + 2]);
+  });
+});
+
+test("in a Cluster the start says that it is not to be had", async (t) => {
+  const redis = await Redis.start(t, { options: ["cluster-enabled yes", "cluster-config-file nodes.conf"] });
+  const said = async (env) => {
+    const started = Server.start({ env: { ...redis.env, ...ENV, ...env } });
+    started.then((server) => server.stop(), () => {});
+    return (await assert.rejects(started).then(() => started.catch((error) => error))).message;
+  };
+  assert.match(await said({ REDIS_URL: null, TENANTCAST_REDIS__NODES: redis.address }), /fleet\.recovery: not with redis\.nodes/);
+  assert.match(await said({}), /Redis is a Cluster, and fleet\.recovery is on/);
 });

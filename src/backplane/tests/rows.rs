@@ -1,0 +1,214 @@
+//! Nodes that read their events from a stream shared with servers of another make: whatever is late, who goes between them has all of it once.
+
+use super::nodes::Nodes;
+use crate::base::{
+    chance::Chance,
+    id::{ConnKey, TenantId},
+};
+use crate::shard::{
+    foreign::Foreign,
+    io::{Hangup, Input, Wire},
+    relay::Report,
+    tests::field,
+};
+use crate::wire::adapter::streams::Offset;
+use serde_json::Value;
+
+/// A client as the official one is: it keeps the last argument of any event, if that is a string.
+struct Client {
+    at: Option<(usize, ConnKey)>,
+    user: String,
+    pid: Option<String>,
+    offset: Option<String>,
+    numbers: Vec<u64>,
+    /// It has been there before: from now on it comes back.
+    is_back: bool,
+}
+
+struct Story {
+    nodes: Nodes,
+    clients: Vec<Client>,
+    chance: Chance,
+    /// Numbers said in the room so far, in the order of the store.
+    said: u64,
+}
+
+fn nodes(count: usize) -> Nodes {
+    let mut nodes = Nodes::with(count, |settings| {
+        if let Some(fleet) = &mut settings.fleet {
+            fleet.reads_rows = true;
+        }
+    });
+    nodes.store.share_stream();
+    nodes
+}
+
+fn tenant() -> TenantId {
+    TenantId::parse("t").unwrap()
+}
+
+impl Story {
+    fn new(seed: u8) -> Story {
+        let client = |c| Client {
+            at: None,
+            user: format!("u{c}"),
+            pid: None,
+            offset: None,
+            numbers: Vec::new(),
+            is_back: false,
+        };
+        let clients = (0..3).map(client).collect();
+        let mut story = Story { nodes: nodes(3), clients, chance: Chance::new([seed; 32]), said: 0 };
+        // Before the first row nobody is told one.
+        story.nodes.store.broadcast(&tenant(), &["nobody"], "begin", "0", &mut Vec::new());
+        for node in 0..3 {
+            let row = Offset { ms: 1, nth: 1 };
+            story.nodes.ways[node].push_back(Report::Foreign(Box::new(Foreign::Read { row })));
+            story.nodes.settle();
+            story.connect(node, node);
+            story.nodes.settle();
+            story.read();
+            let (_, conn) = story.clients[node].at.expect("it has come");
+            super::nodes::join(&mut story.nodes, node, conn, "r");
+        }
+        story
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.chance.below(bound as u64) as usize
+    }
+
+    /// The next number, by a node or by another server.
+    fn speak(&mut self) {
+        self.said += 1;
+        let n = self.said;
+        let speaker = self.below(self.clients.len());
+        match self.clients[speaker].at.filter(|_| self.chance.below(2) == 0) {
+            Some((node, conn)) => {
+                let text = format!("42[\"publish\",{{\"room\":\"r\",\"type\":\"e\",\"data\":{n}}}]");
+                self.nodes.rigs[node].say(conn, &text);
+                self.nodes.ask();
+            }
+            None => {
+                let mut heard = Vec::new();
+                let args = format!("{n},\"a text\"");
+                self.nodes.store.broadcast(&tenant(), &["r"], "e", &args, &mut heard);
+                for (node, report) in heard {
+                    self.nodes.ways[node].push_back(report);
+                }
+            }
+        }
+    }
+
+    /// A room that is new to a node holds up its tenant until the store has said where it stands.
+    fn hold_up(&mut self) {
+        let (room, c) = (self.below(1000), self.below(self.clients.len()));
+        let Some((node, conn)) = self.clients[c].at else { return };
+        self.nodes.rigs[node].say(conn, &format!("42[\"subscribe\",{{\"rooms\":[\"x{room}\"]}}]"));
+        let speaker = self.below(self.clients.len());
+        if let Some((node, conn)) = self.clients[speaker].at {
+            let text = format!("42[\"publish\",{{\"room\":\"x{room}\",\"type\":\"x\",\"data\":0}}]");
+            self.nodes.rigs[node].say(conn, &text);
+        }
+        self.nodes.ask();
+    }
+
+    /// Some of what is on its way to a node arrives.
+    fn arrive(&mut self) {
+        let node = self.below(self.nodes.ways.len());
+        for _ in 0..self.below(6) {
+            let Some(report) = self.nodes.ways[node].pop_front() else { break };
+            self.nodes.rigs[node].input(Input::Report(report));
+        }
+        self.nodes.ask();
+        self.read();
+    }
+
+    fn cut(&mut self, c: usize) {
+        self.read();
+        if let Some((node, conn)) = self.clients[c].at.take() {
+            self.nodes.rigs[node].input(Input::Hangup { conn, cause: Hangup::Closed });
+            self.nodes.ask();
+        }
+    }
+
+    fn connect(&mut self, c: usize, node: usize) {
+        let rig = &mut self.nodes.rigs[node];
+        let conn = rig.open(Wire::WebSocket, None);
+        let client = &mut self.clients[c];
+        let token = rig.token("t", &client.user);
+        let text = |name, value: &Option<String>| {
+            value.as_ref().map_or(String::new(), |value| format!(",\"{name}\":\"{value}\""))
+        };
+        let (pid, offset) = (text("pid", &client.pid), text("offset", &client.offset));
+        rig.say(conn, &format!("40{{\"token\":\"{token}\"{pid}{offset}}}"));
+        client.at = Some((node, conn));
+        self.nodes.ask();
+    }
+
+    fn read(&mut self) {
+        for client in &mut self.clients {
+            let Some((node, conn)) = client.at else { continue };
+            for packet in self.nodes.take(node, conn) {
+                if packet.starts_with("40") {
+                    client.pid = Some(field(&packet, "pid").to_owned());
+                }
+                let Some(Value::Array(args)) = packet.strip_prefix("42").and_then(|text| serde_json::from_str(text).ok())
+                else {
+                    continue;
+                };
+                match args[0].as_str() {
+                    Some("e") => client.numbers.extend(args[1].as_u64()),
+                    Some("connected") => {
+                        assert_eq!(args[1]["recovered"], client.is_back, "{args:?}");
+                        client.is_back = true;
+                    }
+                    _ => {}
+                }
+                if let Some(Value::String(offset)) = args.last().filter(|_| args.len() > 1) {
+                    client.offset = Some(offset.clone());
+                }
+            }
+        }
+    }
+
+    fn check(&mut self, seed: u8) {
+        for c in 0..self.clients.len() {
+            if self.clients[c].at.is_none() {
+                let node = self.below(3);
+                self.connect(c, node);
+            }
+        }
+        self.nodes.settle();
+        self.read();
+        for client in &self.clients {
+            let want: Vec<u64> = (1..=self.said).collect();
+            assert_eq!(client.numbers, want, "seed {seed}, {}", client.user);
+        }
+    }
+}
+
+#[test]
+fn whatever_is_late_who_goes_between_nodes_has_all_once_and_in_order() {
+    for seed in 0..60 {
+        let mut story = Story::new(seed);
+        for _ in 0..150 {
+            match story.below(10) {
+                0..4 => story.speak(),
+                4..7 => story.arrive(),
+                7 => story.hold_up(),
+                8 => {
+                    let c = story.below(3);
+                    story.cut(c);
+                }
+                _ => {
+                    let (c, node) = (story.below(3), story.below(3));
+                    if story.clients[c].at.is_none() {
+                        story.connect(c, node);
+                    }
+                }
+            }
+        }
+        story.check(seed);
+    }
+}
