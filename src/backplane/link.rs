@@ -68,7 +68,9 @@ pub enum Refusal {
     Old(Box<str>),
     #[error("Redis refuses the user or the password: {0}")]
     Denied(Box<str>),
-    #[error("Redis is a Cluster, and fleet.recovery is on: an event gets its place and its row in one step, which a Cluster does in one slot only")]
+    #[error(
+        "Redis is a Cluster, and fleet.recovery is on: an event gets its place and its row in one step, which a Cluster does in one slot only"
+    )]
     Split,
 }
 

@@ -109,7 +109,14 @@ impl Memory {
     }
 
     /// Another server tells rooms of a tenant something.
-    pub fn broadcast(&mut self, tenant: &TenantId, rooms: &[&str], event: &str, args: &str, out: &mut Vec<(Node, Report)>) {
+    pub fn broadcast(
+        &mut self,
+        tenant: &TenantId,
+        rooms: &[&str],
+        event: &str,
+        args: &str,
+        out: &mut Vec<(Node, Report)>,
+    ) {
         let Some(rows) = &mut self.rows else { return };
         let own = |rooms: &[&str]| rooms.iter().map(|room| Box::from(*room)).collect::<Vec<Box<str>>>();
         rows.push(Row::Event { tenant: tenant.clone(), rooms: own(rooms), event: event.into(), args: args.into() });

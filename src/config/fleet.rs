@@ -53,7 +53,10 @@ pub fn load(raw: &Raw, redis: Option<&Redis>) -> Result<Fleet, Error> {
     }
     let recovery = raw.flag("fleet.recovery", false)?;
     if recovery && adapter != Adapter::Streams {
-        return Err(raw.error("fleet.recovery", "only the streams adapter keeps what was missed: fleet.adapter has to be `streams`"));
+        return Err(raw.error(
+            "fleet.recovery",
+            "only the streams adapter keeps what was missed: fleet.adapter has to be `streams`",
+        ));
     }
     if recovery && redis.is_some_and(|redis| !redis.nodes.is_empty()) {
         return Err(raw.error("fleet.recovery", IN_CLUSTER));

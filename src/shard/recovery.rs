@@ -3,8 +3,8 @@
 
 use super::Shard;
 use super::encode::Outgoing;
-use super::history::{Epoch, Event, Gap, Position, Token};
 use super::foreign::Replay;
+use super::history::{Epoch, Event, Gap, Position, Token};
 use super::namespace::{Claimed, Comeback};
 use super::room::{RoomKey, Variant, slot};
 use super::session::{End, SessionKey};

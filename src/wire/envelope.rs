@@ -33,8 +33,8 @@ pub mod field;
 pub mod presence;
 pub mod record;
 
-use crate::base::{id::Sid, time::UnixMs};
 use super::adapter::streams::Offset;
+use crate::base::{id::Sid, time::UnixMs};
 use field::{Reader, Writer};
 
 pub const VERSION: u8 = 1;

@@ -204,8 +204,9 @@ impl Foreign {
     /// Runs until the tray has ended and is empty.
     pub async fn run(mut self) {
         let (taker, mut rows) = mpsc::channel(ROW_BATCHES_MAX);
-        let reader = (self.fleet.adapter != Adapter::Off)
-            .then(|| tokio::spawn(row::read(self.settings.clone(), self.fleet.stream.to_string(), self.fleet.recovers(), taker)));
+        let reader = (self.fleet.adapter != Adapter::Off).then(|| {
+            tokio::spawn(row::read(self.settings.clone(), self.fleet.stream.to_string(), self.fleet.recovers(), taker))
+        });
         let tray = self.begin.tray.clone();
         while !tray.is_ended() {
             self.generation += 1;
@@ -320,7 +321,8 @@ impl Foreign {
                 ping_at = self.now() + PING_EVERY;
             }
             let retries = self.ways.iter().any(Way::waits).then_some(now + RETRY_EVERY);
-            let wake_at = [Some(ping_at), self.questions.next_due(), retries, self.next_ask_due()].into_iter().flatten().min();
+            let wake_at =
+                [Some(ping_at), self.questions.next_due(), retries, self.next_ask_due()].into_iter().flatten().min();
             let rest = wake_at.map_or(PING_EVERY, |at| at.since(now));
             let (inlet, tray) = (self.inlet.clone(), self.begin.tray.clone());
             let woken = tokio::select! {

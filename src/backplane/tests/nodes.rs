@@ -54,8 +54,12 @@ impl Nodes {
         // Ids that two nodes draw are two.
         Rig::seeded(default_app(["/", "/chat"]), origin as u8, |settings| {
             settings.node = NodeId(node as u16);
-            settings.fleet =
-                Some(FleetSettings { origin: Origin(origin), lease: Duration::from_secs(300), names_rooms: false, reads_rows: false });
+            settings.fleet = Some(FleetSettings {
+                origin: Origin(origin),
+                lease: Duration::from_secs(300),
+                names_rooms: false,
+                reads_rows: false,
+            });
             change(settings);
         })
     }
@@ -510,7 +514,12 @@ fn a_tenants_rate_is_kept_where_nobody_of_it_is() {
     let mut nodes = Nodes::new(1);
     nodes.rigs[0] = Rig::with(|settings| {
         settings.limits.tenant_events_per_second = 2;
-        settings.fleet = Some(FleetSettings { origin: Origin(1), lease: Duration::from_secs(300), names_rooms: false, reads_rows: false });
+        settings.fleet = Some(FleetSettings {
+            origin: Origin(1),
+            lease: Duration::from_secs(300),
+            names_rooms: false,
+            reads_rows: false,
+        });
     });
     let from = ReplyTo { shard: ShardId(0), conn: ConnKey::new(900, 0) };
     let mut statuses = Vec::new();

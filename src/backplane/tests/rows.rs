@@ -23,11 +23,14 @@ struct Client {
     numbers: Vec<u64>,
     /// It has been there before: from now on it comes back.
     is_back: bool,
+    is_in: bool,
 }
 
 struct Story {
     nodes: Nodes,
     clients: Vec<Client>,
+    /// Who publishes on each node, and never leaves.
+    speakers: Vec<ConnKey>,
     chance: Chance,
     /// Numbers said in the room so far, in the order of the store.
     said: u64,
@@ -56,9 +59,11 @@ impl Story {
             offset: None,
             numbers: Vec::new(),
             is_back: false,
+            is_in: false,
         };
         let clients = (0..3).map(client).collect();
-        let mut story = Story { nodes: nodes(3), clients, chance: Chance::new([seed; 32]), said: 0 };
+        let mut story =
+            Story { nodes: nodes(3), clients, speakers: Vec::new(), chance: Chance::new([seed; 32]), said: 0 };
         // Before the first row nobody is told one.
         story.nodes.store.broadcast(&tenant(), &["nobody"], "begin", "0", &mut Vec::new());
         for node in 0..3 {
@@ -68,6 +73,8 @@ impl Story {
             story.connect(node, node);
             story.nodes.settle();
             story.read();
+            let speaker = story.nodes.client(node, "speaker");
+            story.speakers.push(speaker);
             let (_, conn) = story.clients[node].at.expect("it has come");
             super::nodes::join(&mut story.nodes, node, conn, "r");
         }
@@ -82,14 +89,14 @@ impl Story {
     fn speak(&mut self) {
         self.said += 1;
         let n = self.said;
-        let speaker = self.below(self.clients.len());
-        match self.clients[speaker].at.filter(|_| self.chance.below(2) == 0) {
-            Some((node, conn)) => {
+        let node = self.below(self.speakers.len());
+        match self.below(2) {
+            0 => {
                 let text = format!("42[\"publish\",{{\"room\":\"r\",\"type\":\"e\",\"data\":{n}}}]");
-                self.nodes.rigs[node].say(conn, &text);
+                self.nodes.rigs[node].say(self.speakers[node], &text);
                 self.nodes.ask();
             }
-            None => {
+            _ => {
                 let mut heard = Vec::new();
                 let args = format!("{n},\"a text\"");
                 self.nodes.store.broadcast(&tenant(), &["r"], "e", &args, &mut heard);
@@ -103,13 +110,11 @@ impl Story {
     /// A room that is new to a node holds up its tenant until the store has said where it stands.
     fn hold_up(&mut self) {
         let (room, c) = (self.below(1000), self.below(self.clients.len()));
-        let Some((node, conn)) = self.clients[c].at else { return };
+        let Some((node, conn)) = self.clients[c].at.filter(|_| self.clients[c].is_in) else { return };
         self.nodes.rigs[node].say(conn, &format!("42[\"subscribe\",{{\"rooms\":[\"x{room}\"]}}]"));
-        let speaker = self.below(self.clients.len());
-        if let Some((node, conn)) = self.clients[speaker].at {
-            let text = format!("42[\"publish\",{{\"room\":\"x{room}\",\"type\":\"x\",\"data\":0}}]");
-            self.nodes.rigs[node].say(conn, &text);
-        }
+        let node = self.below(self.speakers.len());
+        let text = format!("42[\"publish\",{{\"room\":\"x{room}\",\"type\":\"x\",\"data\":0}}]");
+        self.nodes.rigs[node].say(self.speakers[node], &text);
         self.nodes.ask();
     }
 
@@ -126,7 +131,10 @@ impl Story {
 
     fn cut(&mut self, c: usize) {
         self.read();
-        if let Some((node, conn)) = self.clients[c].at.take() {
+        // One that goes while it comes back is kept again when its node has heard of both: until then it is nowhere.
+        if self.clients[c].is_in
+            && let Some((node, conn)) = self.clients[c].at.take()
+        {
             self.nodes.rigs[node].input(Input::Hangup { conn, cause: Hangup::Closed });
             self.nodes.ask();
         }
@@ -142,7 +150,7 @@ impl Story {
         };
         let (pid, offset) = (text("pid", &client.pid), text("offset", &client.offset));
         rig.say(conn, &format!("40{{\"token\":\"{token}\"{pid}{offset}}}"));
-        client.at = Some((node, conn));
+        (client.at, client.is_in) = (Some((node, conn)), false);
         self.nodes.ask();
     }
 
@@ -153,7 +161,8 @@ impl Story {
                 if packet.starts_with("40") {
                     client.pid = Some(field(&packet, "pid").to_owned());
                 }
-                let Some(Value::Array(args)) = packet.strip_prefix("42").and_then(|text| serde_json::from_str(text).ok())
+                let Some(Value::Array(args)) =
+                    packet.strip_prefix("42").and_then(|text| serde_json::from_str(text).ok())
                 else {
                     continue;
                 };
@@ -161,7 +170,7 @@ impl Story {
                     Some("e") => client.numbers.extend(args[1].as_u64()),
                     Some("connected") => {
                         assert_eq!(args[1]["recovered"], client.is_back, "{args:?}");
-                        client.is_back = true;
+                        (client.is_back, client.is_in) = (true, true);
                     }
                     _ => {}
                 }

@@ -21,11 +21,11 @@ use crate::base::{
 use crate::profile::room::Access;
 use crate::shard::app::Context;
 use crate::shard::filter::Filter;
+use crate::shard::foreign::Wanted;
 use crate::shard::history::{Epoch, Position};
 use crate::shard::identity::Identity;
 use crate::shard::io::{Open, Wire};
 use crate::shard::late::LateConnect;
-use crate::shard::foreign::Wanted;
 use crate::shard::namespace::{Claimed, member};
 use crate::shard::refusal::Refusal;
 use crate::shard::relay::Relay;

@@ -14,9 +14,9 @@
 use super::Needs;
 use crate::base::limit::{DONE_BATCH_MAX, UNTOLD_MAX};
 use crate::profile::catalogue::Entered;
-use crate::shard::foreign::{Missed, Wanted};
 use crate::shard::Shard;
 use crate::shard::count::Count;
+use crate::shard::foreign::{Missed, Wanted};
 use crate::shard::history::{Epoch, Event};
 use crate::shard::offline::Acknowledge;
 use crate::shard::publish::Draft;

@@ -59,7 +59,10 @@ impl Rows {
 
 impl Row {
     fn bytes(&self) -> usize {
-        size_of::<Row>() + self.event.len() + self.args.json.len() + self.args.attachments.iter().map(Vec::len).sum::<usize>()
+        size_of::<Row>()
+            + self.event.len()
+            + self.args.json.len()
+            + self.args.attachments.iter().map(Vec::len).sum::<usize>()
     }
 }
 
