@@ -50,7 +50,16 @@ pub enum Servers {
     Sentinel {
         sentinels: Vec<Server>,
         master: Box<str>,
+        /// At Sentinel itself.
+        login: Login,
     },
+}
+
+/// Without a password nobody logs in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    pub user: Option<Box<str>>,
+    pub password: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,9 +140,9 @@ async fn try_connect(settings: &Settings, ear: Ear) -> Result<Link, Refusal> {
     let client = match &settings.servers {
         Servers::Cluster(nodes) => return cluster(settings, nodes, ear).await,
         Servers::One(server) => Client::open(address(settings, server, redis_settings(settings))?)?,
-        Servers::Sentinel { sentinels, master } => {
-            let asked: Result<Vec<ConnectionInfo>, RedisError> =
-                sentinels.iter().map(|server| address(settings, server, RedisConnectionInfo::default())).collect();
+        Servers::Sentinel { sentinels, master, login } => {
+            let asked = sentinels.iter().map(|server| address(settings, server, logged_in(login)));
+            let asked: Result<Vec<ConnectionInfo>, RedisError> = asked.collect();
             let mut node = SentinelNodeConnectionInfo::default().set_redis_connection_info(redis_settings(settings));
             if settings.is_secure {
                 node = node.set_tls_mode(TlsMode::Secure);
@@ -185,10 +194,10 @@ async fn cluster(settings: &Settings, nodes: &[Server], ear: Ear) -> Result<Link
             .retries(4)
             .min_retry_wait(20)
             .max_retry_wait(200);
-        if let Some(user) = &settings.user {
+        if let Some(user) = &settings.login.user {
             builder = builder.username(user);
         }
-        if let Some(password) = &settings.password {
+        if let Some(password) = &settings.login.password {
             builder = builder.password(password);
         }
         if settings.is_secure {
@@ -218,14 +227,18 @@ async fn cluster(settings: &Settings, nodes: &[Server], ear: Ear) -> Result<Link
 }
 
 fn redis_settings(settings: &Settings) -> RedisConnectionInfo {
-    let mut info = RedisConnectionInfo::default()
+    logged_in(&settings.login)
         .set_protocol(ProtocolVersion::RESP3)
         .set_lib_name("tenantcast", env!("CARGO_PKG_VERSION"))
-        .set_db(settings.db.into());
-    if let Some(user) = &settings.user {
+        .set_db(settings.db.into())
+}
+
+fn logged_in(login: &Login) -> RedisConnectionInfo {
+    let mut info = RedisConnectionInfo::default();
+    if let Some(user) = &login.user {
         info = info.set_username(user);
     }
-    if let Some(password) = &settings.password {
+    if let Some(password) = &login.password {
         info = info.set_password(password);
     }
     info

@@ -36,7 +36,7 @@ mod share;
 mod tenant;
 
 pub use count::names;
-pub use link::{Server, Servers};
+pub use link::{Login, Server, Servers};
 
 use crate::base::{
     id::{NodeId, ShardId},
@@ -62,8 +62,8 @@ const FIRST_PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Settings {
     pub servers: Servers,
-    pub user: Option<Box<str>>,
-    pub password: Option<Box<str>>,
+    /// At Redis itself.
+    pub login: Login,
     /// Of no meaning in a Cluster.
     pub db: u16,
     /// TLS.

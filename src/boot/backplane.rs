@@ -2,7 +2,7 @@
 
 use super::{Error, machine::entropy};
 use crate::backplane::{
-    self, Server, Servers, Settings,
+    self, Login, Server, Servers, Settings,
     foreign::{Adapter, Fleet},
 };
 use crate::base::{
@@ -11,7 +11,7 @@ use crate::base::{
     time::{Clock, Duration, Instant},
 };
 use crate::bridge::{Bounds, Bridge, Errands, Sender};
-use crate::config::{self, Config, Host, Redis};
+use crate::config::{self, Config, Host, Redis, Secret};
 use crate::data_plane::MeshMessage;
 use crate::shard::{fleet::FleetSettings, relay::Relay};
 use crate::wire::{adapter::Mode, envelope::Origin};
@@ -47,14 +47,14 @@ pub fn settings(config: &Config, redis: &Redis, origin: Origin, node: NodeId) ->
         Some(master) => Servers::Sentinel {
             sentinels: redis.sentinels.iter().map(server).collect(),
             master: master.as_str().into(),
+            login: login(redis.sentinel_user.as_deref(), redis.sentinel_password.as_ref()),
         },
         None if redis.nodes.is_empty() => Servers::One(Server { host: redis.host.as_str().into(), port: redis.port }),
         None => Servers::Cluster(redis.nodes.iter().map(server).collect()),
     };
     Settings {
         servers,
-        user: redis.user.as_deref().map(Box::from),
-        password: redis.password.as_ref().map(|password| password.0.as_str().into()),
+        login: login(redis.user.as_deref(), redis.password.as_ref()),
         db: redis.socket_db,
         is_secure: redis.is_secure,
         prefix: redis.prefix.as_str().into(),
@@ -63,6 +63,10 @@ pub fn settings(config: &Config, redis: &Redis, origin: Origin, node: NodeId) ->
         node,
         fleet: Some(fleet(config)),
     }
+}
+
+fn login(user: Option<&str>, password: Option<&Secret>) -> Login {
+    Login { user: user.map(Box::from), password: password.map(|Secret(password)| password.as_str().into()) }
 }
 
 /// What shards are told of the fleet; none: there is none.

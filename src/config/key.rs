@@ -105,6 +105,8 @@ pub const KEYS: &[Key] = &[
     key("redis.nodes"),
     key("redis.sentinels"),
     key("redis.master"),
+    key("redis.sentinel_user"),
+    key("redis.sentinel_password").secret(),
     key("redis.journal_bytes"),
     key("fleet.adapter"),
     key("fleet.key"),

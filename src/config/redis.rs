@@ -30,6 +30,9 @@ pub struct Redis {
     pub sentinels: Vec<Host>,
     /// What Sentinel calls the master.
     pub master: Option<String>,
+    /// At Sentinel itself, which knows no passwords of Redis.
+    pub sentinel_user: Option<String>,
+    pub sentinel_password: Option<Secret>,
     /// Bytes of durable events that may wait while Redis is away.
     pub journal_bytes: u64,
 }
@@ -84,6 +87,15 @@ pub fn load(raw: &Raw) -> Result<Option<Redis>, Error> {
     if master.is_some() && sentinels.is_empty() {
         return Err(raw.error("redis.master", "redis.sentinels has to say where they are"));
     }
+    let sentinel_user = raw.text("redis.sentinel_user")?;
+    let sentinel_password = raw.text("redis.sentinel_password")?.map(Secret);
+    for (path, is_given) in
+        [("redis.sentinel_user", sentinel_user.is_some()), ("redis.sentinel_password", sentinel_password.is_some())]
+    {
+        if is_given && sentinels.is_empty() {
+            return Err(raw.error(path, "redis.sentinels has to say where they are"));
+        }
+    }
     let prefix = raw.text("redis.prefix")?.unwrap_or_else(|| "tc".into());
     if prefix.len() > 64 || prefix.contains(|c: char| c == '{' || c == '}' || c.is_whitespace() || c.is_control()) {
         return Err(raw.error("redis.prefix", "must be 1 to 64 bytes without braces and spaces"));
@@ -112,6 +124,8 @@ pub fn load(raw: &Raw) -> Result<Option<Redis>, Error> {
         nodes,
         sentinels,
         master,
+        sentinel_user,
+        sentinel_password,
         journal_bytes,
     }))
 }

@@ -351,6 +351,16 @@ fn bad_values_are_named_with_place_key_and_reason() {
         ("TENANTCAST_REDIS__SENTINELS", "a", "TENANTCAST_REDIS__SENTINELS: redis.sentinels: redis.master has to"),
         ("TENANTCAST_REDIS__MASTER", "a", "TENANTCAST_REDIS__MASTER: redis.master: redis.sentinels has to"),
         (
+            "TENANTCAST_REDIS__SENTINEL_USER",
+            "a",
+            "TENANTCAST_REDIS__SENTINEL_USER: redis.sentinel_user: redis.sentinels has to",
+        ),
+        (
+            "TENANTCAST_REDIS__SENTINEL_PASSWORD",
+            "a",
+            "TENANTCAST_REDIS__SENTINEL_PASSWORD: redis.sentinel_password: redis.sentinels has to",
+        ),
+        (
             "TENANTCAST_FLEET__ADAPTER",
             "clasic",
             "TENANTCAST_FLEET__ADAPTER: fleet.adapter: must be one of emitter, classic, sharded, streams, off; did you mean `classic`?",

@@ -5,7 +5,7 @@ use crate::redis::{Redis, free_port};
 use crate::server::until;
 use std::collections::BTreeSet;
 use std::process::{Child, Command, Stdio};
-use tenantcast::backplane::Servers;
+use tenantcast::backplane::{Login, Servers};
 use tenantcast::shard::relay::{Place, Relay, Report, Ticket, Unavailable};
 
 /// Three masters without replicas, each with a third of the slots.
@@ -131,7 +131,8 @@ fn sentinel_names_the_next_master() {
     let file = directory.join("sentinel.conf");
     let text = format!(
         "bind 127.0.0.1\nport {port}\nlogfile sentinel.log\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\n\
-         sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n",
+         sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n\
+         user default on nopass -@all +sentinel|replicas\nuser node on >secret ~* &* +@all\n",
         directory.display(),
         master.port
     );
@@ -140,7 +141,8 @@ fn sentinel_names_the_next_master() {
     let _sentinel = Sentinel(child.expect("it starts"));
     let asks = |what: &[&str]| Redis::ask_at(port, what).unwrap_or_default();
     until("Sentinel knows both", || asks(&["SENTINEL", "replicas", "main"]).contains(&replica.port.to_string()));
-    let servers = Servers::Sentinel { sentinels: vec![at(port)], master: "main".into() };
+    let login = Login { user: Some("node".into()), password: Some("secret".into()) };
+    let servers = Servers::Sentinel { sentinels: vec![at(port)], master: "main".into(), login };
     let mut fleet = OverRedis::new(servers, 1, Vec::new());
     let fleet: &mut dyn Fleet = &mut fleet;
     let place = fleet.open(0, "t");

@@ -4,7 +4,7 @@ use crate::redis::Redis;
 use crate::server::{SOON, until};
 use std::collections::VecDeque;
 use std::sync::{Arc, mpsc};
-use tenantcast::backplane::{self, Handle, Server, Servers, Settings, Start, memory::Memory};
+use tenantcast::backplane::{self, Handle, Login, Server, Servers, Settings, Start, memory::Memory};
 use tenantcast::base::id::{NodeId, ShardId, TenantId};
 use tenantcast::base::time::{Clock, Duration, Instant, Now};
 use tenantcast::boot::SystemClock;
@@ -198,8 +198,7 @@ pub const JOURNAL_BYTES: usize = 150_000;
 pub fn settings(servers: Servers, origin: u64) -> Settings {
     Settings {
         servers,
-        user: None,
-        password: None,
+        login: Login::default(),
         db: 0,
         is_secure: false,
         prefix: "tc".into(),

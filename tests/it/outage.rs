@@ -419,10 +419,10 @@ fn what_will_not_do_is_refused_at_the_start() {
     assert!(matches!(&refused, Some(Error::Refused(why)) if why.contains("password")), "{refused:?}");
     let password = |text: &str| Some(text.into());
     let mut with = settings(one(&redis), 1);
-    with.password = password("wrong");
+    with.login.password = password("wrong");
     let refused = Node::start(with.clone()).err();
     assert!(matches!(&refused, Some(Error::Refused(why)) if !why.contains("wrong\"")), "{refused:?}");
-    with.password = password("secret");
+    with.login.password = password("secret");
     with.db = 3;
     let node = Node::start(with).expect("it starts");
     node.ask(Relay::Open { tenant: tenant("t") });
