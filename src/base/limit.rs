@@ -292,6 +292,18 @@ pub const DELIVERIES_MAX: usize = 10_000;
 pub const DELIVERY_TIMEOUT_MS: (u32, u32, u32) = (5000, 100, 20_000);
 /// How often it is sent again: by default, at most.
 pub const DELIVERY_RETRIES: (u32, u32) = (2, 5);
+/// Users of all nodes who are counted for one event's publisher; beyond, they are asked and not counted.
+pub const DELIVERY_USERS_MAX: usize = 10_000;
+/// Places in a room that are looked at for the nodes they are on; with more of them every node of the tenant is waited for.
+pub const DELIVERY_SEATS_MAX: usize = 2000;
+/// How much longer than its receivers have the publisher waits for what other nodes say.
+pub const DELIVERY_TRAVEL: Duration = Duration::from_millis(500);
+/// How long a client's ephemeral event waits on its own node for the durable one it has published before; then it goes first.
+pub const BEHIND_PATIENCE: Duration = Duration::from_secs(1);
+/// Ephemeral events of a tenant that wait so; beyond, they do not wait.
+pub const BEHIND_MAX: usize = 1000;
+/// How long somebody waits for what the stream had before it is asked where the stream stands, and again.
+pub const REACH_PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of one message of a Socket.IO fleet, on a channel or in a stream. A longer one is not read, and reaches nobody.
 pub const FLEET_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Rooms one message of a fleet names in one place. With more it is refused.

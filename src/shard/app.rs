@@ -17,6 +17,7 @@
 
 use super::delivery::Then;
 use super::encode::Outgoing;
+use super::fleet::Speaker;
 use super::identity::Identity;
 use super::io::Message;
 use super::publish::Draft;
@@ -329,11 +330,17 @@ impl<'a> Context<'a> {
     pub fn publish(&mut self, draft: &Draft<'_>) -> Result<Option<Receipt>, Refusal> {
         let tenant = self.shard.tenant_of(self.socket);
         let then = self.ack.map_or(Then::Nobody, |ack| Then::Client(self.socket, ack));
-        let receipt = self.shard.publish(tenant, draft, then)?;
+        let receipt = self.speak(|shard| shard.publish(tenant, draft, then))?;
         if receipt.is_none() {
             self.ack = None;
         }
         Ok(receipt)
+    }
+
+    /// What is published meanwhile is of this socket.
+    pub(super) fn speak<T>(&mut self, publish: impl FnOnce(&mut Shard) -> T) -> T {
+        let speaker = Speaker::Socket(self.socket);
+        self.shard.speak(speaker, publish)
     }
 
     /// Does something after a while (8 ms late at most), if this socket is still there then.

@@ -4,7 +4,7 @@ use super::Shard;
 use super::app::Context;
 use super::count::Count;
 use super::delivery::{self, Asked, Then};
-use super::fleet::Needs;
+use super::fleet::{Needs, Speaker};
 use super::history::{Audience, Entry, Epoch};
 use super::identity::Identity;
 use super::io::Output;
@@ -45,9 +45,15 @@ impl Shard {
             false => call,
         };
         let response = match call {
-            Call::Publish(events) => match self.call_publish(from, key, &events) {
+            Call::Publish(events) if events.iter().any(|event| event.ack.is_some()) => {
+                // What other nodes say of their receivers is heard from then on.
+                let publish = move |shard: &mut Shard| shard.call_publish_asking(from, key, &events);
+                return self.when_ready(key, Needs::default(), publish);
+            }
+            Call::Publish(events) => match self.speak(Speaker::Backend, |shard| shard.call_publish(from, key, &events))
+            {
                 Some(response) => response,
-                // It waits for those who are to acknowledge.
+                // It waits for its place.
                 None => return,
             },
             Call::Rooms => Response::json(200, self.list_rooms(key)),
@@ -70,6 +76,20 @@ impl Shard {
             self.tend_tenant(key);
         }
         self.out.push(Output::Respond { to: from, response: Response { no_store: true, ..response } });
+    }
+
+    fn call_publish_asking(&mut self, from: ReplyTo, key: TenantKey, events: &[Publish]) {
+        let response = match self.tenants.contains(key) {
+            true => self.speak(Speaker::Backend, |shard| shard.call_publish(from, key, events)),
+            false => Some(refused(&Refusal::BackplaneUnavailable, 0, events.len())),
+        };
+        // Or it waits for those who are to acknowledge.
+        if let Some(response) = response {
+            if self.tenants.contains(key) {
+                self.tend_tenant(key);
+            }
+            self.out.push(Output::Respond { to: from, response: Response { no_store: true, ..response } });
+        }
     }
 
     /// The same once what the room has is here.

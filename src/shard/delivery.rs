@@ -26,7 +26,7 @@ use super::tenant::{Receipt, TenantKey};
 use super::{Shard, Timer};
 use crate::base::{id::ReplyTo, limit, time::Duration};
 use crate::profile::catalogue::Entered;
-use crate::wire::{api::Ack, http::Response, json};
+use crate::wire::{api::Ack, envelope::Asks, http::Response, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -150,7 +150,8 @@ impl Shard {
                 return Err(Refusal::TooManyReceivers);
             }
             // Who is told of its place is told with how it ended.
-            if self.deliveries.open.len() >= limit::DELIVERIES_MAX {
+            let tallied = self.fleet.as_ref().map_or(0, |fleet| fleet.tallied());
+            if self.deliveries.open.len() + tallied >= limit::DELIVERIES_MAX {
                 return Err(Refusal::TooManyDeliveries);
             }
             self.append_paced(tenant, draft, Then::Nobody, Some(Asking { ack, then }))?;
@@ -201,12 +202,26 @@ impl Shard {
         Ok(())
     }
 
-    /// As [`begin_delivery`](Self::begin_delivery), of what came through the stream: whoever published it is told where nobody can answer.
-    pub(super) fn ask_receivers(&mut self, about: About, ack: Ack, then: Then, number: u64) {
-        let receipt = about.receipt.clone();
-        if let Err((missing, then)) = self.begin_delivery(about, ack, then, number) {
-            self.answer_then(then, Ok(answer(&receipt, Some(Ended { acked: &[], missing: &missing }))));
+    /// The number by which this node's members are asked to acknowledge an event of the stream, unless that is too much.
+    pub(super) fn number_of_asked(&mut self, tenant: TenantKey, room: &str) -> Option<u64> {
+        let has_room = self.deliveries.open.len() < limit::DELIVERIES_MAX && self.may_ask(tenant, room);
+        has_room.then(|| self.next_delivery())
+    }
+
+    /// As [`begin_delivery`](Self::begin_delivery), of what came through the stream: whoever counts is told who is asked here.
+    pub(super) fn ask_receivers(&mut self, about: About, asks: Asks, number: Option<u64>) {
+        let (tenant, id) = (about.tenant, about.receipt.id.clone());
+        let ack = Ack { timeout_ms: asks.timeout_ms, retries: asks.retries };
+        let nobody = number.map(|number| self.begin_delivery(about, ack, Then::Nobody, number));
+        if !asks.counted {
+            return;
         }
+        let (waiting, missing) = match (nobody, number.and_then(|number| self.deliveries.open.get(&number))) {
+            (Some(Err((missing, _))), _) => (Vec::new(), missing),
+            (_, Some(delivery)) => (delivery.waiting.iter().cloned().collect(), delivery.missing.clone()),
+            (_, None) => (Vec::new(), Vec::new()),
+        };
+        self.say_receivers(tenant, &id, &waiting, &missing);
     }
 
     pub(super) fn next_delivery(&mut self) -> u64 {
@@ -240,8 +255,9 @@ impl Shard {
     fn receivers(&self, room: RoomKey, event: &Event) -> (BTreeSet<Rc<str>>, Vec<Rc<str>>) {
         let mut users: BTreeMap<&str, bool> = BTreeMap::new();
         let Shard { rooms, sockets, sessions, .. } = self;
-        // The user it is addressed to is missed when it is not there.
-        users.extend(self.owner_of(&rooms[room].name).map(|owner| (owner, false)));
+        // The user it is addressed to is missed when it is not there; among nodes by who counts.
+        let owner = self.owner_of(&rooms[room].name).filter(|_| !self.is_fleet());
+        users.extend(owner.map(|owner| (owner, false)));
         for member in &rooms[room].members {
             if room::wants(sockets, sessions, room, member, event) {
                 *users.entry(&self.identity(member.socket).user).or_default() |= member.variant != encode::EVENTS;
@@ -264,7 +280,25 @@ impl Shard {
         delivery.acked.push(user.clone());
         let (id, done) = (delivery.receipt.id.clone(), delivery.waiting.is_empty());
         self.tell_receipt_of(tenant, &user, &id, Told::Delivered);
+        if self.is_fleet() {
+            self.say_acked(tenant, &id, &user);
+        }
         if done {
+            self.end_delivery(number);
+        }
+    }
+
+    /// Users have acknowledged an event where they are, too: they are not asked any more.
+    pub(super) fn acked_elsewhere(&mut self, tenant: TenantKey, id: &str, users: &[&str]) {
+        if self.deliveries.by_event.is_empty() {
+            return;
+        }
+        let Some(number) = self.deliveries.by_event.get(&(tenant, Rc::from(id))).copied() else { return };
+        let Some(delivery) = self.deliveries.open.get_mut(&number) else { return };
+        for user in users {
+            delivery.waiting.remove(*user);
+        }
+        if delivery.waiting.is_empty() {
             self.end_delivery(number);
         }
     }
@@ -282,7 +316,7 @@ impl Shard {
 
     /// Its time is over: once more to those who have not answered, or the end.
     pub(super) fn delivery_timer(&mut self, number: u64) {
-        let Some(delivery) = self.deliveries.open.get_mut(&number) else { return };
+        let Some(delivery) = self.deliveries.open.get_mut(&number) else { return self.end_tally(number) };
         if delivery.sent > delivery.ack.retries || !self.rooms.contains(delivery.room) {
             return self.end_delivery(number);
         }
@@ -328,6 +362,9 @@ impl Shard {
         }
         delivery.missing.extend(std::mem::take(&mut delivery.waiting));
         self.counts.add(Count::DeliveriesUnanswered, delivery.missing.len() as u64);
+        if self.is_fleet() {
+            return self.give_up_asking(delivery.tenant, &delivery.receipt.id);
+        }
         let answer = answer(&delivery.receipt, Some(Ended { acked: &delivery.acked, missing: &delivery.missing }));
         self.answer_then(delivery.then, Ok(answer));
     }
@@ -362,6 +399,7 @@ impl Shard {
         for number in self.deliveries.open.keys().copied().collect::<Vec<_>>() {
             self.end_delivery(number);
         }
+        self.end_tallies();
     }
 }
 
@@ -414,7 +452,7 @@ impl Context<'_> {
     pub fn publish_asking(&mut self, draft: &Draft<'_>, ack: Ack) -> Result<Option<String>, Refusal> {
         let tenant = self.shard.tenant_of(self.socket);
         let then = self.ack.map_or(Then::Nobody, |ack| Then::Client(self.socket, ack));
-        Ok(match self.shard.publish_asking(tenant, draft, ack, then)?.1 {
+        Ok(match self.speak(|shard| shard.publish_asking(tenant, draft, ack, then))?.1 {
             Asked::Done(answer) => {
                 let answer = [&b"{\"ok\":true,"[..], &answer[1..]].concat();
                 Some(String::from_utf8(answer).unwrap_or_default())

@@ -204,9 +204,12 @@ impl Shard {
             self.watches.remove(&key);
         }
         self.room_ends(room.tenant, key, &room.name);
+        let is_fleet = self.is_fleet();
         let tenant = &mut self.tenants[room.tenant];
         tenant.rooms.remove(&room.name);
-        tenant.lost = tenant.lost.max(room.history.map_or(0, |history| history.newest_sequence()));
+        // Among nodes it is in the store as it was, and what is lost of it is found out when it is read.
+        let history = room.history.filter(|_| !is_fleet);
+        tenant.lost = tenant.lost.max(history.map_or(0, |history| history.newest_sequence()));
         self.tend_tenant(room.tenant);
     }
 

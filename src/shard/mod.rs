@@ -217,6 +217,8 @@ pub struct Shard {
     fleet: Option<Box<fleet::Fleet>>,
     outbox: Outbox,
     deliveries: Deliveries,
+    /// Whose event is being published.
+    speaker: Option<fleet::Speaker>,
     leaving: Vec<moving::Leaving>,
     /// Connections to write this turn.
     writes: Vec<ConnKey>,
@@ -259,6 +261,7 @@ impl Shard {
             fleet: settings.fleet.map(|settings| Box::new(fleet::Fleet::new(settings))),
             outbox: Outbox::default(),
             deliveries: Deliveries::default(),
+            speaker: None,
             leaving: Vec::new(),
             writes: Vec::new(),
             counts: Counts::default(),

@@ -4,7 +4,7 @@ use super::bucket::Verdict;
 use super::count::Count;
 use super::delivery::Then;
 use super::encode::{self, Outgoing};
-use super::fleet::Asking;
+use super::fleet::{Asking, Speaker};
 use super::history::{Audience, Epoch, Event, Position};
 use super::outbox::FrameIndex;
 use super::refusal::Refusal;
@@ -50,6 +50,14 @@ pub struct Published {
 }
 
 impl Shard {
+    /// What is published meanwhile is of this speaker.
+    pub(super) fn speak<T>(&mut self, speaker: Speaker, publish: impl FnOnce(&mut Shard) -> T) -> T {
+        let before = self.speaker.replace(speaker);
+        let done = publish(self);
+        self.speaker = before;
+        done
+    }
+
     /// Publishes an event as the catalogue has it. None: among nodes it has no place yet, and `then` is told when it has.
     pub(super) fn publish(
         &mut self,
@@ -170,8 +178,13 @@ impl Shard {
         let mut receipt = Receipt { id, place: None };
         let mut kept = None;
         if draft.ephemeral {
-            if let Some(room) = self.tenants[tenant].rooms.get(draft.room).copied() {
-                self.deliver(room, &event, None, true, None, None);
+            match self.tenants[tenant].rooms.get(draft.room).copied() {
+                Some(room) if self.is_behind(tenant, self.speaker) => {
+                    let event = Box::new(event);
+                    self.say_behind(tenant, self.speaker, move |shard| shard.deliver_told(room, &event));
+                }
+                Some(room) => self.deliver(room, &event, None, true, None, None),
+                None => {}
             }
             self.tell_post(tenant, draft, &receipt.id);
         } else {
@@ -251,6 +264,13 @@ impl Shard {
         });
     }
 
+    /// As [`deliver`](Self::deliver), of an ephemeral event, if its room is still here.
+    fn deliver_told(&mut self, room: RoomKey, event: &Event) {
+        if self.rooms.contains(room) {
+            self.deliver(room, event, None, true, None, None);
+        }
+    }
+
     /// As [`deliver`](Self::deliver), to those who were members before this place of the tenant's sequence.
     pub(super) fn deliver_late(
         &mut self,
@@ -287,8 +307,19 @@ impl Shard {
         outgoing: &Outgoing<'_>,
         except: Option<SocketKey>,
     ) {
-        if let Some(room) = self.tenants[tenant].rooms.get(room).copied() {
-            self.emit_to(room, outgoing, except);
+        let speaker = except.map(Speaker::Socket);
+        match self.tenants[tenant].rooms.get(room).copied() {
+            Some(room) if self.is_behind(tenant, speaker) => {
+                let (event, args): (Box<str>, Box<str>) = (outgoing.name.into(), outgoing.args.into());
+                self.say_behind(tenant, speaker, move |shard| {
+                    if shard.rooms.contains(room) {
+                        let outgoing = Outgoing { name: &event, args: &args, ..Outgoing::default() };
+                        shard.emit_to(room, &outgoing, except);
+                    }
+                });
+            }
+            Some(room) => self.emit_to(room, outgoing, except),
+            None => {}
         }
         if self.is_fleet() {
             let Outgoing { name: event, args, .. } = *outgoing;

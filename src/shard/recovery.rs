@@ -183,7 +183,7 @@ impl Shard {
             let extras = self.sockets[socket].extras.get_or_insert_default();
             (extras.generation, extras.data) = (saved.generation + 1, saved.data);
             self.unsaved(socket);
-            self.tell_replaced(tenant, pid);
+            self.tell_replaced(tenant, socket, pid);
         }
         Some(socket)
     }

@@ -134,6 +134,10 @@ impl Rig {
     /// Frames to packets.
     pub(crate) fn read(&mut self, conn: ConnKey, mut bytes: &[u8]) {
         let inbox = self.inbox.entry(conn).or_default();
+        if bytes.first().is_some_and(u8::is_ascii) {
+            // A stream of events: text as it is.
+            return inbox.push(String::from_utf8_lossy(bytes).into_owned());
+        }
         while !bytes.is_empty() {
             let (start, len) = match bytes[1] {
                 126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),

@@ -33,6 +33,10 @@ pub enum Timer {
     Lease(TenantKey),
     /// What waited to be said of its users.
     Say(TenantKey),
+    /// A place of its stream that somebody waits for has not been reached.
+    Reach(TenantKey),
+    /// Ephemeral events have waited for durable ones for too long.
+    Behind(TenantKey),
     /// The next session of a drain.
     Leave,
 }
@@ -70,6 +74,8 @@ impl Shard {
                 Timer::Documents(tenant) => self.documents_timer(tenant),
                 Timer::Lease(tenant) => self.lease_timer(tenant),
                 Timer::Say(tenant) => self.say_timer(tenant),
+                Timer::Reach(tenant) => self.reach_timer(tenant),
+                Timer::Behind(tenant) => self.let_go(tenant),
                 Timer::Leave => self.let_leave(),
                 Timer::Ticket(ticket) => self.answered(ticket, io::Answer::Unavailable),
             }

@@ -97,6 +97,17 @@ pub struct Post<'a> {
     pub entity: Option<(&'a str, &'a str)>,
     /// Outermost first; none: everybody.
     pub audience: Vec<Layer<'a>>,
+    /// Its receivers are to acknowledge it. Behind all else, and not there where nobody is asked.
+    pub asks: Option<Asks>,
+}
+
+/// What is asked of an event's receivers, of each node's by that node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asks {
+    pub timeout_ms: u32,
+    pub retries: u32,
+    /// Its publisher's node counts who answers, and is told whom each node asks.
+    pub counted: bool,
 }
 
 /// What one node tells the others.
@@ -106,12 +117,16 @@ pub enum Body<'a> {
     Post(Post<'a>),
     /// 2. An event for a room's members, with no envelope: typing, relays, who came and went. `args` is JSON, several values joined by commas.
     Emit { room: &'a str, event: &'a str, args: &'a str, ephemeral: bool, except: Option<Sid> },
-    /// 3. The socket with this private id has come back to another node.
-    Replaced { pid: Sid },
+    /// 3. The socket with this private id has come back to another node, and so often now: an earlier life of it is over.
+    Replaced { pid: Sid, generation: u32 },
     /// 4. Close every session of a user.
     Kick { user: &'a str },
     /// 5. Announced: a document has been written to.
     Edition(Edition<'a>),
+    /// 6. The users on this node whom an event was for: those it waits for, and those who cannot answer.
+    Receivers { id: &'a str, waiting: Vec<&'a str>, missing: Vec<&'a str> },
+    /// 7. Users who have acknowledged an event.
+    Acked { id: &'a str, users: Vec<&'a str> },
 }
 
 /// What the members of a document's room are told of one write, in the order of the document's versions.
@@ -209,9 +224,21 @@ impl<'a> Body<'a> {
                 out.byte(u8::from(*ephemeral));
                 out.maybe(*except, |out, sid| out.0.extend_from_slice(sid.as_bytes()));
             }
-            Body::Replaced { pid } => out.0.extend_from_slice(pid.as_bytes()),
+            Body::Replaced { pid, generation } => {
+                out.0.extend_from_slice(pid.as_bytes());
+                out.number((*generation).into());
+            }
             Body::Kick { user } => out.text(user),
             Body::Edition(edition) => edition.write(&mut out),
+            Body::Receivers { id, waiting, missing } => {
+                out.text(id);
+                out.list(waiting.iter(), |out, user| out.text(user));
+                out.list(missing.iter(), |out, user| out.text(user));
+            }
+            Body::Acked { id, users } => {
+                out.text(id);
+                out.list(users.iter(), |out, user| out.text(user));
+            }
         }
         let mut bytes = out.0;
         let length = u32::try_from(bytes.len() - 8).unwrap_or(u32::MAX);
@@ -243,9 +270,18 @@ impl<'a> Body<'a> {
                 ephemeral: reader.flag()?,
                 except: reader.maybe(read_sid)?,
             },
-            3 => Body::Replaced { pid: read_sid(&mut reader)? },
+            3 => Body::Replaced {
+                pid: read_sid(&mut reader)?,
+                generation: u32::try_from(reader.number()?).map_err(|_| Broken::Field)?,
+            },
             4 => Body::Kick { user: reader.text()? },
             5 => Body::Edition(Edition::read(&mut reader)?),
+            6 => Body::Receivers {
+                id: reader.text()?,
+                waiting: reader.list(Reader::text)?,
+                missing: reader.list(Reader::text)?,
+            },
+            7 => Body::Acked { id: reader.text()?, users: reader.list(Reader::text)? },
             _ => return Err(Broken::Kind),
         };
         reader.end()?;
@@ -259,6 +295,8 @@ impl<'a> Body<'a> {
             Body::Replaced { .. } => 3,
             Body::Kick { .. } => 4,
             Body::Edition(_) => 5,
+            Body::Receivers { .. } => 6,
+            Body::Acked { .. } => 7,
         }
     }
 }
@@ -279,6 +317,11 @@ impl<'a> Post<'a> {
             out.list(layer.roles.iter(), |out, role| out.text(role));
             out.list(layer.permissions.iter(), |out, permission| out.text(permission));
         });
+        if let Some(Asks { timeout_ms, retries, counted }) = self.asks {
+            out.number(timeout_ms.into());
+            out.number(retries.into());
+            out.byte(u8::from(counted));
+        }
     }
 
     fn read(reader: &mut Reader<'a>) -> Result<Post<'a>, Broken> {
@@ -293,7 +336,15 @@ impl<'a> Post<'a> {
             audience: reader.list(|reader| {
                 Ok(Layer { roles: reader.list(Reader::text)?, permissions: reader.list(Reader::text)? })
             })?,
+            asks: if reader.0.is_empty() { None } else { Some(Asks::read(reader)?) },
         })
+    }
+}
+
+impl Asks {
+    fn read(reader: &mut Reader<'_>) -> Result<Asks, Broken> {
+        let mut number = || u32::try_from(reader.number()?).map_err(|_| Broken::Field);
+        Ok(Asks { timeout_ms: number()?, retries: number()?, counted: reader.flag()? })
     }
 }
 
@@ -350,13 +401,16 @@ mod tests {
             user: Some("u"),
             entity: Some(("project", "7")),
             audience: vec![Layer { roles: vec!["admin"], permissions: vec![] }, Layer::default()],
+            asks: None,
         };
+        let asks = Some(Asks { timeout_ms: 5000, retries: 2, counted: true });
         for body in [
+            Body::Post(Post { asks, ..post.clone() }),
             Body::Post(post),
             Body::Post(Post::default()),
             Body::Emit { room: "r", event: "typing:start", args: "1,2", ephemeral: true, except: Some(sid) },
             Body::Emit { room: "", event: "", args: "", ephemeral: false, except: None },
-            Body::Replaced { pid: sid },
+            Body::Replaced { pid: sid, generation: 1 << 31 },
             Body::Kick { user: "u" },
             Body::Edition(Edition {
                 document: "d",
@@ -368,6 +422,8 @@ mod tests {
                 words: vec![Word { event: "document:updated", args: "{}", others: true }, Word::default()],
             }),
             Body::Edition(Edition::default()),
+            Body::Receivers { id: "i", waiting: vec!["u", "v"], missing: vec![""] },
+            Body::Acked { id: "", users: vec!["u"] },
         ] {
             let bytes = body.encode(Origin(u64::MAX - 1));
             assert_eq!(Body::decode(&bytes), Ok((Origin(u64::MAX - 1), body.clone())));

@@ -341,7 +341,7 @@ fn documents() {
 fn envelopes_and_records() {
     use tenantcast::base::id::{NodeId, ShardId, Sid};
     use tenantcast::wire::envelope::{
-        Body, Edition, Frame, Layer, Origin, Place, Post, Word, announced, placed, record, told,
+        Asks, Body, Edition, Frame, Layer, Origin, Place, Post, Word, announced, placed, record, told,
     };
     let sid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));
     let post = Post {
@@ -353,6 +353,7 @@ fn envelopes_and_records() {
         user: Some("u"),
         entity: Some(("project", "7")),
         audience: vec![Layer { roles: vec!["admin", "agent"], permissions: vec!["p"] }],
+        asks: Some(Asks { timeout_ms: 5000, retries: 2, counted: true }),
     };
     let body = Body::Post(post).encode(Origin(7));
     let place = Place { epoch: 1, sequence: 2, room_epoch: 3, offset: 4 };
@@ -383,7 +384,9 @@ fn envelopes_and_records() {
         words: vec![Word { event: "document:updated", args: "{\"document\":\"d\"}", others: true }],
     };
     let edition = announced(&Body::Edition(edition).encode(Origin(3)));
-    let corpus = [&placed(place, &body)[..], &told(&emit), &edition, &kept];
+    let receivers = told(&Body::Receivers { id: "01", waiting: vec!["u", "v"], missing: vec!["w"] }.encode(Origin(4)));
+    let acked = told(&Body::Acked { id: "01", users: vec!["u", "v"] }.encode(Origin(4)));
+    let corpus = [&placed(place, &body)[..], &told(&emit), &edition, &receivers, &acked, &kept];
     let mut chance = Chance::new([17; 32]);
     for _ in 0..rounds(60_000) {
         let mut bytes = mutate(&mut chance, &corpus);

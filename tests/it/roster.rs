@@ -108,6 +108,15 @@ fn room(fleet: &mut dyn Fleet, name: &str, room: &str, count: usize) -> (Vec<Str
     (list, count)
 }
 
+/// The nodes on which a room is.
+fn nodes(fleet: &mut dyn Fleet, name: &str, room: &str, count: usize) -> Vec<u64> {
+    let answer = ask(fleet, 0, name, Question::Nodes { room: room.into(), count });
+    let Answer::Nodes(nodes) = answer else { panic!("{answer:?}") };
+    let mut nodes: Vec<u64> = nodes.into_iter().map(|node| node.0).collect();
+    nodes.sort_unstable();
+    nodes
+}
+
 fn users(fleet: &mut dyn Fleet, name: &str, users: &[&str]) -> Vec<Found> {
     let what = Question::Users(users.iter().map(|user| (*user).into()).collect());
     match ask(fleet, 1, name, what) {
@@ -146,6 +155,11 @@ pub fn presence(fleet: &mut dyn Fleet) {
     assert_eq!(room(fleet, T, "nobody's", 10), (vec![], 0));
     let (some, count) = room(fleet, T, "r", 2);
     assert_eq!((some.len(), count), (2, 3));
+    assert_eq!(
+        [("r", 10), ("s", 10), ("nobody's", 10)].map(|(name, count)| nodes(fleet, T, name, count)),
+        [vec![10, 11], vec![11], vec![]]
+    );
+    assert_eq!(nodes(fleet, T, "s", 0), [10, 11], "more places than are looked at: any node may have one");
     let found = users(fleet, T, &["ana", "eve"]);
     let mut rooms = found[0].rooms.clone();
     rooms.sort();
@@ -171,6 +185,7 @@ pub fn presence(fleet: &mut dyn Fleet) {
     // Within its grace it is there, without a socket.
     done(fleet, 1, T, say(1, LONG, vec![here("ben", 0, &[("r", 0)])]), &[]);
     assert_eq!(room(fleet, T, "r", 10), (vec!["ben online 0".into()], 1));
+    assert_eq!(nodes(fleet, T, "r", 10), Vec::<u64>::new(), "no socket is in it");
     assert_eq!(totals(fleet, T), (0, 1, 0), "and in no list of rooms");
     // Back, it is as one that comes; how it was is known.
     let answer = done(fleet, 1, T, say(1, LONG, vec![here("ana", 1, &[])]), &["ana came online"]);

@@ -4,6 +4,7 @@
 -- ARGV  1 what is asked   2 ms a lease counts; then
 --       room    its name, and how many are listed: answers { how many there are, of each user, stance, last sign of life, sockets }
 --       users   their names: answers of each { "1" if it is there, stance, sessions, last sign of life, rooms }
+--       nodes   a room, and how many places in it are looked at: answers the processes on which sockets are in it, all where there are more
 --       rooms   how many are listed: answers { how many there are, of each name, sockets }
 --       totals  answers { sessions, users, rooms }
 local base, asked, valid = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -42,6 +43,22 @@ local function seen(row, node)
   local sessions, at = struct.unpack('>I4I8', row)
   if sessions > 0 then at = math.max(at, live[node]) end
   return at, sessions
+end
+
+if asked == 'nodes' then
+  local prefix = struct.pack('>I2c0', #ARGV[3], ARGV[3])
+  local from, to = '[' .. prefix, '(' .. prefix .. '\255\255\255'
+  if redis.call('ZLEXCOUNT', seats, from, to) > tonumber(ARGV[4]) then return names end
+  local found = {}
+  for _, member in ipairs(redis.call('ZRANGEBYLEX', seats, from, to)) do
+    local _, _, sockets, at = struct.unpack('>I2c0I2c0I4', member)
+    local node = string.sub(member, at)
+    if sockets > 0 and live[node] and not found[node] then
+      found[node] = true
+      answer[#answer + 1] = node
+    end
+  end
+  return answer
 end
 
 if asked == 'room' then

@@ -50,6 +50,16 @@ impl Store {
             Question::Users(users) => {
                 Answer::Users(users.iter().map(|user| self.found(now, user, terms.valid)).collect())
             }
+            Question::Nodes { room, count } => {
+                let is_in = |row: &Row| row.seats.iter().any(|seat| seat.room == room && seat.sockets > 0);
+                let seats = self.rows.values().filter(|row| row.seats.iter().any(|seat| seat.room == room)).count();
+                let of = |((_, node), row): (&(Box<str>, Node), &Row)| is_in(row).then_some(*node);
+                let nodes: BTreeSet<Node> = match seats > count {
+                    true => self.leases.keys().copied().collect(),
+                    false => self.rows.iter().filter_map(of).collect(),
+                };
+                Answer::Nodes(nodes.into_iter().map(Origin).collect())
+            }
             Question::Rooms { count } => {
                 let mut rooms = self.rooms();
                 let total = rooms.len();

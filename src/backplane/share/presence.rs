@@ -9,6 +9,7 @@ use crate::base::{
     time::UnixMs,
 };
 use crate::shard::relay::presence::{Act, Answer, Change, Found, Member, Question, Row, Said, Stance, Totals};
+use crate::wire::envelope::Origin;
 use redis::{Cmd, Value};
 
 /// Users that are forgotten at a time, where too many are remembered.
@@ -33,7 +34,7 @@ pub fn encode(script: &mut Script<'_>, tenant: &TenantId, act: &Act) {
     let (name, valid) = (what.name(), terms.valid.as_millis() as u64);
     cmd.arg(name).arg(valid);
     match what {
-        Question::Room { room, count } => cmd.arg(&**room).arg(*count),
+        Question::Room { room, count } | Question::Nodes { room, count } => cmd.arg(&**room).arg(*count),
         Question::Users(users) => users.iter().fold(&mut cmd, |cmd, user| cmd.arg(&**user)),
         Question::Rooms { count } => cmd.arg(*count),
         Question::Totals => &mut cmd,
@@ -47,6 +48,7 @@ impl Question {
         match self {
             Question::Room { .. } => "room",
             Question::Users(_) => "users",
+            Question::Nodes { .. } => "nodes",
             Question::Rooms { .. } => "rooms",
             Question::Totals => "totals",
         }
@@ -100,6 +102,10 @@ pub fn decode(act: &Act, values: Vec<Value>) -> Option<Answer> {
         Act::Ask { what: Question::Users(users), .. } => {
             let found = answer.iter().map(found).collect::<Option<Vec<Found>>>()?;
             Answer::Users(Some(found).filter(|found| found.len() == users.len())?)
+        }
+        Act::Ask { what: Question::Nodes { .. }, .. } => {
+            let node = |value| u64::from_str_radix(&text(value)?, 16).ok().map(Origin);
+            Answer::Nodes(answer.iter().map(node).collect::<Option<_>>()?)
         }
         Act::Ask { what: Question::Rooms { .. }, .. } => {
             let (total, rooms) = answer.split_first()?;
@@ -164,7 +170,6 @@ mod tests {
     use super::*;
     use crate::base::time::Duration;
     use crate::shard::relay::presence::Terms;
-    use crate::wire::envelope::Origin;
 
     #[test]
     fn an_answer_that_cannot_be_read_is_none() {
@@ -174,6 +179,7 @@ mod tests {
         let ask = |what| Act::Ask { terms, what };
         let users = ask(Question::Users(vec!["u".into()]));
         let room = ask(Question::Room { room: "r".into(), count: 1 });
+        let nodes = ask(Question::Nodes { room: "r".into(), count: 1 });
         let (totals, rooms) = (ask(Question::Totals), ask(Question::Rooms { count: 1 }));
         let none = || Value::Array(Vec::new());
         for (act, answer) in [
@@ -183,6 +189,7 @@ mod tests {
             (&users, none()),
             (&users, Value::Array(vec![Value::Array(vec![bulk(b"1"), bulk(b"xx")])])),
             (&room, none()),
+            (&nodes, Value::Array(vec![bulk(b"xyz")])),
             (&room, Value::Array(vec![Value::Int(1), bulk(b"u"), bulk(b""), bulk(b"1"), bulk(b"1")])),
             (&room, Value::Array(vec![Value::Int(1), bulk(b"\xff"), bulk(&[0; 11]), bulk(b"1"), bulk(b"1")])),
             (&totals, Value::Array(vec![Value::Int(-1), Value::Int(0), Value::Int(0)])),

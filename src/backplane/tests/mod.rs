@@ -2,10 +2,12 @@
 
 mod absent;
 mod address;
+mod delivery;
 mod document;
 mod foreign;
 mod neighbour;
 mod nodes;
+mod order;
 mod presence;
 mod queue;
 mod rows;

@@ -87,11 +87,18 @@ impl Nodes {
 
     /// Everything that is on its way arrives.
     pub(super) fn settle(&mut self) {
+        self.settle_but(|_| false);
+    }
+
+    /// As [`settle`](Self::settle), and some of it is lost.
+    pub(super) fn settle_but(&mut self, is_lost: impl Fn(&Report) -> bool) {
         loop {
             self.ask();
             let Some(node) = (0..self.ways.len()).find(|node| !self.ways[*node].is_empty()) else { return };
             while let Some(report) = self.ways[node].pop_front() {
-                self.rigs[node].input(Input::Report(report));
+                if !is_lost(&report) {
+                    self.rigs[node].input(Input::Report(report));
+                }
             }
         }
     }

@@ -254,13 +254,14 @@ fn with_the_store_away_its_user_is_let_in_and_given_what_waits_when_it_is_back()
     }
     nodes.tell(1, "a", "n", 4);
     assert_eq!(notes(&nodes.take(0, conn)), [4]);
-    // Acknowledged while the store is away is acknowledged.
+    // Acknowledged while the store is away is acknowledged when it is back, which nobody can be promised until then.
     nodes.hang_up(0, conn);
     nodes.hang_up(0, second);
     nodes.tell(1, "a", "n", 5);
     let (conn, packets) = nodes.come(1, "a");
     nodes.go_away();
-    nodes.received(1, conn, &ids(&packets));
+    let answer = nodes.say(1, conn, &format!("427[\"received\",{{\"ids\":{:?}}}]", ids(&packets)));
+    assert!(answer.last().is_some_and(|answer| answer.contains("backplane_unavailable")), "{answer:?}");
     nodes.hang_up(1, conn);
     nodes.come_back();
     assert_eq!(notes(&nodes.come(0, "a").1), [0; 0]);
@@ -328,6 +329,28 @@ fn who_did_not_answer_finds_it_in_the_queue() {
     let (_, _, answer) = nodes.rigs[1].responses.pop().expect("an answer");
     assert!(answer.contains("\"acked\":[],\"missing\":[\"b\"]"), "{answer}");
     assert_eq!(notes(&nodes.come(0, "b").1), [3]);
+}
+
+/// Who was told that an event is received does not get it again, whatever happens to its node then.
+#[test]
+fn received_is_answered_when_the_store_has_it() {
+    let mut nodes = Nodes::new(2);
+    nodes.tell(1, "a", "n", 1);
+    let (conn, packets) = nodes.come(0, "a");
+    let received = format!("427[\"received\",{{\"ids\":{:?}}}]", ids(&packets));
+    nodes.rigs[0].say(conn, &received);
+    assert_eq!(nodes.take(0, conn), [""; 0], "not before");
+    nodes.kill(0);
+    assert_eq!(notes(&nodes.come(1, "a").1), [0; 0], "what it asked was done");
+    let mut nodes = Nodes::new(2);
+    nodes.tell(1, "a", "n", 1);
+    let (conn, packets) = nodes.come(0, "a");
+    nodes.go_away();
+    let received = format!("427[\"received\",{{\"ids\":{:?}}}]", ids(&packets));
+    let answer = nodes.say(0, conn, &received);
+    assert!(answer.last().is_some_and(|answer| answer.contains("backplane_unavailable")), "{answer:?}");
+    nodes.come_back();
+    assert_eq!(nodes.say(0, conn, &received), ["437[{\"ok\":true}]"], "and may be repeated");
 }
 
 #[test]

@@ -31,12 +31,24 @@ impl Argument<'_> {
 pub fn received(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
     let argument: Argument<'_> = argument(args, "received takes {ids}")?;
     socket.received(&argument.sorted()?);
-    Ok(ok())
+    Ok(taken(socket))
+}
+
+/// Answers now, or among nodes when the store does not keep for this user what it has acknowledged: who was told so does not get it again.
+fn taken(socket: &mut Context<'_>) -> String {
+    if !socket.is_taken_later() {
+        return ok();
+    }
+    socket.when_taken(|socket, taken| match taken {
+        true => socket.ack(&ok()),
+        false => socket.refuse(&Refusal::BackplaneUnavailable),
+    });
+    String::new()
 }
 
 /// Tells the senders of these events that this user has read them, where they have receipts. What is read is received.
 pub fn read(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
     let argument: Argument<'_> = argument(args, "read takes {ids}")?;
     socket.read(&argument.sorted()?);
-    Ok(ok())
+    Ok(taken(socket))
 }

@@ -2,6 +2,7 @@
 //! stream, here as everywhere.
 
 use super::Job;
+use super::stream::State;
 use crate::base::{
     limit::{APPENDS_MAX, FLEET_LINGER_MORE, PUBLISH_ID_TTL, ROOM_LINGER},
     time::UnixMs,
@@ -14,10 +15,10 @@ use crate::shard::publish::{Draft, meta};
 use crate::shard::refusal::Refusal;
 use crate::shard::relay::{Append, Appended, Relay, Unavailable};
 use crate::shard::room::RoomKey;
-use crate::shard::tenant::{Receipt, TenantKey};
+use crate::shard::tenant::{Receipt, Tenant, TenantKey};
 use crate::wire::{
     api::Ack,
-    envelope::{self, Body, Layer, Post},
+    envelope::{self, Asks, Body, Layer, Post},
 };
 use std::rc::Rc;
 use ulid::Ulid;
@@ -29,8 +30,8 @@ pub struct Pending {
     /// What listeners are told of it, where any listen.
     heard: Option<Box<Heard>>,
     then: Then,
-    /// Its receivers are to acknowledge it; the user it is addressed to, where it is to one.
-    asks: Option<Option<Box<str>>>,
+    /// Who acknowledges it is counted.
+    tally: Option<u64>,
 }
 
 /// A draft that outlives its publisher's packet.
@@ -50,13 +51,24 @@ pub struct Asking {
     pub then: Then,
 }
 
+impl Asking {
+    /// Somebody waits for how it ends.
+    fn is_counted(&self) -> bool {
+        !matches!(self.then, Then::Nobody)
+    }
+
+    fn asks(&self) -> Asks {
+        Asks { timeout_ms: self.ack.timeout_ms, retries: self.ack.retries, counted: self.is_counted() }
+    }
+}
+
 impl Shard {
     /// Sends a durable event to its place; `then` is told of that. `listens`: listeners hear of it. Only in a fleet.
     pub(in crate::shard) fn append(
         &mut self,
         tenant: TenantKey,
         draft: &Draft<'_>,
-        then: Then,
+        mut then: Then,
         listens: bool,
         asking: Option<Asking>,
     ) -> Result<Rc<str>, Refusal> {
@@ -70,9 +82,10 @@ impl Shard {
         self.counts.up(Count::Published);
         let keep = self.settings.history.of(draft.room);
         let linger = (keep.ttl.max(self.settings.recovery) + FLEET_LINGER_MORE).max(ROOM_LINGER);
+        let asks = asking.as_ref().map(Asking::asks);
         let append = Append {
             room: draft.room.into(),
-            body: Body::Post(post_of(draft, &id, self.now.unix)).encode(self.origin()),
+            body: Body::Post(Post { asks, ..post_of(draft, &id, self.now.unix) }).encode(self.origin()),
             id: draft.id.map(Into::into),
             id_ttl: PUBLISH_ID_TTL,
             keep: keep.events,
@@ -81,16 +94,21 @@ impl Shard {
             track: self.track_of(draft, &id),
         };
         let heard = (listens && self.listens(draft.event)).then(|| Box::new(Heard::of(draft)));
-        let asks = asking.as_ref().map(|_| self.owner_of(draft.room).map(Box::from));
         let stream = self.tenants[tenant].stream.get_or_insert_default();
         stream.owed += 1;
-        if let Some(Asking { ack, then }) = asking
-            && let Some((_, before)) = stream.asking.insert(id.clone(), (ack, then))
-        {
-            // Asked again by the same id before it was answered: one of them is told how it ends.
-            self.answer_unavailable(before);
+        let mut tally = None;
+        if let Some(Asking { ack, then: told }) = asking.filter(Asking::is_counted) {
+            if stream.asking.contains_key(&id) {
+                // Asked again by the same id before it was answered: this one is told its place.
+                then = told;
+            } else {
+                // Who has nobody here has to hear what the other nodes say all the same.
+                self.open_stream(tenant);
+                tally = self.begin_tally(tenant, (&id, draft.room), ack, told);
+            }
         }
-        let pending = Pending { tenant, id: id.clone(), heard, then, asks };
+        self.flies(tenant, &id);
+        let pending = Pending { tenant, id: id.clone(), heard, then, tally };
         let ticket = self.ticket(Job::Append(Box::new(pending)));
         let tenant = (*self.tenants[tenant].id).clone();
         self.relay(Relay::Append { tenant, ticket, append: Box::new(append) });
@@ -98,56 +116,48 @@ impl Shard {
     }
 
     pub(super) fn appended(&mut self, pending: Pending, result: Result<Appended, Unavailable>) {
-        let Pending { tenant: key, id, heard, then, asks } = pending;
+        let Pending { tenant: key, id, heard, then, tally } = pending;
         let Some(tenant) = self.tenants.get_mut(key) else { return };
-        let live = tenant.stream.as_ref().is_some_and(|stream| stream.is_settled());
         if let Some(stream) = &mut tenant.stream {
             stream.owed -= 1;
         }
         match result {
             Ok(appended) => {
-                let receipt = Receipt { id: id.clone(), place: Some((appended.room_epoch, appended.offset)) };
+                let Tenant { sequence, stream, .. } = &self.tenants[key];
+                let is_live = stream.as_ref().is_some_and(|stream| stream.state == State::Live);
+                if appended.known || !is_live || *sequence >= appended.sequence {
+                    // It came back before, or never will.
+                    self.landed(key, &id);
+                }
+                let receipt = Receipt { id, place: Some((appended.room_epoch, appended.offset)) };
                 if appended.known {
                     self.counts.up(Count::PublishedTwice);
                 } else if let Some(heard) = heard {
                     self.run_listeners(key, &heard.draft(), &receipt);
                 }
                 self.answer_then(then, Ok(delivery::answer(&receipt, None)));
-                // What was published before does not come again, and where nobody is nothing comes.
-                if let Some(owner) = asks.filter(|_| appended.known || !live) {
-                    self.nobody_asked(key, &receipt, owner.as_deref(), !appended.known);
+                if let Some(tally) = tally {
+                    self.tally_placed(tally, receipt, &appended);
                 }
             }
             Err(Unavailable) => {
-                let refusal = Refusal::BackplaneUnavailable;
-                let asking = self.tenants[key].stream.as_mut().and_then(|stream| stream.asking.remove(&id));
-                if let Some((_, then)) = asking {
-                    self.answer_then(then, Err(refusal.clone()));
+                self.landed(key, &id);
+                self.answer_then(then, Err(Refusal::BackplaneUnavailable));
+                if let Some(tally) = tally {
+                    self.tally_failed(tally);
                 }
-                self.answer_then(then, Err(refusal));
             }
         }
         self.stir(key);
         self.tend_tenant(key);
     }
 
-    /// An event that receivers are to acknowledge has none here.
-    fn nobody_asked(&mut self, key: TenantKey, receipt: &Receipt, owner: Option<&str>, new: bool) {
-        let asking = self.tenants[key].stream.as_mut().and_then(|stream| stream.asking.remove(&receipt.id));
-        if let Some((_, then)) = asking {
-            // The user it is addressed to is missed when it is not there.
-            let missing: Vec<Rc<str>> = owner.map(Rc::from).into_iter().collect();
-            let ended = new.then_some(delivery::Ended { acked: &[], missing: &missing });
-            self.answer_then(then, Ok(delivery::answer(receipt, ended)));
+    /// An event of the stream has its room on other nodes only.
+    pub(super) fn nobody_asked(&mut self, key: TenantKey, post: &Post<'_>) {
+        if post.asks.is_some_and(|asks| asks.counted) {
+            let own = self.origin();
+            self.hear_receivers(key, own, post.id, &[], &[]);
         }
-    }
-
-    /// As [`nobody_asked`](Self::nobody_asked), when it has come back.
-    pub(super) fn nobody_answers(&mut self, key: TenantKey, post: &Post<'_>, place: &envelope::Place) {
-        let receipt =
-            Receipt { id: post.id.into(), place: Some((crate::shard::history::Epoch(place.room_epoch), place.offset)) };
-        let owner: Option<Box<str>> = self.owner_of(post.room).map(Into::into);
-        self.nobody_asked(key, &receipt, owner.as_deref(), true);
     }
 
     /// Gives an event of the stream to those of its room who may have it. `late`: the stream had come as far as this before the event could be
@@ -158,31 +168,27 @@ impl Shard {
         room: RoomKey,
         event: &Rc<Event>,
         place: &envelope::Place,
-        id: &str,
+        post: &Post<'_>,
         late: Option<u64>,
     ) {
         let position = Position {
             token: self.token_of_landing(key, late.is_some()),
             ..Position::new(self.tenants[key].epoch, late.unwrap_or(place.sequence))
         };
-        let asking = match &mut self.tenants[key].stream {
-            Some(stream) if !stream.asking.is_empty() => stream.asking.remove(id),
-            _ => None,
-        };
-        let number = asking.as_ref().map(|_| self.next_delivery());
+        let number = post.asks.and_then(|_| self.number_of_asked(key, post.room));
         if late.is_some() {
             // Whoever has come since is told of it by where the room stands, or by its queue.
             self.deliver_late(room, event, position, place.sequence, number);
         } else {
             self.deliver(room, event, Some(position), false, None, number);
         }
-        if let (Some((ack, then)), Some(number)) = (asking, number) {
+        if let Some(asks) = post.asks {
             let epoch = self.rooms[room].epoch;
-            let receipt = Receipt { id: id.into(), place: Some((epoch, place.offset)) };
+            let receipt = Receipt { id: post.id.into(), place: Some((epoch, place.offset)) };
             let asked = delivery::About { tenant: key, room, event: event.clone(), sequence: place.sequence, receipt };
-            self.ask_receivers(asked, ack, then, number);
+            self.ask_receivers(asked, asks, number);
         }
-        self.queue_landed(key, room, event, (place.sequence, id), number);
+        self.queue_landed(key, room, event, (place.sequence, post.id), number);
     }
 
     /// Publishes what is ephemeral to the others of the fleet; here it has been delivered.
@@ -240,6 +246,7 @@ fn post_of<'a>(draft: &'a Draft<'_>, id: &'a str, time: UnixMs) -> Post<'a> {
         user: draft.user,
         entity: draft.entity,
         audience,
+        asks: None,
     }
 }
 

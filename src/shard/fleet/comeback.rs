@@ -358,9 +358,18 @@ impl Shard {
         self.close(self.sockets[socket].session, Close::Replaced);
     }
 
-    /// A socket has come back here: whoever else believes to have it closes it.
-    pub(in crate::shard) fn tell_replaced(&mut self, tenant: TenantKey, pid: Sid) {
-        self.tell_others(tenant, &Body::Replaced { pid });
+    /// As [`replaced_elsewhere`](Self::replaced_elsewhere), by a life of this generation: a word that was late is about an older life than the
+    /// one that is here.
+    pub(super) fn replaced_by(&mut self, tenant: TenantKey, pid: Sid, generation: u32) {
+        if self.live(tenant, pid).is_some_and(|socket| self.generation(socket) < generation) {
+            self.replaced_elsewhere(tenant, pid);
+        }
+    }
+
+    /// A socket has come back here: whoever else believes to have it from before closes it.
+    pub(in crate::shard) fn tell_replaced(&mut self, tenant: TenantKey, socket: SocketKey, pid: Sid) {
+        let generation = self.generation(socket);
+        self.tell_others(tenant, &Body::Replaced { pid, generation });
     }
 }
 
@@ -374,9 +383,14 @@ impl Context<'_> {
     /// Does something once what this socket is in now is kept, or could not be, if the socket is still there; it owes the acknowledgement that
     /// this context owed.
     pub(in crate::shard) fn when_kept(&mut self, then: impl FnOnce(&mut Context<'_>, bool) + 'static) {
+        self.shard.unsaved(self.socket);
+        self.when_answered(then);
+    }
+
+    /// Does something once the store has done all that is asked of it by the end of this turn, or could not.
+    pub(super) fn when_answered(&mut self, then: impl FnOnce(&mut Context<'_>, bool) + 'static) {
         let (socket, ack) = (self.socket, self.ack.take());
         let tenant = self.shard.tenant_of(socket);
-        self.shard.unsaved(socket);
         let then: Kept = Box::new(move |shard, kept| {
             if shard.sockets.contains(socket) {
                 then(&mut Context::new(shard, socket, ack), kept);

@@ -9,6 +9,8 @@
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
 //!  session.rs    and to servers of another make
 //!  rows.rs       the stream that is shared with those, where events are read from that         Envelope, Foreign, Missed
+//!  behind.rs     what somebody says behind an event that has no place yet
+//!  tally.rs      who has acknowledged an event                                                 Shared, Envelope
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
 //!  address.rs    how many connections an address has                                           Shared
 //!  document.rs   documents that several nodes write to                                         Shared, Envelope
@@ -22,6 +24,7 @@
 
 mod address;
 mod append;
+mod behind;
 mod comeback;
 mod document;
 mod head;
@@ -31,11 +34,13 @@ mod roster;
 mod rows;
 mod session;
 mod stream;
+mod tally;
 mod told;
 mod wait;
 
 pub use append::Asking;
 pub(super) use append::event_of;
+pub use behind::Speaker;
 pub(super) use rows::Row;
 pub use stream::Stream;
 pub use wait::Needs;
@@ -82,6 +87,8 @@ pub struct Fleet {
     addresses: address::Addresses,
     /// So far the shared stream has been read.
     row: Offset,
+    /// Events of this shard whose receivers are to acknowledge them, as far as somebody waits for that, by the numbers of their timers.
+    tallies: BTreeMap<u64, tally::Tally>,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
     waits: usize,
     /// The number of this node before it got another one.
@@ -119,6 +126,7 @@ impl Fleet {
             stirred: Vec::new(),
             addresses: address::Addresses::default(),
             row: Offset::default(),
+            tallies: BTreeMap::new(),
             waits: 0,
             number_before: None,
             strays: BTreeMap::new(),
@@ -127,7 +135,12 @@ impl Fleet {
 
     /// Answers that are waited for, and what waits for them.
     pub fn waiting(&self) -> usize {
-        self.jobs.len() + self.waits
+        self.jobs.len() + self.waits + self.tallies.len()
+    }
+
+    /// Publishers that wait for acknowledgements.
+    pub fn tallied(&self) -> usize {
+        self.tallies.len()
     }
 }
 
@@ -139,6 +152,12 @@ impl Shard {
             format!("{:?} {} {stream:?}", tenant.epoch, tenant.sequence)
         };
         self.tenants.iter().map(of).collect()
+    }
+
+    /// Events whose publishers wait for acknowledgements.
+    #[cfg(test)]
+    pub(crate) fn describe_asked(&self) -> usize {
+        self.fleet.as_ref().map_or(0, |fleet| fleet.tallied())
     }
 
     /// Users and their sessions, rooms and their members.
@@ -284,9 +303,11 @@ impl Shard {
             if self.tenants.contains(tenant) {
                 self.ask_heads(tenant);
                 self.tell_done(tenant);
+                self.tell_acked(tenant);
+                // Before who joins is answered: who was let in is counted wherever it is asked who is there.
+                self.say_presence(tenant);
                 self.save_sockets(tenant);
                 self.ask_kept(tenant);
-                self.say_presence(tenant);
                 self.tend_tenant(tenant);
             }
         }

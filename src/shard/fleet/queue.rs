@@ -15,6 +15,7 @@ use super::Needs;
 use crate::base::limit::{DONE_BATCH_MAX, UNTOLD_MAX};
 use crate::profile::catalogue::Entered;
 use crate::shard::Shard;
+use crate::shard::app::Context;
 use crate::shard::count::Count;
 use crate::shard::foreign::{Missed, Wanted};
 use crate::shard::history::{Epoch, Event};
@@ -485,9 +486,26 @@ impl Shard {
         }
     }
 
+    /// Whether what was acknowledged has still to be taken out of the store.
+    fn owes_done(&self, key: TenantKey) -> bool {
+        self.tenants[key].stream.as_ref().is_some_and(|stream| !stream.queues.done.is_empty())
+    }
+
     /// The stream begins anew: places of before mean nothing.
     pub(super) fn forget_queues(&mut self, key: TenantKey) {
         self.tenants[key].offline = None;
         self.queues(key).done.clear();
+    }
+}
+
+impl Context<'_> {
+    /// Whether this socket's acknowledgements are with the store only later, and it is to be told.
+    pub(in crate::shard) fn is_taken_later(&self) -> bool {
+        self.wants_ack() && self.shard.is_fleet() && self.shard.owes_done(self.shard.tenant_of(self.socket))
+    }
+
+    /// Does something once what was acknowledged is taken out of the store, or could not be; else as [`when_kept`](Self::when_kept).
+    pub(in crate::shard) fn when_taken(&mut self, then: impl FnOnce(&mut Context<'_>, bool) + 'static) {
+        self.when_answered(then);
     }
 }

@@ -14,21 +14,19 @@
 //! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
 //! until it is.
 
-use super::{Job, Needs, presence::Roll, queue::Queues, rows::Rows, wait::Wait};
+use super::{Job, Needs, behind::Behind, presence::Roll, queue::Queues, rows::Rows, wait::Wait};
 use crate::base::{
     limit::{HELD_BYTES_MAX, HELD_MAX},
     time::Duration,
 };
 use crate::shard::count::Count;
-use crate::shard::delivery::Then;
 use crate::shard::history::{Epoch, Gap, History};
-use crate::shard::refusal::Refusal;
 use crate::shard::relay::{Place, Reading, Relay, Ticket, Unavailable, Wanted};
 use crate::shard::room::RoomKey;
 use crate::shard::socket::SocketKey;
 use crate::shard::tenant::{Tenant, TenantKey};
 use crate::shard::{Shard, Timer};
-use crate::wire::{api::Ack, envelope, envelope::Body};
+use crate::wire::{envelope, envelope::Body};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -71,8 +69,14 @@ pub struct Stream {
     whole_to: u64,
     pub cold: BTreeMap<RoomKey, Cold>,
     pub waits: Vec<Wait>,
-    /// Events of this node whose receivers are to acknowledge them, by id.
-    pub asking: BTreeMap<Rc<str>, (Ack, Then)>,
+    /// It is asked where the stream stands if what waits for a place of it goes on waiting.
+    pub reaching: bool,
+    /// Events of this node whose receivers are to acknowledge them, and their tallies, by id.
+    pub asking: BTreeMap<Rc<str>, u64>,
+    /// Events and users who have acknowledged them here; the other nodes are told at the end of the turn.
+    pub acked: Vec<(Rc<str>, Rc<str>)>,
+    /// What is on its way from here, and what is said behind it.
+    pub behind: Behind,
     /// Answers that are waited for: places of this node's events, sockets that are claimed.
     pub owed: u32,
     /// Who waits to hear that its socket is kept as it is.
@@ -113,6 +117,7 @@ impl Stream {
             && self.keeping.is_empty()
             && self.owed == 0
             && self.asking.is_empty()
+            && self.acked.is_empty()
             && self.queues.is_idle()
             && self.roll.is_empty()
             && self.rows.is_idle()
@@ -218,7 +223,8 @@ impl Shard {
             if state == State::Opening {
                 stream.state = State::Adrift;
             }
-            return self.flow_behind(key);
+            self.flow_behind(key);
+            return self.let_go(key);
         };
         let was_away = std::mem::replace(&mut stream.away, false);
         stream.queues.cut = false;
@@ -258,6 +264,7 @@ impl Shard {
 
     /// The tenant's stream begins, or begins anew: nothing that was known of places counts.
     fn begin_epoch(&mut self, key: TenantKey, place: Place) {
+        self.forget_flying(key);
         let tenant = &mut self.tenants[key];
         (tenant.epoch, tenant.sequence, tenant.lost) = (place.epoch, place.sequence, 0);
         let rooms: Vec<RoomKey> = tenant.rooms.values().copied().collect();
@@ -267,13 +274,9 @@ impl Shard {
         stream.repairing = false;
         stream.whole_to = 0;
         let heard = stream.held.keys().next_back().copied().unwrap_or(0);
-        let asking = std::mem::take(&mut stream.asking);
         for room in &rooms {
             let (fill, owes) = stream.cold.get(room).map_or((false, false), |cold| (cold.fill, cold.owes));
             stream.cold.insert(*room, Cold { base: place.sequence, asked: None, fill, headed: false, owes });
-        }
-        for (_, (_, then)) in asking {
-            self.answer_unavailable(then);
         }
         for room in rooms {
             let room = &mut self.rooms[room];
@@ -421,8 +424,9 @@ impl Shard {
         }
         match room {
             Some(room) => self.land(key, room, &place, &post, None),
-            None => self.nobody_answers(key, &post, &place),
+            None => self.nobody_asked(key, &post),
         }
+        self.landed(key, post.id);
         true
     }
 
@@ -524,7 +528,7 @@ impl Shard {
             self.tell_gap(key, Some(room), Gap::Expired);
         }
         self.counts.up(Count::EnvelopesApplied);
-        self.deliver_placed(key, room, &event, place, post.id, late);
+        self.deliver_placed(key, room, &event, place, post, late);
     }
 
     /// A client waits to come back to a place of this stream that it does not have.
@@ -536,10 +540,6 @@ impl Shard {
                 wait.needs.sequence = None;
             }
         }
-    }
-
-    pub(super) fn answer_unavailable(&mut self, then: Then) {
-        self.answer_then(then, Err(Refusal::BackplaneUnavailable));
     }
 
     /// Whether what is needed is here; what is not, and can be, is asked.

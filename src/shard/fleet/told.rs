@@ -30,10 +30,14 @@ impl Shard {
                     self.send_to(room, &Outgoing { name: event, args, ..Outgoing::default() }, ephemeral, None);
                 }
             }
-            Body::Replaced { pid } => self.replaced_elsewhere(key, pid),
+            Body::Replaced { pid, generation } => self.replaced_by(key, pid, generation),
             Body::Kick { user } => {
                 self.kick(key, user);
             }
+            Body::Receivers { id, waiting, missing } => {
+                self.hear_receivers(key, origin, id, &waiting, &missing);
+            }
+            Body::Acked { id, users } => self.hear_acked(key, id, &users),
             Body::Edition(_) => {}
         }
     }

@@ -4,12 +4,13 @@
 //! only a store that is away could say; what waits looks for itself whether its session or socket is still there.
 
 use super::Fleet;
-use crate::base::limit::FLEET_WAITS_MAX;
-use crate::shard::Shard;
+use super::stream::State;
+use crate::base::limit::{FLEET_WAITS_MAX, REACH_PATIENCE};
 use crate::shard::app::Context;
 use crate::shard::relay::Relay;
 use crate::shard::room::RoomKey;
 use crate::shard::tenant::TenantKey;
+use crate::shard::{Shard, Timer};
 
 /// What has to be here.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +70,9 @@ impl Shard {
     }
 
     fn wait(&mut self, tenant: TenantKey, needs: Needs, then: impl FnOnce(&mut Shard) + 'static) {
+        if needs.sequence.is_some() {
+            self.reach_later(tenant);
+        }
         if let (Some(Fleet { waits, .. }), Some(stream)) =
             (self.fleet.as_deref_mut(), self.tenants[tenant].stream.as_mut())
         {
@@ -76,6 +80,30 @@ impl Shard {
             stream.waits.push(Wait { needs, then: Box::new(then) });
         }
         self.stir(tenant);
+    }
+
+    fn reach_later(&mut self, key: TenantKey) {
+        if let Some(stream) = &mut self.tenants[key].stream
+            && !std::mem::replace(&mut stream.reaching, true)
+        {
+            self.timers.arm(self.now.at + REACH_PATIENCE, Timer::Reach(key));
+        }
+    }
+
+    /// Somebody has waited for a place of the stream: what was lost on the way, with nothing behind it, would not be missed for long. Where
+    /// the stream stands is asked, and what is missing here is read back then.
+    pub(in crate::shard) fn reach_timer(&mut self, key: TenantKey) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        let (here, id) = (tenant.sequence, (*tenant.id).clone());
+        let Some(stream) = &mut tenant.stream else { return };
+        stream.reaching = false;
+        if stream.waits.iter().any(|wait| wait.needs.sequence.is_some_and(|sequence| sequence > here)) {
+            // Of one that is away or not open yet, it will be said.
+            if stream.state == State::Live && !stream.away {
+                self.relay(Relay::Open { tenant: id });
+            }
+            self.reach_later(key);
+        }
     }
 
     /// Whoever has what it needs goes on.

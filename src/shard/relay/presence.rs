@@ -127,6 +127,11 @@ pub enum Question {
         count: usize,
     },
     Users(Vec<Box<str>>),
+    /// The nodes on which sockets are in a room: at most `count` places are looked at, with more it is all nodes.
+    Nodes {
+        room: Box<str>,
+        count: usize,
+    },
     /// The rooms that have members: at most `count` of them.
     Rooms {
         count: usize,
@@ -152,6 +157,7 @@ pub enum Answer {
     },
     /// In the order they were asked for.
     Users(Vec<Found>),
+    Nodes(Vec<Origin>),
     /// Names and sockets; and how many rooms there are.
     Rooms {
         rooms: Vec<(Box<str>, u32)>,
@@ -201,7 +207,7 @@ impl Act {
         let change = |change: &Change| size_of::<Change>() + change.user.len() + change.row.as_ref().map_or(0, seats);
         match self {
             Act::Say { changes, .. } => changes.iter().map(change).sum(),
-            Act::Ask { what: Question::Room { room, .. }, .. } => room.len(),
+            Act::Ask { what: Question::Room { room, .. } | Question::Nodes { room, .. }, .. } => room.len(),
             Act::Ask { what: Question::Users(users), .. } => {
                 users.iter().map(|user| size_of_val(user) + user.len()).sum()
             }
@@ -219,6 +225,7 @@ impl Answer {
             Answer::Room { members, .. } => members.iter().map(|member| size_of::<Member>() + member.user.len()).sum(),
             Answer::Users(users) => users.iter().map(found).sum(),
             Answer::Rooms { rooms, .. } => rooms.iter().map(|(room, _)| room.len() + 24).sum(),
+            Answer::Nodes(nodes) => size_of_val(&nodes[..]),
             Answer::Totals(_) => 0,
         }
     }
