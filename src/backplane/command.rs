@@ -168,7 +168,10 @@ impl Encoder<'_> {
                 cmd.arg(row);
                 pipeline.add_command(cmd);
             }
-            Job::Tell { tenant, body } => {
+            Job::Tell { tenant, body, in_row } => {
+                if let Some(outward) = self.outward.filter(|_| *in_row) {
+                    return outward.tell(tenant, &envelope::told(body), pipeline.cmd("XADD"));
+                }
                 pipeline.cmd(self.publish()).arg(keys.channel(tenant)).arg(envelope::told(body));
             }
             Job::Read { tenant, rooms, .. } => {

@@ -59,6 +59,7 @@ pub enum Job {
     Tell {
         tenant: TenantId,
         body: Box<[u8]>,
+        in_row: bool,
     },
     Read {
         tenant: TenantId,

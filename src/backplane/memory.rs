@@ -50,7 +50,7 @@ pub struct Memory {
 
 /// An event of a tenant, as its row carries it, or another server's.
 enum Row {
-    Placed(TenantId, Box<[u8]>),
+    Ours(TenantId, Box<[u8]>),
     Event { tenant: TenantId, rooms: Vec<Box<str>>, event: Box<str>, args: Box<str> },
 }
 
@@ -130,6 +130,15 @@ impl Memory {
         }
     }
 
+    /// A frame as it is heard: with its row, if it gets one.
+    fn in_row(&mut self, tenant: &TenantId, frame: Vec<u8>, in_row: bool) -> Vec<u8> {
+        let Some(rows) = self.rows.as_mut().filter(|_| in_row) else { return frame };
+        let row = Offset { ms: 1, nth: rows.len() as u64 + 1 };
+        let frame = envelope::in_row(&frame, row).unwrap_or(frame);
+        rows.push(Row::Ours(tenant.clone(), frame.as_slice().into()));
+        frame
+    }
+
     /// What somebody has missed of the shared stream.
     fn missed(&self, tenant: &TenantId, wanted: &Wanting) -> Option<Box<Missed>> {
         let rows = self.rows.as_ref()?;
@@ -138,7 +147,7 @@ impl Memory {
         let is_its = |room: &str| wanted.rooms.iter().any(|own| **own == *format!("{tenant}/{room}"));
         for (at, row) in rows.iter().enumerate().skip(after) {
             match row {
-                Row::Placed(of, frame) if of == tenant => {
+                Row::Ours(of, frame) if of == tenant => {
                     let Ok(Frame { place: Some(place), body, .. }) = Frame::decode(frame) else { continue };
                     missed.first.get_or_insert((place.epoch, place.sequence));
                     if matches!(Body::decode(body), Ok((_, Body::Post(post))) if is_its(post.room)) {
@@ -153,7 +162,7 @@ impl Memory {
                         missed.past.push(Past::Event { rooms, event: event.clone(), args, row });
                     }
                 }
-                Row::Placed(..) | Row::Event { .. } => {}
+                Row::Ours(..) | Row::Event { .. } => {}
             }
         }
         Some(Box::new(missed))
@@ -249,17 +258,16 @@ impl Memory {
             }
             Relay::Append { tenant, ticket, append } => {
                 let (appended, frame) = self.tenant(&tenant).append(now, *append);
-                if let Some(mut frame) = frame {
-                    if let Some(rows) = &mut self.rows {
-                        let row = Offset { ms: 1, nth: rows.len() as u64 + 1 };
-                        frame = envelope::in_row(&frame, row).unwrap_or(frame);
-                        rows.push(Row::Placed(tenant.clone(), frame.as_slice().into()));
-                    }
+                if let Some(frame) = frame {
+                    let frame = self.in_row(&tenant, frame, true);
                     self.publish(&tenant, &frame, None, out);
                 }
                 out.push((node, Report::Appended { ticket, result: Ok(appended) }));
             }
-            Relay::Tell { tenant, body } => self.publish(&tenant, &envelope::told(&body), Some(node), out),
+            Relay::Tell { tenant, body, in_row } => {
+                let frame = self.in_row(&tenant, envelope::told(&body), in_row);
+                self.publish(&tenant, &frame, Some(node), out);
+            }
             Relay::Read { tenant, ticket, rooms } => {
                 let reading = self.tenant(&tenant).read(now, &rooms);
                 out.push((node, Report::Read { ticket, result: Ok(reading) }));

@@ -260,12 +260,12 @@ impl Core {
                 self.number += 1;
                 Job::Append { tenant, from, ticket, append, number: self.number }
             }
-            Relay::Tell { tenant, body } => {
+            Relay::Tell { tenant, body, in_row } => {
                 if self.link.is_none() {
                     return self.count(Count::ToldDropped);
                 }
                 self.tell_fleet(&tenant, &body, None);
-                Job::Tell { tenant, body }
+                Job::Tell { tenant, body, in_row }
             }
             Relay::Room { tenant, room, is_here } => return self.put(Word::Room { tenant, room, is_here }),
             Relay::Missed { tenant, ticket, wanted } => {

@@ -126,7 +126,10 @@ mod tests {
             send(&mut spill, append(2)),
             Err(Full::Answer(Report::Appended { ticket: Ticket(2), result: Err(Unavailable) }))
         ));
-        assert!(matches!(send(&mut spill, Relay::Tell { tenant: tenant(), body: Box::default() }), Err(Full::Dropped)));
+        assert!(matches!(
+            send(&mut spill, Relay::Tell { tenant: tenant(), body: Box::default(), in_row: false }),
+            Err(Full::Dropped)
+        ));
         assert!(send(&mut spill, Relay::Open { tenant: tenant() }).is_ok());
         assert!(send(&mut spill, Relay::Close { tenant: tenant() }).is_ok());
         assert!(lane.try_next().is_some());

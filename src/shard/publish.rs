@@ -323,7 +323,7 @@ impl Shard {
         }
         if self.is_fleet() {
             let Outgoing { name: event, args, .. } = *outgoing;
-            self.tell_others(tenant, &Body::Emit { room, event, args, ephemeral: true, except: None });
+            self.tell_behind(tenant, &Body::Emit { room, event, args, ephemeral: true, except: None });
         }
     }
 

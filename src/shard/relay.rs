@@ -67,10 +67,12 @@ pub enum Relay {
         ticket: Ticket,
         append: Box<Append>,
     },
-    /// A body of [`envelope`](crate::wire::envelope) for every other node that hears the tenant. Lost where the store is away.
+    /// A body of [`envelope`](crate::wire::envelope) for every other node that hears the tenant. Lost where the store is away. `in_row`: where the
+    /// nodes read their events from the fleet's stream it goes there, too, behind what was appended before.
     Tell {
         tenant: TenantId,
         body: Box<[u8]>,
+        in_row: bool,
     },
     Read {
         tenant: TenantId,

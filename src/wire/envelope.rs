@@ -3,12 +3,12 @@
 //! ```text
 //! frame   0       version, 1
 //!         1       0: told to the others    1: placed    2: announced: told to all, to who made it, too
-//!                 3: noted by the store, see `presence.rs`    4: placed in a fleet's stream
+//!                 3: noted by the store, see `presence.rs`    4: placed in a fleet's stream    5: told there
 //!         2..10   epoch                       \
 //!         10..18  sequence                     | of a placed one only, written by the store;
 //!         18..26  the room's epoch             | big endian
 //!         26..34  offset                      /
-//!         34..50  of one in a fleet's stream: the row's id that clients keep of it, two numbers
+//!         ..      of one in a fleet's stream: the row's id that clients keep of it, two numbers
 //!         ..      body
 //!
 //! body    0..4    length of all that follows the checksum     big endian
@@ -42,6 +42,7 @@ pub const VERSION: u8 = 1;
 pub const PLACED_BYTES: usize = 34;
 /// The second byte of a frame that has its row.
 pub const IN_ROW: u8 = 4;
+const TOLD_IN_ROW: u8 = 5;
 /// The longest body there is: an event's data is a frame's at most, and everything else is bounded by it.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
@@ -172,6 +173,11 @@ impl<'a> Frame<'a> {
                 let place = Place { epoch: number(0), sequence: number(1), room_epoch: number(2), offset: number(3) };
                 Ok(Frame { place: Some(place), row, body })
             }
+            [VERSION, TOLD_IN_ROW, rest @ ..] => {
+                let (row, body) = rest.split_first_chunk::<16>().ok_or(Broken::Length)?;
+                let row = u128::from_be_bytes(*row);
+                Ok(Frame { place: None, row: Some(Offset { ms: (row >> 64) as u64, nth: row as u64 }), body })
+            }
             [VERSION, ..] | [] => Err(Broken::Length),
             _ => Err(Broken::Version),
         }
@@ -199,10 +205,13 @@ pub fn placed(place: Place, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A placed frame, as a row of a fleet's stream carried it.
-pub fn in_row(placed: &[u8], row: Offset) -> Option<Vec<u8>> {
-    let ([VERSION, 1, place @ ..], body) = placed.split_at_checked(PLACED_BYTES)? else { return None };
+/// A frame that is placed or told, as a row of a fleet's stream carried it.
+pub fn in_row(frame: &[u8], row: Offset) -> Option<Vec<u8>> {
     let (ms, nth) = (row.ms.to_be_bytes(), row.nth.to_be_bytes());
+    if let [VERSION, 0, body @ ..] = frame {
+        return Some([&[VERSION, TOLD_IN_ROW], &ms[..], &nth, body].concat());
+    }
+    let ([VERSION, 1, place @ ..], body) = frame.split_at_checked(PLACED_BYTES)? else { return None };
     Some([&[VERSION, IN_ROW], place, &ms, &nth, body].concat())
 }
 

@@ -1,4 +1,5 @@
-//! How a durable event of ours is written to the fleet's stream: by the script that gives it its place.
+//! How a durable event of ours is written to the fleet's stream: by the script that gives it its place. What is said behind one is written
+//! behind it.
 //!
 //! What clients of other servers get says the event's place, which the script knows first: something stands for it in the data, of this event
 //! alone, that no client can have guessed.
@@ -15,6 +16,7 @@ use crate::wire::{
     adapter::{self, Audience, Flags, Message, Packet, Payload, What, streams},
     envelope::{Body, Place},
 };
+use redis::Pipeline;
 use std::{borrow::Cow, sync::Arc};
 
 pub struct Outward {
@@ -56,6 +58,12 @@ impl Outward {
         let texts = texts.map(String::into_bytes).into_iter().chain(marks);
         let namespaces = namespaces.iter().map(|nsp| nsp.as_bytes().to_vec());
         texts.chain([data.unwrap_or_default()]).chain(namespaces).collect()
+    }
+
+    /// A row for our nodes alone: without a namespace.
+    pub fn tell(&self, tenant: &TenantId, frame: &[u8], xadd: &mut Pipeline) {
+        xadd.arg(&*self.stream).arg("MAXLEN").arg("~").arg(STREAM_ROWS_MAX).arg("*").arg("uid").arg(&self.uid);
+        xadd.arg("nsp").arg("").arg("tenant").arg(tenant.as_str()).arg("rows").arg(1).arg("frame").arg(frame);
     }
 
     fn data(&self, tenant: &TenantId, body: &[u8], place: &Place) -> Option<Vec<u8>> {

@@ -3,16 +3,22 @@
 use super::nodes::Nodes;
 use crate::base::{
     chance::Chance,
-    id::{ConnKey, TenantId},
+    id::{ConnKey, Sid, TenantId},
+    limit::BEHIND_PATIENCE,
+    time::Duration,
 };
 use crate::shard::{
     foreign::Foreign,
     io::{Hangup, Input, Wire},
-    relay::Report,
+    relay::{Relay, Report},
     tests::field,
 };
-use crate::wire::adapter::streams::Offset;
+use crate::wire::{
+    adapter::streams::{Offset, Session, encode_session},
+    envelope::{Body, Frame, Origin, record, told},
+};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A client as the official one is: it keeps the last argument of any event, if that is a string.
 struct Client {
@@ -219,5 +225,123 @@ fn whatever_is_late_who_goes_between_nodes_has_all_once_and_in_order() {
             }
         }
         story.check(seed);
+    }
+}
+
+/// What is said behind an event takes its way: the channel may be quicker than the stream.
+#[test]
+fn a_clients_ephemeral_events_stay_behind_its_durable_ones_in_the_stream() {
+    let said = |n: u64, more: &str| format!("42[\"publish\",{{\"room\":\"r\",\"type\":\"e\",\"data\":{n}{more}}}]");
+    let numbers = |packets: &[String]| -> Vec<u64> {
+        let data = |packet: &String| packet.strip_prefix("42[\"e\",")?.split([',', ']']).next()?.parse().ok();
+        packets.iter().filter_map(data).collect()
+    };
+    // All that only the channel carries is there before what is in the stream.
+    let arrive = |nodes: &mut Nodes, node: usize| {
+        nodes.ask();
+        let in_row = |report: &Report| matches!(report, Report::Envelope { frame, .. } if Frame::decode(frame).is_ok_and(|frame| frame.row.is_some()));
+        nodes.ways[node].make_contiguous().sort_by_key(in_row);
+        while let Some(report) = nodes.ways[node].pop_front() {
+            nodes.rigs[node].input(Input::Report(report));
+        }
+    };
+    let mut nodes = nodes(2);
+    let (publisher, far) = (nodes.client(0, "p"), nodes.client(1, "far"));
+    for (node, conn) in [(0, publisher), (1, far)] {
+        super::nodes::join(&mut nodes, node, conn, "r");
+    }
+    let ephemeral = ",\"ephemeral\":true";
+    for (n, more) in [(1, ""), (2, ephemeral), (3, ""), (4, ephemeral)] {
+        nodes.rigs[0].say(publisher, &said(n, more));
+    }
+    arrive(&mut nodes, 0);
+    assert_eq!(numbers(&nodes.take(0, publisher)), [1, 2, 3, 4]);
+    // The event has come back there, and is still on its way here.
+    nodes.rigs[0].say(publisher, &said(5, ephemeral));
+    nodes.rigs[0].say(publisher, "42[\"typing:start\",{\"room\":\"r\"}]");
+    arrive(&mut nodes, 1);
+    let heard = nodes.take(1, far);
+    assert_eq!(numbers(&heard), [1, 2, 3, 4, 5]);
+    assert!(heard.last().is_some_and(|packet| packet.starts_with("42[\"typing:start\"")), "{heard:?}");
+    // With nothing before it for a while, by the channel.
+    nodes.rigs[0].advance(BEHIND_PATIENCE + Duration::from_millis(1));
+    nodes.rigs[0].say(publisher, &said(6, ephemeral));
+    let in_row = nodes.rigs[0].relays.iter().find_map(|relay| match relay {
+        Relay::Tell { in_row, .. } => Some(*in_row),
+        _ => None,
+    });
+    assert_eq!(in_row, Some(false));
+    arrive(&mut nodes, 1);
+    assert_eq!(numbers(&nodes.take(1, far)), [6]);
+    // A room that is new there holds it all up, in its order.
+    nodes.rigs[1].say(far, "42[\"subscribe\",{\"rooms\":[\"x\"]}]");
+    let elsewhere = "42[\"publish\",{\"room\":\"x\",\"type\":\"x\",\"data\":0}]".to_owned();
+    for text in [elsewhere, said(7, ""), said(8, ephemeral)] {
+        nodes.rigs[0].say(publisher, &text);
+    }
+    let relays = std::mem::take(&mut nodes.rigs[1].relays);
+    arrive(&mut nodes, 1);
+    assert_eq!(numbers(&nodes.take(1, far)), [0; 0]);
+    nodes.rigs[1].relays.extend(relays);
+    nodes.settle();
+    assert_eq!(numbers(&nodes.take(1, far)), [7, 8]);
+}
+
+/// Somebody who comes back is gone again before what it missed has come; nothing of its tenant is left there.
+#[test]
+fn who_is_gone_before_its_past_has_come_leaves_nothing() {
+    let mut nodes = nodes(2);
+    nodes.store.broadcast(&tenant(), &["nobody"], "begin", "0", &mut Vec::new());
+    for node in 0..2 {
+        let row = Offset { ms: 1, nth: 1 };
+        nodes.ways[node].push_back(Report::Foreign(Box::new(Foreign::Read { row })));
+    }
+    nodes.settle();
+    let (conn, packets) = nodes.connect(0, "u", "");
+    let pid = field(&packets[1], "pid").to_owned();
+    nodes.hang_up(0, conn);
+    let conn = nodes.rigs[1].open(Wire::WebSocket, None);
+    let token = nodes.rigs[1].token("t", "u");
+    nodes.rigs[1].say(conn, &format!("40{{\"token\":\"{token}\",\"pid\":\"{pid}\",\"offset\":\"1-1\"}}"));
+    // Until it is asked what it has missed.
+    while !nodes.rigs[1].relays.iter().any(|relay| matches!(relay, Relay::Missed { .. })) {
+        nodes.ask();
+        let report = nodes.ways[1].pop_front().expect("it asks what it has missed");
+        nodes.rigs[1].input(Input::Report(report));
+    }
+    nodes.rigs[1].input(Input::Hangup { conn, cause: Hangup::Closed });
+    nodes.settle();
+    nodes.rigs[1].advance(Duration::from_secs(3600));
+    nodes.settle();
+    assert!(nodes.rigs[1].shard.census().iter().all(|(_, count)| *count == 0), "{:?}", nodes.rigs[1].shard.census());
+}
+
+/// A server of another make does not say how often a socket has come back: its life here is newer than any before.
+#[test]
+fn who_comes_from_another_server_is_newer_than_its_lives_before() {
+    let mut nodes = nodes(2);
+    nodes.store.broadcast(&tenant(), &["nobody"], "begin", "0", &mut Vec::new());
+    let (conn, packets) = nodes.connect(0, "u", "");
+    let (sid, pid) = (field(&packets[1], "sid").to_owned(), field(&packets[1], "pid").to_owned());
+    let more = format!(",\"pid\":\"{pid}\",\"offset\":\"1-1\"");
+    nodes.hang_up(0, conn);
+    let session = Session {
+        sid: Cow::Borrowed(&sid),
+        pid: Cow::Borrowed(&pid),
+        rooms: vec![Cow::Borrowed(&sid), Cow::Borrowed("t/r")],
+        data: Cow::Borrowed(&[0x80]),
+        record: None,
+    };
+    let body = [&record::FOREIGN.to_be_bytes()[..], &encode_session(&session)].concat().into();
+    let (pid, ttl) = (Sid::parse(&pid).unwrap(), Duration::from_secs(60));
+    let save = Relay::Save { tenant: tenant(), pid, generation: record::FOREIGN, body, ttl };
+    nodes.store.ask(nodes.rigs[0].now, 0, save, &mut Vec::new());
+    let (conn, packets) = nodes.connect(1, "u", &more);
+    assert!(packets.iter().any(|packet| packet.contains("\"recovered\":true")), "{packets:?}");
+    for (generation, is_closed) in [(1, false), (100, false), (u32::MAX, true)] {
+        let frame = told(&Body::Replaced { pid, generation }.encode(Origin(1))).into();
+        nodes.rigs[1].input(Input::Report(Report::Envelope { tenant: tenant(), frame }));
+        nodes.settle();
+        assert_eq!(nodes.rigs[1].closed.iter().any(|(closed, _)| *closed == conn), is_closed, "{generation}");
     }
 }

@@ -299,7 +299,9 @@ impl Shard {
             let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) else { continue };
             stream.stirred = false;
             self.flow(tenant);
-            self.go_on(tenant);
+            if self.tenants.contains(tenant) {
+                self.go_on(tenant);
+            }
             if self.tenants.contains(tenant) {
                 self.ask_heads(tenant);
                 self.tell_done(tenant);
@@ -318,7 +320,7 @@ impl Shard {
         if self.is_fleet() {
             let body = body.encode(self.origin());
             let tenant = (*self.tenants[tenant].id).clone();
-            self.relay(Relay::Tell { tenant, body });
+            self.relay(Relay::Tell { tenant, body, in_row: false });
         }
     }
 

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  Envelope, with its row    applied in the tenant's order, or held (stream.rs)     what waits behind it keeps the row's order
-//!  Foreign::Event, a row     delivered at once, or behind what is held
+//!  Foreign::Event, a row     delivered at once, or behind what is held     so is what another node says behind an event, in a row
 //!  Missed                    as well: what somebody missed is up to there, and what follows comes to it as to everybody
 //! ```
 //!
@@ -18,7 +18,10 @@ use crate::shard::foreign::{Missed, Wanted, Whom};
 use crate::shard::history::Token;
 use crate::shard::relay::{Relay, Ticket, Unavailable};
 use crate::shard::tenant::TenantKey;
-use crate::wire::adapter::{Payload, streams::Offset};
+use crate::wire::{
+    adapter::{Payload, streams::Offset},
+    envelope::Frame,
+};
 use std::collections::VecDeque;
 
 /// What a tenant's rows have brought.
@@ -37,6 +40,8 @@ pub struct Rows {
 
 enum Behind {
     Event(Whom, Row),
+    /// Of another node.
+    Word(Box<[u8]>),
     Missed(Ticket, Result<Box<Missed>, Unavailable>),
 }
 
@@ -54,6 +59,16 @@ pub type Come = Box<dyn FnOnce(&mut Shard, Option<Box<Missed>>)>;
 impl Rows {
     pub fn is_idle(&self) -> bool {
         self.behind.is_empty()
+    }
+}
+
+impl Behind {
+    fn bytes(&self) -> usize {
+        match self {
+            Behind::Event(_, row) => row.bytes(),
+            Behind::Word(frame) => frame.len(),
+            Behind::Missed(..) => 0,
+        }
     }
 }
 
@@ -140,14 +155,16 @@ impl Shard {
         }
     }
 
+    /// What another node tells, behind what came before it.
+    pub(super) fn word_in_row(&mut self, key: TenantKey, frame: Box<[u8]>) {
+        self.behind(key, Behind::Word(frame));
+    }
+
     fn behind(&mut self, key: TenantKey, what: Behind) {
         if !self.is_held_up(key) {
             return self.go_behind(key, what);
         }
-        let bytes = match &what {
-            Behind::Event(_, row) => row.bytes(),
-            Behind::Missed(..) => 0,
-        };
+        let bytes = what.bytes();
         let Some(stream) = &mut self.tenants[key].stream else { return };
         let is_full = stream.rows.behind.len() >= HELD_MAX || stream.rows.bytes + bytes > HELD_BYTES_MAX;
         match what {
@@ -155,6 +172,7 @@ impl Shard {
                 self.counts.up(Count::ForeignRefused);
                 self.foreign_event(&to, &row.event, &row.args, row.volatile, None, None);
             }
+            what @ Behind::Word(_) if is_full => self.go_behind(key, what),
             what => {
                 stream.rows.bytes += bytes;
                 stream.rows.behind.push_back((stream.rows.heard, what));
@@ -165,6 +183,11 @@ impl Shard {
     fn go_behind(&mut self, key: TenantKey, what: Behind) {
         match what {
             Behind::Event(to, row) => self.deliver_row(&to, &row),
+            Behind::Word(frame) => {
+                if let Ok(frame) = Frame::decode(&frame) {
+                    self.told(key, frame.body);
+                }
+            }
             Behind::Missed(ticket, result) => self.came_missed(key, ticket, result),
         }
     }
@@ -183,9 +206,7 @@ impl Shard {
                 _ => return,
             }
             let Some((_, what)) = stream.rows.behind.pop_front() else { return };
-            if let Behind::Event(_, row) = &what {
-                stream.rows.bytes -= row.bytes();
-            }
+            stream.rows.bytes -= what.bytes();
             self.go_behind(key, what);
         }
     }

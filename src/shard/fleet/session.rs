@@ -97,7 +97,8 @@ impl Shard {
             namespace,
             automatic: own.len() as u8,
             rooms: seats,
-            generation: 0,
+            // They do not say how often it has come back. The second in which it comes is more than any life before has counted to.
+            generation: u32::try_from(self.now.unix.0 / 1000).unwrap_or_default(),
             epoch: state.epoch,
             connected_at: 0,
             until,

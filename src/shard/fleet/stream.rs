@@ -258,8 +258,10 @@ impl Shard {
             }
             State::Closed => {}
         }
-        self.unmet_sequences(key, place.sequence);
-        self.ask_untold(key);
+        if self.tenants.contains(key) {
+            self.unmet_sequences(key, place.sequence);
+            self.ask_untold(key);
+        }
     }
 
     /// The tenant's stream begins, or begins anew: nothing that was known of places counts.
@@ -305,7 +307,12 @@ impl Shard {
             return self.noted(key, entries);
         }
         let Ok(frame) = envelope::Frame::decode(&bytes) else { return self.counts.up(Count::EnvelopesBroken) };
-        let Some(place) = frame.place else { return self.told(key, frame.body) };
+        let Some(place) = frame.place else {
+            return match frame.row {
+                Some(_) => self.word_in_row(key, bytes),
+                None => self.told(key, frame.body),
+            };
+        };
         if let Some(row) = frame.row {
             let tenant = &self.tenants[key];
             match tenant.stream.as_ref().map(|stream| stream.state) {
