@@ -305,6 +305,10 @@ mod tests {
         let read = Frame::decode(&bytes).expect("a frame");
         assert_eq!((tenant.as_str(), read.place, read.body), ("acme", Some(place), &b"body"[..]));
         assert_eq!(read.row, Some(Offset { ms: 5, nth: 9 }), "the last of its rows");
+        let told = crate::wire::envelope::told(b"word");
+        let (_, bytes) = own(&row("5-7", "acme", "1", &told)).expect("what is said behind one, too");
+        let read = Frame::decode(&bytes).expect("a frame");
+        assert_eq!((read.place, read.row, read.body), (None, Some(Offset { ms: 5, nth: 7 }), &b"word"[..]));
         for bad in [
             row("5-7", "acme", "0", &frame),
             row("5-18446744073709551615", "acme", "2", &frame),

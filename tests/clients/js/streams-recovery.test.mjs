@@ -316,6 +316,21 @@ describe("between a Node server and nodes of ours", () => {
     assert.deepEqual(events.map(({ type }) => type), ["paid", "n"]);
   });
 
+  test("what one client says stays in its order on every node", async (t) => {
+    const on = await stage(t, "order");
+    const ana = await on.enter(t, fleet.nodes[0]);
+    const want = Array.from({ length: 300 }, (_, n) => n);
+    for (const n of want) ana.socket.emit("publish", { room: "r", type: "said", data: n, ephemeral: n % 3 > 0 });
+    for (const client of [ana, on.bob]) assert.deepEqual((await client.gather("said", want.length)).map(([n]) => n), want);
+    await on.ours();
+    await on.theirs();
+    await on.cut(ana);
+    await on.ours();
+    assert.equal(await on.comeTo(ana, fleet.nodes[1]), true);
+    await on.hasAll(ana);
+    assert.equal(ana.all("said").length, want.length, "what was said in passing is not given again");
+  });
+
   test("what waits for its user, and what it missed", async (t) => {
     const on = await stage(t, "queue");
     const ana = await on.enter(t, fleet.nodes[0]);
