@@ -14,6 +14,7 @@
 //! Invariant: whatever the store answers, nothing here panics: what cannot be read is a refusal.
 
 use super::{
+    foreign::Outward,
     journal::Job,
     key::{BATCH_TTL_MS, CLAIM_TTL_MS, Keys, TENANT_TTL_MS},
     script::{Known, Name, Scripts, bytes, ms, number},
@@ -29,7 +30,7 @@ use crate::shard::{
     history::Epoch,
     relay::{Append, Appended, Place, Reading, Report, RoomRead, Stored, Unavailable},
 };
-use crate::wire::envelope;
+use crate::wire::envelope::{self, record};
 use redis::{Cmd, Pipeline, ServerError, Value};
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ use std::collections::BTreeMap;
 pub struct Encoder<'a> {
     pub keys: &'a Keys,
     pub scripts: &'a Scripts,
+    /// Where events are written to the fleet's stream, too.
+    pub outward: Option<&'a Outward>,
     /// SPUBLISH in place of PUBLISH.
     pub sharded: bool,
     pub now: Instant,
@@ -139,6 +142,8 @@ impl Encoder<'_> {
                 if waits_or_told {
                     names.extend(keys.waiting(tenant).into_iter().chain(keys.tracked(tenant)));
                 }
+                let row = self.outward.map(|outward| outward.row(tenant, &append.body, self.chance));
+                names.extend(self.outward.map(|outward| outward.stream.to_string()));
                 let mut cmd = self.scripts.command(Name::Append, carried, &names);
                 self.seen(tenant, &mut cmd);
                 cmd.arg(keys.origin()).arg(*number);
@@ -147,8 +152,11 @@ impl Encoder<'_> {
                     None => cmd.arg(""),
                 };
                 cmd.arg(&*append.room).arg(&append.body[..]).arg(append.keep.max(1)).arg(ms(append.linger));
-                cmd.arg(append.id_ttl.as_millis() as u64).arg(TENANT_TTL_MS).arg(keys.channel(tenant));
-                cmd.arg(self.publish());
+                cmd.arg(append.id_ttl.as_millis() as u64).arg(TENANT_TTL_MS);
+                match &row {
+                    Some(row) => cmd.arg(row.len()).arg("XADD"),
+                    None => cmd.arg(keys.channel(tenant)).arg(self.publish()),
+                };
                 match before.keeps || has_receipt(append) {
                     false => cmd.arg(BATCH_TTL_MS),
                     true => cmd.arg(""),
@@ -157,9 +165,13 @@ impl Encoder<'_> {
                 if waits_or_told {
                     share::queue::append(&mut cmd, append);
                 }
+                cmd.arg(row);
                 pipeline.add_command(cmd);
             }
-            Job::Tell { tenant, body } => {
+            Job::Tell { tenant, body, in_row } => {
+                if let Some(outward) = self.outward.filter(|_| *in_row) {
+                    return outward.tell(tenant, &envelope::told(body), pipeline.cmd("XADD"));
+                }
                 pipeline.cmd(self.publish()).arg(keys.channel(tenant)).arg(envelope::told(body));
             }
             Job::Read { tenant, rooms, .. } => {
@@ -176,8 +188,14 @@ impl Encoder<'_> {
                 }
             }
             Job::Save { tenant, pid, generation, body, until, .. } => {
-                let mut cmd = self.scripts.command(Name::Save, carried, &[keys.socket(tenant, *pid)]);
-                cmd.arg(*generation).arg(&body[..]).arg(ms(until.since(self.now)));
+                let mut names = vec![keys.socket(tenant, *pid)];
+                let mut body = &body[..];
+                if let Some(outward) = self.outward.filter(|_| record::generation(body) == record::FOREIGN) {
+                    names.push(outward.session(*pid));
+                    body = &body[4..];
+                }
+                let mut cmd = self.scripts.command(Name::Save, carried, &names);
+                cmd.arg(*generation).arg(body).arg(ms(until.since(self.now)));
                 pipeline.add_command(cmd);
             }
             Job::Refresh { tenant, pids, until } => {
@@ -192,7 +210,8 @@ impl Encoder<'_> {
                 pipeline.add_command(cmd);
             }
             Job::Claim { tenant, pid, number, .. } => {
-                let names = [keys.socket(tenant, *pid), keys.claim(tenant, *number)];
+                let mut names = vec![keys.socket(tenant, *pid), keys.claim(tenant, *number)];
+                names.extend(self.outward.map(|outward| outward.session(*pid)));
                 let mut cmd = self.scripts.command(Name::Claim, carried, &names);
                 cmd.arg(CLAIM_TTL_MS);
                 pipeline.add_command(cmd);

@@ -61,6 +61,7 @@ fn encode(jobs: &[Job], knows: Known) -> (Vec<String>, Batch) {
     let encoder = Encoder {
         keys: &keys,
         scripts: &scripts,
+        outward: None,
         sharded: true,
         now: Instant(0),
         chance: &mut Chance::new([1; 32]),

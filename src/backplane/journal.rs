@@ -24,10 +24,7 @@ use crate::base::{
     time::Instant,
 };
 use crate::shard::relay::{Act, Append, Ticket, Wanted};
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    mem,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Flights at a time where there is no Cluster: one could be held up by one tenant's long answer.
 const FLIGHTS_MAX: usize = 4;
@@ -59,6 +56,7 @@ pub enum Job {
     Tell {
         tenant: TenantId,
         body: Box<[u8]>,
+        in_row: bool,
     },
     Read {
         tenant: TenantId,
@@ -261,7 +259,7 @@ impl Journal {
             lane.knows = KNOWS_NONE;
             lane.failures = 0;
             lane.rests_until = Instant::default();
-            if !lane.queue.is_empty() && !mem::replace(&mut lane.is_awake, true) {
+            if !lane.queue.is_empty() && !std::mem::replace(&mut lane.is_awake, true) {
                 self.awake.push_back(tenant.clone());
             }
         }
@@ -395,7 +393,7 @@ impl Journal {
 
     /// A flight is not under way any more.
     pub fn landed(&mut self, flight: Flight) -> Vec<Job> {
-        self.flights.get_mut(&flight).map_or(Vec::new(), |flying| mem::take(&mut flying.jobs))
+        self.flights.get_mut(&flight).map_or(Vec::new(), |flying| std::mem::take(&mut flying.jobs))
     }
 
     /// The tenants of a flight go on, after `again` of what they had sent. `failed`: those of them that have something to send again do so not
@@ -476,13 +474,13 @@ impl Journal {
             {
                 lane.waits.pop_front();
                 if let Some(job) = lane.at(place) {
-                    late.push(mem::replace(job, Job::Void));
+                    late.push(std::mem::replace(job, Job::Void));
                 }
             }
             let flying = lane.flight.and_then(|flight| self.flights.get_mut(&flight));
             for job in flying.into_iter().flat_map(|flying| &mut flying.jobs) {
                 if job.tenant() == Some(&tenant) && job.due().is_some_and(|due| due <= now) {
-                    late.push(mem::replace(job, Job::Void));
+                    late.push(std::mem::replace(job, Job::Void));
                 }
             }
         }
@@ -554,7 +552,7 @@ impl Lane {
             if let Some(&earlier) = self.states.get(&pid)
                 && let Some(known) = self.at(earlier)
             {
-                return Some(mem::replace(known, job));
+                return Some(std::mem::replace(known, job));
             }
             self.states.insert(pid, place);
         } else if let Job::Claim { pid, .. } = &job {

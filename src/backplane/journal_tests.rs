@@ -93,7 +93,7 @@ fn one_flight_has_a_tenant_and_what_is_put_back_goes_first() {
     assert_eq!(journal.failures(flight), 1);
     land(&mut journal, flight, None);
     assert!(journal.is_empty() && !journal.is_failing() && journal.events() == 0);
-    journal.add(Job::Tell { tenant: tenant("t"), body: Box::default() }).unwrap();
+    journal.add(Job::Tell { tenant: tenant("t"), body: Box::default(), in_row: false }).unwrap();
     let flight = journal.take(Instant(0)).unwrap().0;
     land(&mut journal, flight, Some(Instant(90)));
     assert!(!journal.is_failing(), "what was dropped does not fail any more");
@@ -181,7 +181,7 @@ fn what_waits_is_bounded() {
     while !next(&mut journal).is_empty() {}
     assert!(journal.add(append("t", 0, 90_000)).is_ok(), "there is room again, and alone it may be too heavy");
     assert!(journal.add(append("t", 0, 1)).is_err());
-    let heavy = |n| Job::Tell { tenant: tenant("t"), body: vec![n; JOURNAL_REST_BYTES_MAX / 3].into() };
+    let heavy = |n| Job::Tell { tenant: tenant("t"), body: vec![n; JOURNAL_REST_BYTES_MAX / 3].into(), in_row: false };
     let added = (0..9).take_while(|n| journal.add(heavy(*n)).is_ok()).count();
     assert_eq!(added, 2);
 }

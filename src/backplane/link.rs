@@ -11,6 +11,7 @@
 //!
 //! Invariants: everything ends in time; a link that broke is dropped whole and another one made, so that no subscription is there twice.
 
+use super::foreign;
 use super::{Settings, inlet::Inlet};
 use crate::base::{chance::Chance, time::Duration};
 use redis::{
@@ -76,6 +77,10 @@ pub enum Refusal {
     Old(Box<str>),
     #[error("Redis refuses the user or the password: {0}")]
     Denied(Box<str>),
+    #[error(
+        "Redis is a Cluster, and fleet.recovery is on: an event gets its place and its row in one step, which a Cluster does in one slot only"
+    )]
+    Split,
 }
 
 impl From<RedisError> for Refusal {
@@ -152,6 +157,9 @@ async fn try_connect(settings: &Settings, ear: Ear) -> Result<Link, Refusal> {
         let Servers::One(server) = &settings.servers else {
             return Err(Refusal::Away("Sentinel names a node of a Cluster".into()));
         };
+        if settings.fleet.as_ref().is_some_and(foreign::Fleet::recovers) {
+            return Err(Refusal::Split);
+        }
         return cluster(settings, std::slice::from_ref(server), ear).await;
     }
     let channels = match ear {

@@ -19,12 +19,14 @@ use crate::base::{
     time::{Duration, Instant, Now},
 };
 use crate::shard::{
+    foreign::{Foreign, Missed, Past, Share, Wanted as Wanting, Whom},
     history::Epoch,
     neighbour::{Errand, News, unavailable, unknown},
     relay::{Act, Answer, Append, Appended, Place, Reading, Relay, Report, RoomRead, Stored, Unavailable, Wanted},
 };
 use crate::wire::{
-    envelope::{self, record},
+    adapter::{Payload, streams::Offset},
+    envelope::{self, Body, Frame, record},
     http::Response,
 };
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +42,16 @@ pub struct Memory {
     present: BTreeSet<Node>,
     /// Requests of one node at another.
     requests: Slab<ConnKey, Asked>,
+    /// Where events are read from a stream that is shared with servers of another make: its rows.
+    rows: Option<Vec<Row>>,
     chance: Chance,
     away: bool,
+}
+
+/// An event of a tenant, as its row carries it, or another server's.
+enum Row {
+    Ours(TenantId, Box<[u8]>),
+    Event { tenant: TenantId, rooms: Vec<Box<str>>, event: Box<str>, args: Box<str> },
 }
 
 struct Asked {
@@ -87,14 +97,81 @@ impl Memory {
             heard: BTreeMap::new(),
             present: BTreeSet::new(),
             requests: Slab::default(),
+            rows: None,
             chance: Chance::new(seed),
             away: false,
         }
     }
 
+    /// From now on events are read from a shared stream.
+    pub fn share_stream(&mut self) {
+        self.rows = Some(Vec::new());
+    }
+
+    /// Another server tells rooms of a tenant something.
+    pub fn broadcast(
+        &mut self,
+        tenant: &TenantId,
+        rooms: &[&str],
+        event: &str,
+        args: &str,
+        out: &mut Vec<(Node, Report)>,
+    ) {
+        let Some(rows) = &mut self.rows else { return };
+        let own = |rooms: &[&str]| rooms.iter().map(|room| Box::from(*room)).collect::<Vec<Box<str>>>();
+        rows.push(Row::Event { tenant: tenant.clone(), rooms: own(rooms), event: event.into(), args: args.into() });
+        let row = Some(Offset { ms: 1, nth: rows.len() as u64 });
+        for &node in &self.present {
+            let share = Share { rooms: own(rooms), ..Share::default() };
+            let to = Whom { namespace: "/".into(), tenants: vec![(tenant.clone(), share)], ..Whom::default() };
+            let args = Payload::json(args.to_owned());
+            let event = Foreign::Event { to, event: event.into(), args, volatile: false, ask: None, row };
+            out.push((node, Report::Foreign(Box::new(event))));
+        }
+    }
+
+    /// A frame as it is heard: with its row, if it gets one.
+    fn in_row(&mut self, tenant: &TenantId, frame: Vec<u8>, in_row: bool) -> Vec<u8> {
+        let Some(rows) = self.rows.as_mut().filter(|_| in_row) else { return frame };
+        let row = Offset { ms: 1, nth: rows.len() as u64 + 1 };
+        let frame = envelope::in_row(&frame, row).unwrap_or(frame);
+        rows.push(Row::Ours(tenant.clone(), frame.as_slice().into()));
+        frame
+    }
+
+    /// What somebody has missed of the shared stream.
+    fn missed(&self, tenant: &TenantId, wanted: &Wanting) -> Option<Box<Missed>> {
+        let rows = self.rows.as_ref()?;
+        let after = usize::try_from(wanted.after.nth).ok().filter(|after| (1..=rows.len()).contains(after))?;
+        let mut missed = Missed { first: None, past: Vec::new() };
+        let is_its = |room: &str| wanted.rooms.iter().any(|own| **own == *format!("{tenant}/{room}"));
+        for (at, row) in rows.iter().enumerate().skip(after) {
+            match row {
+                Row::Ours(of, frame) if of == tenant => {
+                    let Ok(Frame { place: Some(place), body, .. }) = Frame::decode(frame) else { continue };
+                    missed.first.get_or_insert((place.epoch, place.sequence));
+                    if matches!(Body::decode(body), Ok((_, Body::Post(post))) if is_its(post.room)) {
+                        missed.past.push(Past::Placed(frame.clone()));
+                    }
+                }
+                Row::Event { tenant: of, rooms, event, args } if of == tenant => {
+                    let rooms: Vec<Box<str>> = rooms.iter().filter(|room| is_its(room)).cloned().collect();
+                    if !rooms.is_empty() {
+                        let rooms = rooms.iter().map(|room| format!("{tenant}/{room}").into()).collect();
+                        let (args, row) = (Payload::json(args.to_string()), Offset { ms: 1, nth: at as u64 + 1 });
+                        missed.past.push(Past::Event { rooms, event: event.clone(), args, row });
+                    }
+                }
+                Row::Ours(..) | Row::Event { .. } => {}
+            }
+        }
+        Some(Box::new(missed))
+    }
+
     /// Everything is lost, as when Redis is restarted empty. Who hears a channel goes on hearing it.
     pub fn lose(&mut self) {
         self.tenants.clear();
+        self.rows.iter_mut().for_each(Vec::clear);
     }
 
     /// The store cannot be reached, or can again. Away, everything is answered `Unavailable` and what is told is dropped; the journal of what
@@ -182,11 +259,15 @@ impl Memory {
             Relay::Append { tenant, ticket, append } => {
                 let (appended, frame) = self.tenant(&tenant).append(now, *append);
                 if let Some(frame) = frame {
+                    let frame = self.in_row(&tenant, frame, true);
                     self.publish(&tenant, &frame, None, out);
                 }
                 out.push((node, Report::Appended { ticket, result: Ok(appended) }));
             }
-            Relay::Tell { tenant, body } => self.publish(&tenant, &envelope::told(&body), Some(node), out),
+            Relay::Tell { tenant, body, in_row } => {
+                let frame = self.in_row(&tenant, envelope::told(&body), in_row);
+                self.publish(&tenant, &frame, Some(node), out);
+            }
             Relay::Read { tenant, ticket, rooms } => {
                 let reading = self.tenant(&tenant).read(now, &rooms);
                 out.push((node, Report::Read { ticket, result: Ok(reading) }));
@@ -217,6 +298,10 @@ impl Memory {
             }
             // Nobody of another make is here.
             Relay::Answer { .. } | Relay::Room { .. } => {}
+            Relay::Missed { tenant, ticket, wanted } => {
+                let result = self.missed(&tenant, &wanted).ok_or(Unavailable);
+                out.push((node, Report::Missed { ticket, result }));
+            }
             Relay::Claim { tenant, pid, ticket } => {
                 let kept = self.tenant(&tenant).sockets.get_mut(&pid).filter(|(_, until)| *until > now.at);
                 let body = kept.filter(|(kept, _)| kept.len() > 4).map(|(kept, _)| {
@@ -255,6 +340,7 @@ impl Memory {
             Relay::Append { ticket, .. } => Report::Appended { ticket, result: Err(Unavailable) },
             Relay::Read { ticket, .. } => Report::Read { ticket, result: Err(Unavailable) },
             Relay::Claim { ticket, .. } => Report::Claimed { ticket, result: Err(Unavailable) },
+            Relay::Missed { ticket, .. } => Report::Missed { ticket, result: Err(Unavailable) },
             Relay::Share { ticket: Some(ticket), .. } => Report::Shared { ticket, result: Err(Unavailable) },
             Relay::Tell { .. }
             | Relay::Answer { .. }

@@ -154,7 +154,9 @@ pub fn start(settings: Settings, start: Start) -> Result<Handle, Error> {
         })
         .map_err(Error::Thread)?;
     match first_result.recv_timeout(FIRST_PATIENCE) {
-        Ok(Err(refusal @ (Refusal::Old(_) | Refusal::Denied(_)))) => Err(Error::Refused(refusal.to_string().into())),
+        Ok(Err(refusal @ (Refusal::Old(_) | Refusal::Denied(_) | Refusal::Split))) => {
+            Err(Error::Refused(refusal.to_string().into()))
+        }
         Ok(Ok(node)) => Ok(Handle { thread, end, node }),
         // It goes on trying, and has said so.
         Ok(Err(_)) | Err(_) => Ok(Handle { thread, end, node }),

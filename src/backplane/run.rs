@@ -11,7 +11,7 @@ use super::{
     Settings, Start,
     command::{self, Encoder},
     count::Count,
-    foreign::{Tray, Word},
+    foreign::{Ask, Fleet, Outward, Tray, Word},
     inlet::{Heard, Inlet},
     journal::{Flight, Job, Journal},
     key::Keys,
@@ -24,10 +24,10 @@ use super::{
 use crate::base::{
     chance::Chance,
     id::{NodeId, ShardId, TenantId},
-    limit::{BATCH_COMMANDS_MAX, RELAY_PATIENCE},
+    limit::{BATCH_COMMANDS_MAX, FLEET_MISSED_PATIENCE, RELAY_PATIENCE},
     time::{Duration, Instant},
 };
-use crate::shard::relay::{Relay, Report};
+use crate::shard::relay::{Relay, Report, Unavailable};
 use crate::wire::envelope::{Origin, VERSION};
 use redis::{RedisError, Value};
 use std::{
@@ -71,6 +71,8 @@ pub struct Core {
     pub(super) seat: Seat,
     /// For the servers of other makes, where there may be any.
     pub(super) tray: Option<Arc<Tray>>,
+    /// Where events get their rows in the stream that is shared with those, together with their places.
+    pub(super) outward: Option<Outward>,
     outlets: Vec<Outlet>,
     inlet: Arc<Inlet>,
     pub(super) link: Option<Link>,
@@ -115,8 +117,9 @@ pub async fn run(
         seat: Seat::new(settings.node, start.shards, chance.u64()),
         chance,
         flights: BTreeMap::new(),
-        tenants: Tenants::default(),
+        tenants: Tenants::new(settings.fleet.as_ref().is_some_and(Fleet::recovers)),
         tray,
+        outward: Outward::of(&settings),
         outlets: (0..start.shards).map(|_| Outlet::default()).collect(),
         inlet: inlet.clone(),
         link: None,
@@ -257,14 +260,21 @@ impl Core {
                 self.number += 1;
                 Job::Append { tenant, from, ticket, append, number: self.number }
             }
-            Relay::Tell { tenant, body } => {
+            Relay::Tell { tenant, body, in_row } => {
                 if self.link.is_none() {
                     return self.count(Count::ToldDropped);
                 }
                 self.tell_fleet(&tenant, &body, None);
-                Job::Tell { tenant, body }
+                Job::Tell { tenant, body, in_row }
             }
             Relay::Room { tenant, room, is_here } => return self.put(Word::Room { tenant, room, is_here }),
+            Relay::Missed { tenant, ticket, wanted } => {
+                let due = now + FLEET_MISSED_PATIENCE;
+                if !self.put_ask(Ask { from, tenant: tenant.clone(), ticket, wanted, due }) {
+                    self.tell(from, Some(&tenant), Report::Missed { ticket, result: Err(Unavailable) });
+                }
+                return;
+            }
             Relay::Answer { ticket, answer } => return self.put(Word::Answer { from, ticket, answer }),
             Relay::Read { tenant, ticket, rooms } => {
                 Job::Read { tenant, from, ticket, rooms, due: now + RELAY_PATIENCE }
@@ -395,6 +405,7 @@ impl Core {
             let encoder = Encoder {
                 keys: &self.keys,
                 scripts: &self.scripts,
+                outward: self.outward.as_ref(),
                 sharded: link.is_sharded,
                 now,
                 chance: &mut self.chance,
@@ -476,7 +487,7 @@ impl Core {
             tracing::warn!(attempts = self.failures, "Redis cannot be reached: {refusal}");
         }
         if let Some(first) = self.first.take() {
-            if matches!(refusal, Refusal::Old(_) | Refusal::Denied(_)) {
+            if matches!(refusal, Refusal::Old(_) | Refusal::Denied(_) | Refusal::Split) {
                 self.end = Some(Instant::default());
             }
             let _ = first.send(Err(refusal));

@@ -9,6 +9,7 @@ use super::{
     script::KNOWS_NONE,
 };
 use crate::base::{id::TenantId, time::Duration};
+use crate::shard::relay::Report;
 use redis::{RedisError, Value};
 use std::collections::BTreeSet;
 
@@ -107,7 +108,12 @@ impl Core {
                 self.tenants.placed(&tenant, stamp, place, now, &mut self.chance, &mut steps);
             }
             Done::Stands { tenant, stamp, place } => self.tenants.stands(&tenant, stamp, place, now, &mut steps),
-            Done::Answer { from, report } => self.tell(from, job.tenant(), report),
+            Done::Answer { from, report } => {
+                if let (Report::Appended { result: Ok(at), .. }, Some(tenant)) = (&report, job.tenant()) {
+                    self.tenants.appended(tenant, at.sequence);
+                }
+                self.tell(from, job.tenant(), report);
+            }
         }
         self.take(steps);
     }

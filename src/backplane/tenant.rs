@@ -43,6 +43,8 @@ pub struct Tenants {
     checks: BTreeSet<(Instant, TenantId, u64)>,
     retries: BTreeSet<(Instant, TenantId, u64)>,
     stamps: u64,
+    /// Events come another way than through the channels, and are not missed by who reads that.
+    are_read: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +98,10 @@ pub enum Step {
 }
 
 impl Tenants {
+    pub fn new(are_read: bool) -> Tenants {
+        Tenants { are_read, ..Tenants::default() }
+    }
+
     pub fn seen(&self, tenant: &TenantId) -> Option<Place> {
         self.tenants.get(tenant)?.seen
     }
@@ -292,6 +298,14 @@ impl Tenants {
         known.is_some_and(|known| known.state != State::Waiting)
     }
 
+    /// An event of this node has its place: where events come another way, its frame is not heard here.
+    pub fn appended(&mut self, tenant: &TenantId, sequence: u64) {
+        let known = self.tenants.get_mut(tenant).filter(|_| self.are_read);
+        if let Some(seen) = known.and_then(|known| known.seen.as_mut()) {
+            seen.sequence = seen.sequence.max(sequence);
+        }
+    }
+
     /// The store does not say where a tenant's stream stands: all of it is tried again later.
     pub fn unplaced(&mut self, tenant: &TenantId, asked: u64, now: Instant, steps: &mut Vec<Step>) {
         let Some(known) = self.tenants.get_mut(tenant).filter(|known| known.asked == asked) else { return };
@@ -368,6 +382,9 @@ impl Tenants {
         let is_behind = |seen: Option<Place>, place: Place| {
             seen.is_none_or(|seen| seen.epoch != place.epoch || seen.sequence < place.sequence)
         };
+        if self.are_read && known.seen.is_some_and(|seen| seen.epoch == place.epoch) {
+            return known.saw(place);
+        }
         let missed = known.suspect.take().is_some_and(|suspect| is_behind(known.seen, suspect));
         if missed {
             known.seen = Some(place);

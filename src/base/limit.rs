@@ -312,6 +312,13 @@ pub const FLEET_ROOMS_MAX: usize = 10_000;
 pub const FLEET_SOCKETS_MAX: usize = 100_000;
 /// Bytes of the id of a fleet's node or request; a message with a longer one is refused.
 pub const FLEET_ID_BYTES_MAX: usize = 256;
+/// Bytes of what a server of a fleet keeps with a socket. One with more does not come back here: it would not be whole where it goes next.
+pub const FLEET_DATA_BYTES_MAX: usize = 64 * 1024;
+/// Rows of a fleet's stream that are looked through for somebody who comes back, and bytes of what is found. With more it is not recovered.
+pub const FLEET_MISSED_ROWS_MAX: usize = 20_000;
+pub const FLEET_MISSED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a node that is asked for a row waits until it has read that far itself.
+pub const FLEET_MISSED_PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes of what waits to be told to a fleet's other servers. Beyond: dropped and counted.
 pub const FLEET_TOLD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Questions of a fleet's servers that are open at a time. Beyond: answered at once, with nothing.

@@ -72,11 +72,12 @@ fn login(user: Option<&str>, password: Option<&Secret>) -> Login {
 /// What shards are told of the fleet; none: there is none.
 pub fn fleet_settings(config: &Config, origin: Origin) -> Option<FleetSettings> {
     let names_rooms = config.fleet.adapter == config::Adapter::Sharded && config.fleet.mode != Mode::Static;
-    config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl, names_rooms })
+    let reads_rows = config.fleet.recovery;
+    config.redis.as_ref().map(|_| FleetSettings { origin, lease: config.presence_ttl, names_rooms, reads_rows })
 }
 
 fn fleet(config: &Config) -> Fleet {
-    let config::Fleet { adapter, key, stream, mode } = &config.fleet;
+    let config::Fleet { adapter, key, stream, mode, session_prefix, recovery } = &config.fleet;
     Fleet {
         adapter: match adapter {
             config::Adapter::Off => Adapter::Off,
@@ -87,6 +88,7 @@ fn fleet(config: &Config) -> Fleet {
         },
         key: key.as_str().into(),
         stream: stream.as_str().into(),
+        session_prefix: recovery.then(|| session_prefix.as_str().into()),
         namespaces: config.socket_io.namespaces.iter().map(|name| name.as_str().into()).collect(),
         profile: Arc::new(config.profile.clone()),
     }

@@ -1,10 +1,12 @@
 //! Section `fleet`: emitters and Node servers in the same Redis, as their own options have it.
 
-use super::{error::Error, raw::Raw};
+use super::{error::Error, raw::Raw, redis::Redis};
 use crate::profile::nearest::nearest;
-use crate::wire::adapter::Mode;
+use crate::wire::adapter::{Mode, streams::SESSION_PREFIX};
 
 const KEY: &str = "socket.io";
+const IN_CLUSTER: &str =
+    "not with redis.nodes: an event gets its place and its row in one step, which a Cluster does in one slot only";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleet {
@@ -15,6 +17,10 @@ pub struct Fleet {
     pub stream: String,
     /// `subscriptionMode` of the sharded adapter.
     pub mode: Mode,
+    /// Sockets come back to servers of another make, and theirs here.
+    pub recovery: bool,
+    /// `sessionKeyPrefix`.
+    pub session_prefix: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,25 +44,38 @@ const ADAPTERS: [(&str, Adapter); 5] = [
 /// The third, `dynamic-private`, has a channel for each socket of the fleet: it is not served.
 const MODES: [(&str, Mode); 2] = [("dynamic", Mode::Dynamic), ("static", Mode::Static)];
 
-/// `has_redis`: without it there is nobody to hear.
-pub fn load(raw: &Raw, has_redis: bool) -> Result<Fleet, Error> {
+/// Without Redis there is nobody to hear.
+pub fn load(raw: &Raw, redis: Option<&Redis>) -> Result<Fleet, Error> {
     let adapter = choice(raw, "fleet.adapter", &ADAPTERS)?;
     let needs_redis = !matches!(adapter, Adapter::Off | Adapter::Emitter);
-    if needs_redis && !has_redis {
+    if needs_redis && redis.is_none() {
         return Err(raw.error("fleet.adapter", "a fleet meets in Redis: redis.url or redis.host has to say where"));
     }
-    let name = |path| -> Result<String, Error> {
-        let name = raw.text(path)?.unwrap_or_else(|| KEY.into());
+    let recovery = raw.flag("fleet.recovery", false)?;
+    if recovery && adapter != Adapter::Streams {
+        return Err(raw.error(
+            "fleet.recovery",
+            "only the streams adapter keeps what was missed: fleet.adapter has to be `streams`",
+        ));
+    }
+    if recovery && redis.is_some_and(|redis| !redis.nodes.is_empty()) {
+        return Err(raw.error("fleet.recovery", IN_CLUSTER));
+    }
+    let named = |path, default: &str| -> Result<String, Error> {
+        let name = raw.text(path)?.unwrap_or_else(|| default.into());
         if name.len() > 256 || name.contains(char::is_control) {
             return Err(raw.error(path, "must be 1 to 256 bytes without control characters"));
         }
         Ok(name)
     };
+    let name = |path| named(path, KEY);
     let fleet = Fleet {
         adapter,
         key: name("fleet.key")?,
         stream: name("fleet.stream")?,
         mode: choice(raw, "fleet.subscription_mode", &MODES)?,
+        recovery,
+        session_prefix: named("fleet.session_prefix", SESSION_PREFIX)?,
     };
     Ok(fleet)
 }

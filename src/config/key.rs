@@ -111,6 +111,8 @@ pub const KEYS: &[Key] = &[
     key("fleet.adapter"),
     key("fleet.key"),
     key("fleet.stream"),
+    key("fleet.recovery"),
+    key("fleet.session_prefix"),
     key("fleet.subscription_mode"),
 ];
 

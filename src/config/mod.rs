@@ -240,7 +240,7 @@ fn build(raw: &Raw, file: Option<&Path>, env: &Env) -> Result<Config, Error> {
     }
     let profile = profile::load(raw)?;
     let redis = redis::load(raw)?;
-    let fleet = fleet::load(raw, redis.is_some())?;
+    let fleet = fleet::load(raw, redis.as_ref())?;
     if redis.is_none() && ["redis.port", "redis.password", "redis.db"].iter().any(|path| raw.is_set(path)) {
         warnings.push("redis: not used, because neither redis.url nor redis.host is given".into());
     }

@@ -324,6 +324,14 @@ fn bad_values_are_named_with_place_key_and_reason() {
         ("[[history.rooms]]\npattern = 'a'\nttl_ms = -1", "t.toml:3: history.rooms[0].ttl_ms: must be a whole number"),
         ("[limits]\nevents_burst = 4294967296", "limits.events_burst: must be a whole number from 0 to 4294967295"),
         ("[api]\nkeys = ['a', 'acme=']", "t.toml:2: api.keys: entry 2 has no key"),
+        (
+            "[redis]\nhost = 'r'\n[fleet]\nrecovery = true",
+            "t.toml:4: fleet.recovery: only the streams adapter keeps what was missed",
+        ),
+        (
+            "[redis]\nnodes = ['r']\n[fleet]\nadapter = 'streams'\nrecovery = true",
+            "t.toml:5: fleet.recovery: not with redis.nodes",
+        ),
         ("server = 1", "unknown key `server`"),
     ] {
         let error = with_file(text).unwrap_err().to_string();

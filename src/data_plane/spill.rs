@@ -41,6 +41,7 @@ impl Spill {
             Relay::Append { ticket, .. } => Err(Full::Answer(Report::Appended { ticket, result: Err(Unavailable) })),
             Relay::Read { ticket, .. } => Err(Full::Answer(Report::Read { ticket, result: Err(Unavailable) })),
             Relay::Claim { ticket, .. } => Err(Full::Answer(Report::Claimed { ticket, result: Err(Unavailable) })),
+            Relay::Missed { ticket, .. } => Err(Full::Answer(Report::Missed { ticket, result: Err(Unavailable) })),
             Relay::Neighbour(errand) => match *errand {
                 Errand::Ask { to, .. } => {
                     let response = Box::new(neighbour::unavailable());
@@ -125,7 +126,10 @@ mod tests {
             send(&mut spill, append(2)),
             Err(Full::Answer(Report::Appended { ticket: Ticket(2), result: Err(Unavailable) }))
         ));
-        assert!(matches!(send(&mut spill, Relay::Tell { tenant: tenant(), body: Box::default() }), Err(Full::Dropped)));
+        assert!(matches!(
+            send(&mut spill, Relay::Tell { tenant: tenant(), body: Box::default(), in_row: false }),
+            Err(Full::Dropped)
+        ));
         assert!(send(&mut spill, Relay::Open { tenant: tenant() }).is_ok());
         assert!(send(&mut spill, Relay::Close { tenant: tenant() }).is_ok());
         assert!(lane.try_next().is_some());

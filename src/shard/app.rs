@@ -257,6 +257,12 @@ impl<'a> Context<'a> {
         self.shard.send_event(self.socket, &Outgoing { name: event, args, ..Outgoing::default() }, false);
     }
 
+    /// As [`emit`](Self::emit), of the first that a client gets: it has all there is, unless something waits for its user.
+    pub fn emit_first(&mut self, event: &str, args: &str) {
+        let position = self.shard.position_at_first(self.socket).filter(|_| !self.recovered);
+        self.shard.send_event(self.socket, &Outgoing { name: event, args, position, ..Outgoing::default() }, false);
+    }
+
     /// As [`emit`](Self::emit), with binary parts for the placeholders in `args`; `/ws` and `/events` get `args` alone.
     pub fn emit_binary(&mut self, event: &str, args: &str, attachments: &[Vec<u8>]) {
         self.shard.send_event(self.socket, &Outgoing { name: event, args, attachments, ..Outgoing::default() }, false);

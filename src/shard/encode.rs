@@ -8,7 +8,7 @@
 //!             data: {"event":"name","data":data,"meta":meta}
 //! ```
 
-use super::history::Position;
+use super::history::{Position, Token};
 use super::outbox::Frame;
 use super::room::Variant;
 use crate::wire::{json, socket_io};
@@ -79,9 +79,11 @@ impl Outgoing<'_> {
                             out.extend_from_slice(part.as_bytes());
                         }
                     }
-                    if let Some(position) = self.position {
-                        let _ = write!(out, ",\"{position}\"");
-                    }
+                    let _ = match self.position {
+                        Some(position @ Position { token: Token::Own, .. }) => write!(out, ",\"{position}\""),
+                        Some(Position { token: Token::Row(row), .. }) => write!(out, ",\"{row}\""),
+                        Some(Position { token: Token::Unmoved, .. }) | None => Ok(()),
+                    };
                 });
                 Frame::text(text)
             }
@@ -116,7 +118,7 @@ mod tests {
             name: "paid",
             args: "{\"n\":\n1}",
             meta: "{\"offset\":3}",
-            position: Some(Position { epoch: Epoch(36), sequence: 35 }),
+            position: Some(Position::new(Epoch(36), 35)),
             ..Outgoing::default()
         };
         let plain = Outgoing { name: "hi", ..Outgoing::default() };

@@ -3,20 +3,24 @@
 //! ```text
 //!  Event, Join, Leave, Disconnect    every node hears it: each does it to its own sockets, and tells nobody
 //!  Fetch, Rooms, an asking Event     as well, and answers: Relay::Answer by the ticket
+//!  Read, an Event of a row           the nodes read their own events from the same stream, see fleet/rows.rs
 //!  Publish                           every node has it appended under the same id, of which the store makes one event
 //! ```
 //!
 //! Invariants: a tenant's sockets are reached by what names the tenant, and by their own ids; a socket is put into rooms of its tenant alone;
 //! what the catalogue says of who may receive an event holds here too.
 
+mod past;
 mod question;
+
+pub use past::{Missed, Past, Replay, Wanted};
 
 use super::Shard;
 use super::count::Count;
 use super::delivery::Then;
 use super::encode::{self, Outgoing};
-use super::fleet::event_of;
-use super::history::{Audience, Event, Position};
+use super::fleet::{self, event_of};
+use super::history::{Position, Token};
 use super::outbox::{Frame, FrameIndex};
 use super::publish::{self, Draft};
 use super::relay::Ticket;
@@ -27,11 +31,10 @@ use super::tenant::TenantKey;
 use crate::base::{
     id::{Sid, TenantId},
     slab::Key,
-    time::Duration,
 };
 use crate::profile::{Profile, catalogue::Entered, channel::To};
 use crate::wire::{
-    adapter::{self, Payload},
+    adapter::{self, Payload, streams::Offset},
     close::Close,
     envelope::{self, Post},
     json,
@@ -50,6 +53,12 @@ pub enum Foreign {
         /// It may be lost.
         volatile: bool,
         ask: Option<Ticket>,
+        /// Its place among the nodes' own events, where they are read from the same stream.
+        row: Option<Offset>,
+    },
+    /// So far the fleet's stream has been read: nothing in it is on its way here.
+    Read {
+        row: Offset,
     },
     Join {
         to: Whom,
@@ -131,6 +140,7 @@ impl Foreign {
                 }
                 Foreign::Disconnect { to, .. } | Foreign::Fetch { to, .. } => to.bytes(),
                 Foreign::Rooms { namespace, .. } => namespace.len(),
+                Foreign::Read { .. } => 0,
                 Foreign::Publish(publish) => size_of::<Publish>() + publish.kind.len() + publish.data.len(),
             }
     }
@@ -186,8 +196,12 @@ type Wants<'a> = &'a dyn Fn(&Shard, RoomKey, &Member) -> bool;
 impl Shard {
     pub(super) fn foreign(&mut self, foreign: Foreign) {
         match foreign {
-            Foreign::Event { to, event, args, volatile, ask } => {
-                let count = self.foreign_event(&to, &event, &args, volatile, ask);
+            Foreign::Read { row } => self.read_to(row),
+            Foreign::Event { to, event, args, volatile, ask: None, row: Some(row) } => {
+                self.event_in_row(to, fleet::Row { event, args, volatile, row });
+            }
+            Foreign::Event { to, event, args, volatile, ask, row: _ } => {
+                let count = self.foreign_event(&to, &event, &args, volatile, ask, None);
                 if let Some(ticket) = ask {
                     self.answer_foreign(ticket, Answer::Count(count));
                 }
@@ -233,6 +247,25 @@ impl Shard {
     fn rooms_of<'a>(&self, tenant: TenantKey, rooms: &'a [(TenantId, Box<str>)]) -> Vec<&'a str> {
         let Some(tenant) = self.tenants.get(tenant) else { return Vec::new() };
         rooms.iter().filter(|(of, _)| *of == *tenant.id).map(|(_, room)| &**room).collect()
+    }
+
+    /// The tenants of this shard that are meant.
+    pub(super) fn tenants_of(&self, to: &Whom) -> BTreeSet<TenantKey> {
+        let named = to.tenants.iter().filter_map(|(tenant, _)| self.tenant_keys.get(tenant).copied());
+        let of = |sid: &Sid| self.member_by_sid(*sid).map(|(room, _)| self.rooms[room].tenant);
+        named.chain(to.sockets.iter().filter_map(of)).collect()
+    }
+
+    /// One tenant's part of who is meant.
+    pub(super) fn part_of(&self, to: &Whom, key: TenantKey) -> Whom {
+        let id = &self.tenants[key].id;
+        let is_of = |sid: &&Sid| self.member_by_sid(**sid).is_some_and(|(room, _)| self.rooms[room].tenant == key);
+        Whom {
+            namespace: to.namespace.clone(),
+            tenants: to.tenants.iter().filter(|(tenant, _)| *tenant == **id).cloned().collect(),
+            sockets: to.sockets.iter().filter(is_of).copied().collect(),
+            except: to.except.clone(),
+        }
     }
 
     /// The sockets that are meant, tenant by tenant.
@@ -317,34 +350,23 @@ impl Shard {
     }
 
     /// Sends an event to whom it is for; how many are to acknowledge it.
-    fn foreign_event(&mut self, to: &Whom, name: &str, args: &Payload<'_>, volatile: bool, ask: Option<Ticket>) -> u64 {
+    pub(super) fn foreign_event(
+        &mut self,
+        to: &Whom,
+        name: &str,
+        args: &Payload<'_>,
+        volatile: bool,
+        ask: Option<Ticket>,
+        row: Option<Offset>,
+    ) -> u64 {
         let list = format!("[{}]", args.json);
-        let first = json::elements(&list).next().unwrap_or("null");
         let several = json::elements(&list).nth(1).is_some();
-        let app = self.app.clone();
-        let entry = match app.profile.catalogue.of(name) {
-            Entered::Refused => None,
-            Entered::Passed => Some(None),
-            // Where there are bytes, what stands for them fits no schema.
-            Entered::Known(entry) if args.attachments.is_empty() && self.check_data(entry, first).is_err() => None,
-            Entered::Known(entry) => Some(Some(entry)),
-        };
-        let Some(entry) = entry else {
+        let Some(known) = self.known(name, args) else {
             self.counts.up(Count::ForeignRefused);
             return 0;
         };
-        let event = |audience| Event { name: name.into(), data: "".into(), meta: "".into(), entity: None, audience };
-        let open = event(None);
-        let narrow = entry.filter(|entry| entry.is_for_some()).map(|entry| {
-            let (roles, permissions) = (entry.receive_roles.clone(), entry.receive_permissions.clone());
-            (entry.receive_own, event(Some(Box::new(Audience { roles, permissions, within: None }))))
-        });
         let wants = |shard: &Shard, room: RoomKey, member: &Member| {
-            let event = match &narrow {
-                Some((true, _)) if shard.owner_of(&shard.rooms[room].name).is_some() => &open,
-                Some((_, narrow)) => narrow,
-                None => &open,
-            };
+            let event = known.for_room(shard, &shard.rooms[room].name);
             let is_for_all = event.audience.is_none() && !member.narrowed;
             is_for_all || room::wants(&shard.sockets, &shard.sessions, room, member, event)
         };
@@ -352,7 +374,12 @@ impl Shard {
         let mut asked = 0;
         for (tenant, sockets) in meant {
             self.counts.up(Count::ForeignEvents);
-            let position = self.guard(tenant, &args.json);
+            let mut position = self.guard(tenant, &args.json);
+            if let Some(row) = row {
+                self.came_in_row(tenant, row);
+                let here = self.position_now(tenant);
+                position = Some(Position { token: Token::Row(row), ..here }).filter(|_| !volatile).or(position);
+            }
             let outgoing =
                 Outgoing { name, args: &args.json, position, attachments: &args.attachments, ..Outgoing::default() };
             // Where there is one value, several are a list.
@@ -405,13 +432,6 @@ impl Shard {
                 parts.iter().for_each(|part| outbox.push(slot, *part));
             }
         }
-    }
-
-    /// As for a room, see the guard in `publish`.
-    fn guard(&self, tenant: TenantKey, args: &str) -> Option<Position> {
-        let tenant = &self.tenants[tenant];
-        (self.settings.recovery > Duration::ZERO && args.ends_with('"'))
-            .then_some(Position { epoch: tenant.epoch, sequence: tenant.sequence })
     }
 
     fn foreign_publish(&mut self, heard: &Publish) {

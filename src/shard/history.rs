@@ -5,6 +5,7 @@
 
 use crate::base::limit::HISTORY_ROOM_BYTES_MAX;
 use crate::base::time::{Duration, Instant};
+use crate::wire::adapter::streams::Offset;
 use crate::wire::auth::{Pattern, Rights};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -43,12 +44,28 @@ fn write_base36(f: &mut std::fmt::Formatter<'_>, mut number: u64) -> std::fmt::R
 pub struct Position {
     pub epoch: Epoch,
     pub sequence: u64,
+    pub token: Token,
+}
+
+/// What a client of Socket.IO keeps of a position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Token {
+    /// The position itself.
+    Own,
+    /// The row of the stream that is shared with servers of another make.
+    Row(Offset),
+    /// Nothing: what it keeps already goes on to count.
+    Unmoved,
 }
 
 impl Position {
+    pub fn new(epoch: Epoch, sequence: u64) -> Position {
+        Position { epoch, sequence, token: Token::Own }
+    }
+
     pub fn parse(text: &str) -> Option<Position> {
         let (epoch, sequence) = text.split_once('-')?;
-        Some(Position { epoch: Epoch::parse(epoch)?, sequence: Epoch::parse(sequence)?.0 })
+        Some(Position::new(Epoch::parse(epoch)?, Epoch::parse(sequence)?.0))
     }
 }
 
@@ -367,7 +384,7 @@ mod tests {
     #[test]
     fn positions_read_back() {
         for (epoch, sequence) in [(0, 0), (35, 36), (u64::MAX, u64::MAX)] {
-            let position = Position { epoch: Epoch(epoch), sequence };
+            let position = Position::new(Epoch(epoch), sequence);
             assert_eq!(Position::parse(&position.to_string()), Some(position));
         }
         for bad in ["", "-", "1", "1-", "-1", "+1-1", "1-1-1", "zzzzzzzzzzzzzz-1", "a b-1", "é-1"] {

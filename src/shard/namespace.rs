@@ -5,6 +5,8 @@ use super::count::Count;
 use super::default;
 use super::delivery::Deliveries;
 use super::encode::{self, Outgoing};
+use super::foreign::Missed;
+use super::history::Position;
 use super::identity::Identity;
 use super::io::Output;
 use super::late::LateConnect;
@@ -35,7 +37,15 @@ pub struct Comeback<'a> {
     pub pid: Option<&'a str>,
     pub offset: Option<&'a str>,
     /// Among nodes: what the store had kept of it.
-    pub claimed: Option<(Sid, Box<Saved>)>,
+    pub claimed: Option<Claimed>,
+}
+
+/// A socket that nobody else has any more.
+pub struct Claimed {
+    pub pid: Sid,
+    pub saved: Box<Saved>,
+    /// Of the stream that is shared with servers of another make, where events are read from that.
+    pub missed: Option<Box<Missed>>,
 }
 
 impl Shard {
@@ -262,7 +272,7 @@ impl Shard {
         namespace: &str,
         payload: &str,
         late: Option<LateConnect>,
-        claimed: Option<(Sid, Box<Saved>)>,
+        claimed: Option<Claimed>,
     ) {
         let index = self.app.names.iter().position(|name| **name == *namespace).unwrap_or(0) as u8;
         let string = |name| member(payload, name).and_then(json::string);
@@ -362,6 +372,16 @@ impl Shard {
         if !recovered {
             self.give_waiting(socket, u64::MAX, None);
         }
+    }
+
+    /// What a client keeps of where it began, among nodes that read their events from a stream shared with others: those have to be told a row.
+    pub(super) fn position_at_first(&self, socket: SocketKey) -> Option<Position> {
+        let tenant = self.tenant_of(socket);
+        let is_asked = self.reads_rows() && encode::has_attachments(self.sockets[socket].variant);
+        let user = &self.identity(socket).user;
+        let waits = self.tenants[tenant].offline.as_ref().is_some_and(|offline| offline.of(user).is_some());
+        let is_blind = self.tenants[tenant].stream.as_ref().is_some_and(|stream| stream.queues.blind);
+        (is_asked && !self.settings.recovery.is_zero() && !waits && !is_blind).then(|| self.position_now(tenant))
     }
 
     /// One event of a client, to whoever handles it.

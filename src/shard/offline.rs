@@ -15,7 +15,7 @@ use super::app::Context;
 use super::count::Count;
 use super::encode::{self, Outgoing};
 use super::filter::Filter;
-use super::history::{Event, Position};
+use super::history::{Event, Position, Token};
 use super::receipt::Told;
 use super::room::{RoomKey, slot};
 use super::session::{Beat, Kind, SessionKey};
@@ -211,11 +211,11 @@ impl Shard {
                 && is_for(&waiting.event, rights)
         };
         let due: Vec<Waiting> = queue.waiting.iter().filter(due).cloned().collect();
-        self.give(socket, due, true);
+        self.give(socket, due, Some(up_to));
     }
 
-    /// Gives a socket what waited; `placed`: each at its own place, because nothing newer has been given yet.
-    pub(super) fn give(&mut self, socket: SocketKey, due: Vec<Waiting>, placed: bool) {
+    /// Gives a socket what waited; up to a place in the tenant's stream: each at its own, because nothing newer has been given yet.
+    pub(super) fn give(&mut self, socket: SocketKey, due: Vec<Waiting>, up_to: Option<u64>) {
         let Some(state) = self.sockets.get(socket) else { return };
         let (session, variant, tenant) = (state.session, state.variant, self.tenant_of(socket));
         let user = self.identity(socket).user.clone();
@@ -234,6 +234,7 @@ impl Shard {
         self.counts.add(Count::OfflineGiven, due.len() as u64);
         let recovery = self.settings.recovery > Duration::ZERO && variant != encode::EVENTS;
         let mut given = Given::default();
+        let last = due.last().map(|waiting| waiting.sequence);
         for waiting in &due {
             let id = (waiting.acknowledge == Acknowledge::Asked && variant != encode::EVENTS).then(|| {
                 let acks = &mut self.sockets[socket].extras.get_or_insert_default().acks;
@@ -249,8 +250,11 @@ impl Shard {
             self.outbox.grant(slot(session), event.bytes() + 128);
             // Its own place, though it comes late: a client that names it has got all that came before it. A stream gets the place it
             // goes on from behind the last, since its rooms' events from before are not asked for.
-            let position = Position { epoch, sequence: waiting.sequence };
-            let position = (recovery && placed && id.is_none()).then_some(position);
+            // Among the rows of others what comes late has no place; only who has got the last of all that waited has all there was.
+            let has_all = up_to == Some(u64::MAX) && last == Some(waiting.sequence);
+            let token = if self.reads_rows() && !has_all { Token::Unmoved } else { self.token_now(tenant) };
+            let position = Position { token, ..Position::new(epoch, waiting.sequence) };
+            let position = (recovery && up_to.is_some() && id.is_none()).then_some(position);
             let wrapped = self.wrapped(&event);
             self.send_event(socket, &Outgoing { position, id, ..wrapped.outgoing(&event) }, false);
         }

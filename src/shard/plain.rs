@@ -94,10 +94,10 @@ impl Shard {
         if open.wire == Wire::Events {
             // A reader that never gets an event has a place to come back to, too; and one that was not given what it missed does not
             // come back with a place before that.
-            let position = Position {
-                epoch: self.tenants[self.tenant_of(socket)].epoch,
-                sequence: self.tenants[self.tenant_of(socket)].sequence,
-            };
+            let position = Position::new(
+                self.tenants[self.tenant_of(socket)].epoch,
+                self.tenants[self.tenant_of(socket)].sequence,
+            );
             let index = self.outbox.frame(Frame::raw(format!("id: {position}\n\n").as_bytes()), false);
             self.outbox.push(slot(key), index);
         }

@@ -10,7 +10,7 @@ use super::outbox::FrameIndex;
 use super::refusal::Refusal;
 use super::room::{self, RoomKey};
 use super::socket::SocketKey;
-use super::tenant::{Receipt, TenantKey};
+use super::tenant::{Receipt, Tenant, TenantKey};
 use super::{Shard, Timer};
 use crate::base::time::Duration;
 use crate::profile::{
@@ -191,7 +191,7 @@ impl Shard {
             let room = self.room_or_new(tenant, draft.room);
             let sequence = self.tenants[tenant].sequence + 1;
             self.tenants[tenant].sequence = sequence;
-            let position = Position { epoch: self.tenants[tenant].epoch, sequence };
+            let position = Position::new(self.tenants[tenant].epoch, sequence);
             let state = &mut self.rooms[room];
             let (epoch, offset) = (state.epoch, state.history_mut().next_offset());
             receipt.place = Some((epoch, offset));
@@ -323,7 +323,7 @@ impl Shard {
         }
         if self.is_fleet() {
             let Outgoing { name: event, args, .. } = *outgoing;
-            self.tell_others(tenant, &Body::Emit { room, event, args, ephemeral: true, except: None });
+            self.tell_behind(tenant, &Body::Emit { room, event, args, ephemeral: true, except: None });
         }
     }
 
@@ -357,9 +357,18 @@ impl Shard {
     /// The official client takes any string at an event's end for the position to recover from. What is not stored has none, so where it
     /// ends in a string it is given the place it was sent at; without this, one such event would spoil the next recovery.
     fn spoil_guard(&self, room: RoomKey, args: &str) -> Option<Position> {
-        let tenant = &self.tenants[self.rooms[room].tenant];
-        (self.settings.recovery > Duration::ZERO && args.ends_with('"'))
-            .then_some(Position { epoch: tenant.epoch, sequence: tenant.sequence })
+        self.guard(self.rooms[room].tenant, args)
+    }
+
+    /// As [`spoil_guard`](Self::spoil_guard).
+    pub(super) fn guard(&self, tenant: TenantKey, args: &str) -> Option<Position> {
+        (self.settings.recovery > Duration::ZERO && args.ends_with('"')).then(|| self.position_now(tenant))
+    }
+
+    /// Where a tenant's stream stands here.
+    pub(super) fn position_now(&self, tenant: TenantKey) -> Position {
+        let Tenant { epoch, sequence, .. } = self.tenants[tenant];
+        Position { token: self.token_now(tenant), ..Position::new(epoch, sequence) }
     }
 
     /// One frame for each variant among a room's members, indexed by variant.

@@ -3,8 +3,9 @@
 
 use super::Shard;
 use super::encode::Outgoing;
-use super::history::{Epoch, Event, Gap, Position};
-use super::namespace::Comeback;
+use super::foreign::Replay;
+use super::history::{Epoch, Event, Gap, Position, Token};
+use super::namespace::{Claimed, Comeback};
 use super::room::{RoomKey, Variant, slot};
 use super::session::{End, SessionKey};
 use super::socket::{Seat, Socket, SocketKey};
@@ -38,6 +39,7 @@ impl Shard {
             epoch: self.tenants[tenant].epoch,
             connected_at: socket.connected_at,
             until,
+            data: None,
         };
         let tenant = &mut self.tenants[tenant];
         tenant.pids.insert(pid, Pid::Saved(Box::new(saved)));
@@ -81,11 +83,11 @@ impl Shard {
     ) -> Option<SocketKey> {
         let tenant = self.sessions[key].tenant?;
         let user: Rc<str> = (*self.sessions[key].identity.as_ref()?.user).into();
-        let (pid, claimed) = match comeback.claimed {
-            Some((pid, saved)) => (pid, Some(saved)),
+        let (pid, claimed, past) = match comeback.claimed {
+            Some(Claimed { pid, saved, missed }) => (pid, Some(saved), missed),
             // Among nodes, whoever has not been claimed is not here.
             None if self.is_fleet() => return None,
-            None => (Sid::parse(comeback.pid?)?, None),
+            None => (Sid::parse(comeback.pid?)?, None, None),
         };
         if claimed.is_none() && !self.replace_live(tenant, pid, key, &user) {
             return None;
@@ -106,6 +108,16 @@ impl Shard {
         }
         let mut read_to = None;
         let since = match offset {
+            // Its rows say what it missed, and where they begin in the tenant's stream.
+            _ if self.reads_rows() => {
+                let read = match past.as_ref()?.first {
+                    Some((epoch, _)) if epoch != self.tenants[tenant].epoch.0 => return None,
+                    Some((_, first)) => first.saturating_sub(1).min(here),
+                    None => here,
+                };
+                read_to = Some(read);
+                read.max(saved.connected_at)
+            }
             None => saved.connected_at,
             Some(text) => {
                 let position = Position::parse(text)?;
@@ -132,7 +144,14 @@ impl Shard {
         if let Some(read_to) = read_to {
             self.settle_read(key, own.as_deref(), read_to, saved.connected_at);
         }
-        let missed = self.missed(tenant, key, &saved.rooms, since).ok()?;
+        let replays = past.map(|past| {
+            let identity = self.sessions[key].identity.as_deref();
+            identity.map_or(Vec::new(), |identity| self.replays(tenant, identity, &saved.rooms, since, past.past))
+        });
+        let missed = match &replays {
+            Some(replays) => placed(replays),
+            None => self.missed(tenant, key, &saved.rooms, since).ok()?,
+        };
         let socket = self.sockets.insert(Socket {
             session: key,
             sid: saved.sid,
@@ -155,10 +174,14 @@ impl Shard {
         }
         // What waits for its user is older than what it missed, or is what it missed.
         self.give_waiting(socket, since, own.as_deref());
-        self.replay(socket, &missed);
+        match &replays {
+            Some(replays) => self.replay_rows(socket, replays),
+            None => self.replay(socket, &missed),
+        }
         self.given_by_recovery(socket, &missed);
         if self.is_fleet() {
-            self.sockets[socket].extras.get_or_insert_default().generation = saved.generation + 1;
+            let extras = self.sockets[socket].extras.get_or_insert_default();
+            (extras.generation, extras.data) = (saved.generation + 1, saved.data);
             self.unsaved(socket);
             self.tell_replaced(tenant, socket, pid);
         }
@@ -243,7 +266,9 @@ impl Shard {
         let recovery = self.settings.recovery > Duration::ZERO || state.variant == super::encode::EVENTS;
         for (sequence, event) in missed {
             self.outbox.grant(at, event.data.len() + event.meta.len() + 128);
-            let position = recovery.then_some(Position { epoch, sequence: *sequence });
+            // Among others' rows they have no place here: what its client keeps already goes on to count.
+            let token = if self.reads_rows() { Token::Unmoved } else { Token::Own };
+            let position = recovery.then_some(Position { token, ..Position::new(epoch, *sequence) });
             let wrapped = self.wrapped(event);
             self.send_event(socket, &Outgoing { position, ..wrapped.outgoing(event) }, false);
         }
@@ -311,4 +336,13 @@ impl Shard {
             Err(_) => false,
         }
     }
+}
+
+/// The nodes' own events among what is given back.
+fn placed(replays: &[Replay]) -> Vec<(u64, Rc<Event>)> {
+    let own = replays.iter().filter_map(|replay| match replay {
+        Replay::Placed { sequence, event, .. } => Some((*sequence, event.clone())),
+        Replay::Event { .. } => None,
+    });
+    own.collect()
 }

@@ -17,6 +17,8 @@
 //!  Share   ------------------>  what the nodes share beside the stream: one script, see the modules below
 //!          <------------------  Shared, where it was given a ticket
 //!  Close   ------------------>  the channel is not heard any more
+//!  Missed  ------------------>  rows of the fleet's stream that a socket has missed: where the nodes read their events from that
+//!          <------------------  Missed: between the rows it ends with and the ones that follow
 //!  Neighbour <-------------->  requests for sessions of other nodes: see neighbour.rs
 //!          <------------------  Foreign: what servers of other makes, and emitters, want of this shard's sockets
 //!  Answer  ------------------>  to what they asked
@@ -65,10 +67,12 @@ pub enum Relay {
         ticket: Ticket,
         append: Box<Append>,
     },
-    /// A body of [`envelope`](crate::wire::envelope) for every other node that hears the tenant. Lost where the store is away.
+    /// A body of [`envelope`](crate::wire::envelope) for every other node that hears the tenant. Lost where the store is away. `in_row`: where the
+    /// nodes read their events from the fleet's stream it goes there, too, behind what was appended before.
     Tell {
         tenant: TenantId,
         body: Box<[u8]>,
+        in_row: bool,
     },
     Read {
         tenant: TenantId,
@@ -110,6 +114,12 @@ pub enum Relay {
         tenant: TenantId,
         room: Box<str>,
         is_here: bool,
+    },
+    /// What somebody who comes back has missed of the fleet's stream. Only where the nodes read that.
+    Missed {
+        tenant: TenantId,
+        ticket: Ticket,
+        wanted: Box<foreign::Wanted>,
     },
     /// To a question of [`Report::Foreign`], by the ticket it came with. Lost where the way is full: who asked is answered in time without it.
     Answer {
@@ -228,6 +238,11 @@ pub enum Report {
     },
     Neighbour(Box<News>),
     Foreign(Box<Foreign>),
+    /// Up to the row before the next [`Envelope`](Report::Envelope) or [`Foreign`](Report::Foreign) event.
+    Missed {
+        ticket: Ticket,
+        result: Result<Box<foreign::Missed>, Unavailable>,
+    },
     /// A [`Save`](Relay::Save) was not done: the socket has come back elsewhere. Comes before the answer of what was asked after it.
     Replaced {
         tenant: TenantId,
@@ -317,6 +332,7 @@ impl Relay {
             | Relay::Forget { tenant, .. }
             | Relay::Room { tenant, .. }
             | Relay::Claim { tenant, .. }
+            | Relay::Missed { tenant, .. }
             | Relay::Share { tenant, .. } => Some(tenant),
         }
     }
@@ -334,6 +350,7 @@ impl Relay {
                 Relay::Refresh { pids, .. } => size_of_val(&pids[..]),
                 Relay::Neighbour(errand) => errand.bytes(),
                 Relay::Share { act, .. } => act.bytes(),
+                Relay::Missed { wanted, .. } => wanted.bytes(),
                 Relay::Open { .. } | Relay::Close { .. } | Relay::Forget { .. } | Relay::Claim { .. } => 0,
             }
     }
@@ -350,6 +367,7 @@ impl Report {
             | Report::Read { .. }
             | Report::Claimed { .. }
             | Report::Shared { .. }
+            | Report::Missed { .. }
             | Report::Neighbour(_)
             | Report::Foreign(_) => None,
         }
@@ -370,11 +388,13 @@ impl Report {
                 Report::Shared { result: Ok(answer), .. } => answer.bytes(),
                 Report::Neighbour(news) => news.bytes(),
                 Report::Foreign(foreign) => foreign.bytes(),
+                Report::Missed { result: Ok(missed), .. } => missed.bytes(),
                 Report::Opened { .. }
                 | Report::Appended { .. }
                 | Report::Read { .. }
                 | Report::Claimed { .. }
                 | Report::Replaced { .. }
+                | Report::Missed { .. }
                 | Report::Shared { .. } => 0,
             }
     }

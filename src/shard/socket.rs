@@ -54,6 +54,8 @@ pub struct Extras {
     pub auth: Option<Box<str>>,
     /// How often it has come back, among nodes.
     pub generation: u32,
+    /// What the application of a server of another make keeps with it, as it was written there.
+    pub data: Option<Box<[u8]>>,
     /// Joins that are under way, and what waits for them.
     pub turns: Option<Box<super::turn::Turns>>,
 }

@@ -186,6 +186,8 @@ pub struct Saved {
     /// The tenant's sequence when it connected: where it starts if it never received anything.
     pub connected_at: u64,
     pub until: Instant,
+    /// See [`Extras`](super::socket::Extras).
+    pub data: Option<Box<[u8]>>,
 }
 
 /// What `publish` answers.

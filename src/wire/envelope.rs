@@ -3,11 +3,12 @@
 //! ```text
 //! frame   0       version, 1
 //!         1       0: told to the others    1: placed    2: announced: told to all, to who made it, too
-//!                 3: noted by the store, see `presence.rs`
+//!                 3: noted by the store, see `presence.rs`    4: placed in a fleet's stream    5: told there
 //!         2..10   epoch                       \
 //!         10..18  sequence                     | of a placed one only, written by the store;
 //!         18..26  the room's epoch             | big endian
 //!         26..34  offset                      /
+//!         ..      of one in a fleet's stream: the row's id that clients keep of it, two numbers
 //!         ..      body
 //!
 //! body    0..4    length of all that follows the checksum     big endian
@@ -32,12 +33,16 @@ pub mod field;
 pub mod presence;
 pub mod record;
 
+use super::adapter::streams::Offset;
 use crate::base::{id::Sid, time::UnixMs};
 use field::{Reader, Writer};
 
 pub const VERSION: u8 = 1;
 /// Bytes before the body of a placed frame.
 pub const PLACED_BYTES: usize = 34;
+/// The second byte of a frame that has its row.
+pub const IN_ROW: u8 = 4;
+const TOLD_IN_ROW: u8 = 5;
 /// The longest body there is: an event's data is a frame's at most, and everything else is bounded by it.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 
@@ -67,6 +72,8 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
     pub place: Option<Place>,
+    /// The row of a fleet's stream that clients keep of it.
+    pub row: Option<Offset>,
     /// Not looked at yet.
     pub body: &'a [u8],
 }
@@ -154,14 +161,22 @@ pub struct Origin(pub u64);
 impl<'a> Frame<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Frame<'a>, Broken> {
         match bytes {
-            [VERSION, 0 | 2, body @ ..] => Ok(Frame { place: None, body }),
-            [VERSION, 1, rest @ ..] => {
-                let (place, body) = rest.split_at_checked(PLACED_BYTES - 2).ok_or(Broken::Length)?;
+            [VERSION, 0 | 2, body @ ..] => Ok(Frame { place: None, row: None, body }),
+            [VERSION, kind @ (1 | IN_ROW), rest @ ..] => {
+                let has_row = *kind == IN_ROW;
+                let bytes = PLACED_BYTES - 2 + if has_row { 16 } else { 0 };
+                let (place, body) = rest.split_at_checked(bytes).ok_or(Broken::Length)?;
                 let number = |nth: usize| {
                     place[nth * 8..nth * 8 + 8].iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte))
                 };
+                let row = has_row.then(|| Offset { ms: number(4), nth: number(5) });
                 let place = Place { epoch: number(0), sequence: number(1), room_epoch: number(2), offset: number(3) };
-                Ok(Frame { place: Some(place), body })
+                Ok(Frame { place: Some(place), row, body })
+            }
+            [VERSION, TOLD_IN_ROW, rest @ ..] => {
+                let (row, body) = rest.split_first_chunk::<16>().ok_or(Broken::Length)?;
+                let row = u128::from_be_bytes(*row);
+                Ok(Frame { place: None, row: Some(Offset { ms: (row >> 64) as u64, nth: row as u64 }), body })
             }
             [VERSION, ..] | [] => Err(Broken::Length),
             _ => Err(Broken::Version),
@@ -188,6 +203,16 @@ pub fn placed(place: Place, body: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(body);
     out
+}
+
+/// A frame that is placed or told, as a row of a fleet's stream carried it.
+pub fn in_row(frame: &[u8], row: Offset) -> Option<Vec<u8>> {
+    let (ms, nth) = (row.ms.to_be_bytes(), row.nth.to_be_bytes());
+    if let [VERSION, 0, body @ ..] = frame {
+        return Some([&[VERSION, TOLD_IN_ROW], &ms[..], &nth, body].concat());
+    }
+    let ([VERSION, 1, place @ ..], body) = frame.split_at_checked(PLACED_BYTES)? else { return None };
+    Some([&[VERSION, IN_ROW], place, &ms, &nth, body].concat())
 }
 
 /// Bytes before a body's fields.
@@ -419,10 +444,10 @@ mod tests {
             assert_eq!(Body::decode(&other), Err(Broken::Checksum));
             let place = Place { epoch: 1 << 47, sequence: 5, room_epoch: (1 << 47) + 3, offset: 2 };
             let frame = placed(place, &bytes);
-            assert_eq!(Frame::decode(&frame), Ok(Frame { place: Some(place), body: &bytes }));
+            assert_eq!(Frame::decode(&frame), Ok(Frame { place: Some(place), row: None, body: &bytes }));
             let frame = told(&bytes);
-            assert_eq!(Frame::decode(&frame), Ok(Frame { place: None, body: &bytes }));
-            assert_eq!(Frame::decode(&announced(&bytes)), Ok(Frame { place: None, body: &bytes }));
+            assert_eq!(Frame::decode(&frame), Ok(Frame { place: None, row: None, body: &bytes }));
+            assert_eq!(Frame::decode(&announced(&bytes)), Ok(Frame { place: None, row: None, body: &bytes }));
         }
         assert_eq!(Frame::decode(&[2, 0, 1]), Err(Broken::Version));
         assert_eq!(Frame::decode(&[1, 1, 1]), Err(Broken::Length));

@@ -261,7 +261,7 @@ fn messages_of_a_fleet() {
             assert!(streams::decode_session(&again, &mut buffer).is_ok_and(|again| again.sid == session.sid));
         }
         let text = String::from_utf8_lossy(&bytes);
-        let _ = (streams::offset(&text), Names::default().read_cluster(&text, &["/", "/a"]));
+        let _ = (streams::Offset::parse(&text), Names::default().read_cluster(&text, &["/", "/a"]));
         let bytes = mutate(&mut chance, heard);
         for name in profile.channel_names() {
             if let Some(Ok(heard)) = profile.hear(name, &bytes, &mut scratch) {
@@ -341,7 +341,7 @@ fn documents() {
 fn envelopes_and_records() {
     use tenantcast::base::id::{NodeId, ShardId, Sid};
     use tenantcast::wire::envelope::{
-        Asks, Body, Edition, Frame, Layer, Origin, Place, Post, Word, announced, placed, record, told,
+        Asks, Body, Edition, Frame, Layer, Origin, Place, Post, Word, announced, in_row, placed, record, told,
     };
     let sid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));
     let post = Post {
@@ -371,6 +371,7 @@ fn envelopes_and_records() {
             joined_at: 3,
             filter: Some(record::Wants { types: vec!["a.*"], entities: vec![("t", "1")] }),
         }],
+        data: Some(b"\x81\xa1n\x01"),
     }
     .encode();
     let edition = Edition {
@@ -385,7 +386,9 @@ fn envelopes_and_records() {
     let edition = announced(&Body::Edition(edition).encode(Origin(3)));
     let receivers = told(&Body::Receivers { id: "01", waiting: vec!["u", "v"], missing: vec!["w"] }.encode(Origin(4)));
     let acked = told(&Body::Acked { id: "01", users: vec!["u", "v"] }.encode(Origin(4)));
-    let corpus = [&placed(place, &body)[..], &told(&emit), &edition, &receivers, &acked, &kept];
+    let row = |frame| in_row(frame, streams::Offset { ms: 5, nth: 6 }).expect("a frame that rows carry");
+    let rows = [row(&placed(place, &body)), row(&told(&emit))];
+    let corpus = [&placed(place, &body)[..], &told(&emit), &edition, &receivers, &acked, &kept, &rows[0], &rows[1]];
     let mut chance = Chance::new([17; 32]);
     for _ in 0..rounds(60_000) {
         let mut bytes = mutate(&mut chance, &corpus);

@@ -109,7 +109,7 @@ fn told(fleet: &mut dyn Fleet) {
     fleet.open(0, "told");
     fleet.open(1, "told");
     fleet.append(0, "told", 1, append("a", "one"));
-    fleet.ask(0, Relay::Tell { tenant: tenant("told"), body: body(1, "two") });
+    fleet.ask(0, Relay::Tell { tenant: tenant("told"), body: body(1, "two"), in_row: false });
     fleet.append(0, "told", 2, append("a", "three"));
     let heard: Vec<_> = (0..3).map(|_| fleet.envelope(1)).collect();
     let texts: Vec<(&str, bool)> = heard.iter().map(|said| (&*said.text, said.place.is_some())).collect();

@@ -78,7 +78,7 @@ pub fn writes(fleet: &mut dyn Fleet) {
     assert_eq!(fleet.envelope(1).text, "edition");
     assert!(matches!(ask(fleet, 1, NAME, act()), Answer::Written), "it was done");
     assert!(matches!(ask(fleet, 1, NAME, write("d", &one[..16], kept(4, ""), said, LONG)), Answer::Other(Some(_))));
-    fleet.ask(1, Relay::Tell { tenant: tenant(NAME), body: body(2, "last") });
+    fleet.ask(1, Relay::Tell { tenant: tenant(NAME), body: body(2, "last"), in_row: false });
     assert_eq!(fleet.envelope(0).text, "last", "nothing in between");
     // What is gone is said to be.
     match ask(fleet, 0, NAME, write("gone", b"something before", kept(5, ""), silent(), LONG)) {

@@ -58,7 +58,7 @@ pub struct Said {
 }
 
 pub fn said(frame: &[u8]) -> Said {
-    let Frame { place, body } = Frame::decode(frame).expect("a frame");
+    let Frame { place, body, .. } = Frame::decode(frame).expect("a frame");
     Said {
         text: String::from_utf8(body[17..].to_vec()).expect("text"),
         place: place.map(|place| (place.epoch, place.sequence, place.room_epoch, place.offset)),

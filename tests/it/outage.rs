@@ -197,7 +197,7 @@ fn redis_stops_and_returns_with_its_data() {
     assert!(!node.errands.is_up());
     // Opened while it is away: said at once. A word is lost and counted; questions are answered in time.
     node.ask(Relay::Open { tenant: tenant("u") });
-    node.ask(Relay::Tell { tenant: tenant("t"), body: body(1, "word") });
+    node.ask(Relay::Tell { tenant: tenant("t"), body: body(1, "word"), in_row: false });
     let began = node.now();
     node.ask(Relay::Read { tenant: tenant("t"), ticket: Ticket(1), rooms: Vec::new() });
     let pid = Sid::new(NodeId(1), ShardId(0), &mut Chance::new([1; 32]));

@@ -123,6 +123,9 @@ impl Foreign {
 
     /// A row of the stream.
     pub(super) fn row(&mut self, row: &Row) {
+        if self.fleet.recovers() && self.placed(row) {
+            return;
+        }
         let fields = row.fields.iter().map(|(name, value)| (&name[..], &value[..]));
         // One without a namespace is for nobody here.
         let Some(read) = streams::Row::of(fields) else { return };
@@ -244,12 +247,13 @@ impl Foreign {
     }
 
     fn event(&mut self, packet: &Packet<'_>, volatile: bool, shares: Vec<(ShardId, Whom)>, ask: Option<Ticket>) {
+        let row = self.row.filter(|_| ask.is_none());
         for (shard, to) in shares {
             let args = Payload {
                 json: Cow::Owned(packet.args.json.to_string()),
                 attachments: packet.args.attachments.clone(),
             };
-            self.report(shard, Words::Event { to, event: (*packet.event).into(), args, volatile, ask });
+            self.report(shard, Words::Event { to, event: (*packet.event).into(), args, volatile, ask, row });
         }
     }
 

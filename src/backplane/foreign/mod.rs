@@ -14,6 +14,8 @@
 //! passed over: it has come already; every queue has its bound.
 
 mod hear;
+mod past;
+mod placed;
 mod question;
 mod row;
 mod share;
@@ -21,6 +23,8 @@ mod tell;
 mod tray;
 mod way;
 
+pub use past::Ask;
+pub use placed::Outward;
 pub use tray::{Tray, Word};
 
 use super::{
@@ -40,7 +44,7 @@ use crate::profile::Profile;
 use crate::shard::foreign::Foreign as Words;
 use crate::shard::relay::{Relay, Report};
 use crate::wire::{
-    adapter::{Mode, Names},
+    adapter::{Mode, Names, streams::Offset},
     json,
 };
 use hear::Spoken;
@@ -83,6 +87,8 @@ pub struct Fleet {
     /// The first word of the fleet's channels, and the name of its stream.
     pub key: Box<str>,
     pub stream: Box<str>,
+    /// What the names of sessions that are kept for all begin with, where sockets come back to servers of another make, and theirs here.
+    pub session_prefix: Option<Box<str>>,
     /// Of this server: others are not heard.
     pub namespaces: Box<[Box<str>]>,
     pub profile: Arc<Profile>,
@@ -102,6 +108,11 @@ impl Fleet {
     /// Whether there is anything to hear.
     pub fn is_silent(&self) -> bool {
         self.adapter == Adapter::Off && self.profile.channel_names().next().is_none()
+    }
+
+    /// Whether durable events are written to the shared stream in one step with their place, and delivered from there.
+    pub fn recovers(&self) -> bool {
+        self.session_prefix.is_some()
     }
 
     /// Whether the others are told what is published here.
@@ -131,6 +142,11 @@ pub struct Foreign {
     /// What is to be written.
     commands: Vec<Command>,
     scratch: json::Scratch,
+    /// So far the shards have been given what is in the shared stream.
+    read: Offset,
+    /// Of the row that is being looked at, where it has a place among the nodes' own events.
+    row: Option<Offset>,
+    asks: Vec<Ask>,
     failures: u32,
     /// It was said that a channel may not be subscribed.
     is_refused: bool,
@@ -153,7 +169,7 @@ impl Foreign {
     pub fn new(settings: Settings, fleet: Fleet, begin: Begin) -> Foreign {
         let family = format!("{}:", settings.prefix);
         Foreign {
-            uid: format!("{family}{:x}", settings.origin.0),
+            uid: uid(&settings),
             family,
             names: Names::new(&fleet.key),
             chance: Chance::new(begin.seed),
@@ -169,6 +185,9 @@ impl Foreign {
             spoken: Vec::new(),
             commands: Vec::new(),
             scratch: json::Scratch::new(),
+            read: Offset::default(),
+            row: None,
+            asks: Vec::new(),
             failures: 0,
             is_refused: false,
         }
@@ -185,8 +204,9 @@ impl Foreign {
     /// Runs until the tray has ended and is empty.
     pub async fn run(mut self) {
         let (taker, mut rows) = mpsc::channel(ROW_BATCHES_MAX);
-        let reader = (self.fleet.adapter != Adapter::Off)
-            .then(|| tokio::spawn(row::read(self.settings.clone(), self.fleet.stream.to_string(), taker)));
+        let reader = (self.fleet.adapter != Adapter::Off).then(|| {
+            tokio::spawn(row::read(self.settings.clone(), self.fleet.stream.to_string(), self.fleet.recovers(), taker))
+        });
         let tray = self.begin.tray.clone();
         while !tray.is_ended() {
             self.generation += 1;
@@ -223,6 +243,7 @@ impl Foreign {
             self.drop_words() + std::mem::take(&mut self.commands).len() + std::mem::take(&mut self.spoken).len();
         self.begin.errands.add(Count::ForeignDropped as usize, lost);
         self.questions.clear();
+        self.refuse_asks();
     }
 
     /// Takes what is in the tray while nobody can be told; how much of it is lost.
@@ -231,9 +252,11 @@ impl Foreign {
         for word in self.begin.tray.take() {
             match word {
                 Word::Room { tenant, room, is_here } => self.note_room(&tenant, &room, is_here),
+                Word::Missed(ask) => self.asks.push(ask),
                 Word::Answer { .. } | Word::Event { .. } => lost += 1,
             }
         }
+        self.refuse_asks();
         lost
     }
 
@@ -283,10 +306,10 @@ impl Foreign {
             if let Err(why) = self.exchange(link).await {
                 return Ended::Broken(why);
             }
-            for (index, way) in self.ways.iter_mut().enumerate() {
-                let deliver = &self.begin.deliver;
-                way.flush(|reports, load| deliver(ShardId(index as u8), reports, load));
+            if let Err(why) = self.look_back(link).await {
+                return Ended::Broken(why);
             }
+            self.flush();
             if self.begin.tray.is_ended() && self.begin.tray.is_empty() {
                 return Ended::Told;
             }
@@ -298,17 +321,18 @@ impl Foreign {
                 ping_at = self.now() + PING_EVERY;
             }
             let retries = self.ways.iter().any(Way::waits).then_some(now + RETRY_EVERY);
-            let wake_at = [Some(ping_at), self.questions.next_due(), retries].into_iter().flatten().min();
+            let wake_at =
+                [Some(ping_at), self.questions.next_due(), retries, self.next_ask_due()].into_iter().flatten().min();
             let rest = wake_at.map_or(PING_EVERY, |at| at.since(now));
             let (inlet, tray) = (self.inlet.clone(), self.begin.tray.clone());
             let woken = tokio::select! {
                 () = inlet.wait() => Woken::Other,
                 () = tray.wait() => Woken::Other,
-                Some(rows) = rows.recv() => Woken::Rows(rows),
+                Some(rows) = rows.recv(), if self.takes_rows() => Woken::Rows(rows),
                 () = tokio::time::sleep(rest) => Woken::Other,
             };
             if let Woken::Rows(rows) = woken {
-                rows.iter().for_each(|row| self.row(row));
+                self.rows(&rows);
             }
         }
     }
@@ -346,6 +370,13 @@ impl Foreign {
         std::str::from_utf8(channel).is_ok_and(|channel| !is_wanted(channel))
     }
 
+    fn flush(&mut self) {
+        for (index, way) in self.ways.iter_mut().enumerate() {
+            let deliver = &self.begin.deliver;
+            way.flush(|reports, load| deliver(ShardId(index as u8), reports, load));
+        }
+    }
+
     /// Puts something on its way to a shard; false: there is no room.
     fn report(&mut self, shard: ShardId, words: Words) -> bool {
         let Some(way) = self.ways.get_mut(shard.index()) else { return false };
@@ -355,6 +386,11 @@ impl Foreign {
         }
         has_room
     }
+}
+
+/// A node of this server, among the fleet's.
+fn uid(settings: &Settings) -> String {
+    format!("{}:{:x}", settings.prefix, settings.origin.0)
 }
 
 /// Runs the core, and this beside it where there is anything to hear.

@@ -4,6 +4,7 @@
 //! is waited for.
 
 use crate::backplane::{Settings, link};
+use crate::wire::adapter::streams::Offset;
 use redis::Value;
 use std::{sync::Arc, time};
 use tokio::{sync::mpsc, time::sleep};
@@ -21,12 +22,14 @@ pub struct Row {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Reads until nobody takes.
-pub async fn read(settings: Arc<Settings>, stream: String, taker: mpsc::Sender<Vec<Row>>) {
+/// Reads until nobody takes. `begins`: a stream without rows gets one, for nobody, so that there is a row to come back to.
+pub async fn read(settings: Arc<Settings>, stream: String, begins: bool, taker: mpsc::Sender<Vec<Row>>) {
     // Where it was read up to: from there it goes on when the store is back.
     let mut last: Option<String> = None;
     while !taker.is_closed() {
-        if let Ok(wire) = link::connect_to_wait(&settings).await {
+        if let Ok(wire) = link::connect_to_wait(&settings).await
+            && (!begins || begin(&wire, &stream).await.is_some())
+        {
             // What is refused is tried again: the store may be loading, or another master be found, or the user's rights be changed.
             while let Some(rows) = next(&wire, &stream, &mut last).await {
                 if !rows.is_empty() && taker.send(rows).await.is_err() {
@@ -36,6 +39,17 @@ pub async fn read(settings: Arc<Settings>, stream: String, taker: mpsc::Sender<V
         }
         sleep(RETRY_EVERY).await;
     }
+}
+
+async fn begin(wire: &link::Wire, stream: &str) -> Option<()> {
+    let mut pipeline = redis::pipe();
+    pipeline.cmd("XLEN").arg(stream);
+    if let [Value::Int(0)] = wire.clone().send(pipeline, stream.to_owned()).await.ok()?[..] {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XADD").arg(stream).arg("*").arg("nsp").arg("");
+        wire.clone().send(pipeline, stream.to_owned()).await.ok()?;
+    }
+    Some(())
 }
 
 /// The rows after the last one; none: it could not be asked.
@@ -51,8 +65,10 @@ async fn next(wire: &link::Wire, stream: &str, last: &mut Option<String>) -> Opt
     let answer = wire.clone().send(pipeline, stream.to_owned()).await.ok()?.into_iter().next()?;
     if last.is_none() {
         let newest = rows(answer)?.pop().map(|row| row.id);
+        // Nothing in it is for anybody: it says from where on rows are read.
+        let found = newest.iter().map(|id| Row { id: id.clone(), fields: Vec::new() }).collect();
         *last = Some(newest.unwrap_or_else(|| "0-0".into()));
-        return Some(Vec::new());
+        return Some(found);
     }
     let found = match answer {
         Value::Nil => return Some(Vec::new()),
@@ -71,8 +87,18 @@ async fn next(wire: &link::Wire, stream: &str, last: &mut Option<String>) -> Opt
     Some(found)
 }
 
+impl Row {
+    pub fn offset(&self) -> Option<Offset> {
+        Offset::parse(&self.id)
+    }
+
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields.iter().find(|(of, _)| of == name.as_bytes()).map(|(_, value)| &value[..])
+    }
+}
+
 /// `[[id, [name, value, ..]], ..]`.
-fn rows(value: Value) -> Option<Vec<Row>> {
+pub fn rows(value: Value) -> Option<Vec<Row>> {
     let Value::Array(entries) = value else { return None };
     let row = |entry: Value| {
         let Value::Array(parts) = entry else { return None };

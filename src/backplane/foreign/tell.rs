@@ -22,7 +22,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use ulid::Ulid;
 
 /// As the adapter's own default.
-const STREAM_ROWS_MAX: usize = 10_000;
+pub const STREAM_ROWS_MAX: usize = 10_000;
 
 /// Something to be written.
 pub struct Command {
@@ -38,6 +38,7 @@ impl Foreign {
         match word {
             Word::Answer { from: _, ticket, answer } => self.questions.answered(ticket, *answer, now, said),
             Word::Room { tenant, room, is_here } => self.note_room(&tenant, &room, is_here),
+            Word::Missed(ask) => self.asks.push(ask),
             Word::Event { tenant, body, place } => self.tell_event(&tenant, &body, place.as_ref()),
         }
     }
@@ -121,7 +122,12 @@ impl Foreign {
             Via::Streams if streams::is_row(&message.what) => {
                 let mut args: Vec<Vec<u8>> =
                     ["MAXLEN", "~", &STREAM_ROWS_MAX.to_string(), "*"].map(|text| text.into()).into();
-                args.extend(streams::encode(message)?.into_iter().flat_map(|(name, value)| [name.into(), value]));
+                let mut row = streams::encode(message)?;
+                if self.fleet.recovers() {
+                    // What has no place is for who is there: read as a broadcast when it is added, and not given to who comes back.
+                    row.iter_mut().filter(|(name, _)| *name == "type").for_each(|(_, kind)| kind.insert(0, b'0'));
+                }
+                args.extend(row.into_iter().flat_map(|(name, value)| [name.into(), value]));
                 Command { name: "XADD", key: self.fleet.stream.to_string(), args }
             }
             Via::Streams => Command {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: bounded by [`FLEET_TOLD_BYTES_MAX`]; what does not fit is dropped, and who put it there counts it.
 
+use super::past::Ask;
 use crate::backplane::{command::Done, count::Count, journal::Job, run::Core};
 use crate::base::{
     id::{ShardId, TenantId},
@@ -29,6 +30,7 @@ pub enum Word {
         room: Box<str>,
         is_here: bool,
     },
+    Missed(Ask),
     /// A body of [`envelope`](crate::wire::envelope); with its place, where it has one.
     Event {
         tenant: TenantId,
@@ -73,6 +75,7 @@ impl Tray {
             + match &word {
                 Word::Answer { answer, .. } => answer.bytes(),
                 Word::Room { room, .. } => room.len(),
+                Word::Missed(ask) => ask.wanted.bytes(),
                 Word::Event { body, .. } => body.len(),
             };
         // Which rooms are here is bounded by the rooms that are.
@@ -118,6 +121,11 @@ impl Core {
         }
     }
 
+    /// False: nobody looks for it.
+    pub(in crate::backplane) fn put_ask(&self, ask: Ask) -> bool {
+        self.tray.as_ref().is_some_and(|tray| tray.put(Word::Missed(ask)))
+    }
+
     /// Tells servers of other makes what was published here.
     pub(in crate::backplane) fn tell_fleet(&self, tenant: &TenantId, body: &[u8], place: Option<Place>) {
         if self.tray.as_ref().is_some_and(|tray| tray.is_outward()) {
@@ -128,6 +136,10 @@ impl Core {
     /// As [`tell_fleet`](Self::tell_fleet), of a durable event that has its place: by the node where it was published, and not again where it was
     /// published again.
     pub(in crate::backplane) fn tell_placed(&self, job: &Job, done: &Done) {
+        if self.outward.is_some() {
+            // The store's script has.
+            return;
+        }
         let Job::Append { tenant, append, .. } = job else { return };
         let Done::Answer { report: Report::Appended { result: Ok(at), .. }, .. } = done else { return };
         if !at.known {

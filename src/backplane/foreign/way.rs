@@ -33,6 +33,16 @@ impl Way {
         true
     }
 
+    /// As [`push`](Self::push), of what may not be lost: who reads it looks before whether there [is room](Self::has_room).
+    pub fn put(&mut self, report: Report) {
+        self.bytes += report.bytes();
+        self.waiting.push_back(report);
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.bytes + self.meter.bytes() < REPORT_BYTES_MAX / 2
+    }
+
     /// Hands over what waits, as far as the lane takes it.
     pub fn flush(&mut self, mut send: impl FnMut(Vec<Report>, Load) -> Result<(), Vec<Report>>) {
         while !self.waiting.is_empty() && self.meter.bytes() < WINDOW {

@@ -9,10 +9,14 @@
 --       13 channel   14 PUBLISH or SPUBLISH   15 ms the places are kept: with the first of a batch that is kept there, else ""
 --       16, 17 rooms that are known at most, and how many are forgotten beyond
 --       with keys 6 to 10: 18 the user for whom it waits, or ""   19.. the bounds, see queue.lua
+--       14 XADD: the event is not published, but added to the stream that is shared with servers of another make, the last key; 13 is then how
+--       many of the last arguments are of it: rows it keeps, our uid, tenant, what stands for the room's epoch and for the offset in the
+--       data, data, namespaces
 --       24 the sender who is told, or ""   25 the event's id   26 ms it is told   27 events of a tenant whose senders are told, at most
 --
 -- Answers { sequence, room's epoch, offset, "1" if it is the event of an earlier publish }, or {} where the one before is not done.
 -- Numbers stay below 2^53, where doubles are exact.
+local fleet = ARGV[14] == 'XADD' and table.remove(KEYS)
 local hash, rooms, stream, batch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local receipt = KEYS[5] ~= hash and KEYS[5]
 local tag = ARGV[4] .. ':' .. ARGV[5]
@@ -130,5 +134,31 @@ if KEYS[6] and ARGV[24] ~= '' then
   end
   for _, key in ipairs({ tracked, order }) do redis.call('PEXPIRE', key, ARGV[26]) end
 end
-redis.call(ARGV[14], ARGV[13], struct.pack('>BBI8I8I8I8', 1, 1, epoch, sequence, room_epoch, offset) .. ARGV[8])
+local frame = struct.pack('>BBI8I8I8I8', 1, 1, epoch, sequence, room_epoch, offset) .. ARGV[8]
+if fleet then
+  local function base36(number)
+    local out = ''
+    repeat
+      local digit = number % 36
+      out = string.sub('0123456789abcdefghijklmnopqrstuvwxyz', digit + 1, digit + 1) .. out
+      number = (number - digit) / 36
+    until number == 0
+    return out
+  end
+  local at = #ARGV - tonumber(ARGV[13])
+  local data = string.gsub(ARGV[at + 6], ARGV[at + 4], base36(room_epoch))
+  data = string.gsub(data, ARGV[at + 5], text(offset))
+  local id = '*'
+  -- Nothing comes between them: who has one of them has the event. The first has what our nodes read.
+  for nth = at + 7, #ARGV do
+    local row = { fleet, 'MAXLEN', '~', ARGV[at + 1], id, 'uid', ARGV[at + 2], 'nsp', ARGV[nth], 'type', '3', 'data', data }
+    if id == '*' then
+      for _, field in ipairs({ 'tenant', ARGV[at + 3], 'rows', text(#ARGV - at - 6), 'frame', frame }) do row[#row + 1] = field end
+    end
+    local ms, n = string.match(redis.call('XADD', unpack(row)), '^(%d+)%-(%d+)$')
+    id = ms .. '-' .. text(tonumber(n) + 1)
+  end
+else
+  redis.call(ARGV[14], ARGV[13], frame)
+end
 return { text(sequence), text(room_epoch), text(offset), '0' }

@@ -95,6 +95,7 @@ fn rig(node: usize) -> Rig {
             origin: Origin(node as u64 + 1),
             lease: Duration::from_secs(300),
             names_rooms: false,
+            reads_rows: false,
         });
         let rule = |strategy| DocumentRule { strategy, ..DocumentRule::default() };
         settings.documents.rules.insert(0, (Pattern::parse("m*").unwrap(), rule(Strategy::Manual)));

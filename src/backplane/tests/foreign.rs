@@ -31,7 +31,8 @@ fn tenant(name: &str) -> TenantId {
 }
 
 fn node(profile: &str) -> Node {
-    let fleet = FleetSettings { origin: Origin(1), lease: Duration::from_secs(300), names_rooms: true };
+    let fleet =
+        FleetSettings { origin: Origin(1), lease: Duration::from_secs(300), names_rooms: true, reads_rows: false };
     let app = profile_app(Profile::parse(profile).expect("a right profile"), ["/", "/chat"]);
     Node {
         rig: Rig::of(app, |settings| settings.fleet = Some(fleet)),
@@ -91,7 +92,7 @@ impl Node {
 
     fn event(&mut self, to: Whom, args: &'static str) {
         let args = Payload::json(args);
-        self.foreign(Foreign::Event { to, event: "note".into(), args, volatile: false, ask: None });
+        self.foreign(Foreign::Event { to, event: "note".into(), args, volatile: false, ask: None, row: None });
     }
 
     /// What came under this name, without the rest.
@@ -169,7 +170,14 @@ fn every_form_of_an_event() {
     assert!(node.notes(ana)[0].starts_with("42[\"note\",\"x\",\""));
     assert_eq!(node.notes(plain), ["{\"event\":\"note\",\"data\":\"x\"}"]);
     let args = Payload { json: Cow::Borrowed("{\"_placeholder\":true,\"num\":0}"), attachments: vec![b"bin".to_vec()] };
-    let event = |ask| Foreign::Event { to: everyone(), event: "note".into(), args: args.clone(), volatile: true, ask };
+    let event = |ask| Foreign::Event {
+        to: everyone(),
+        event: "note".into(),
+        args: args.clone(),
+        volatile: true,
+        ask,
+        row: None,
+    };
     node.foreign(event(None));
     assert_eq!(node.notes(ana), ["451-[\"note\",{\"_placeholder\":true,\"num\":0}]", "bin"]);
     assert_eq!(node.notes(plain), ["{\"event\":\"note\",\"data\":{\"_placeholder\":true,\"num\":0}}"]);
@@ -220,7 +228,14 @@ fn the_catalogue_says_who_receives_and_what() {
     let (ana, _) = node.client("acme", "ana", "", &[]);
     let mut check = |name: &str, args: &'static str| {
         let to = to("/", &[("acme", &["tenant:acme"], &[])]);
-        node.foreign(Foreign::Event { to, event: name.into(), args: Payload::json(args), volatile: false, ask: None });
+        node.foreign(Foreign::Event {
+            to,
+            event: name.into(),
+            args: Payload::json(args),
+            volatile: false,
+            ask: None,
+            row: None,
+        });
         node.rig.take(ana).len()
     };
     assert_eq!(check("note", "1"), 0, "it is for admins");

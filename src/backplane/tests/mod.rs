@@ -2,6 +2,7 @@
 
 mod absent;
 mod address;
+mod comeback;
 mod delivery;
 mod document;
 mod foreign;
@@ -10,4 +11,5 @@ mod nodes;
 mod order;
 mod presence;
 mod queue;
+mod rows;
 mod swarm;

@@ -74,7 +74,8 @@ fn rig(node: usize, life: u64, now: Option<Now>) -> Rig {
         settings.limits.events_per_second = 0;
         // A line that is cut without a word is found out by who comes back, and by nothing else.
         settings.ping_interval = Duration::from_secs(100_000);
-        settings.fleet = Some(FleetSettings { origin: Origin(life), lease: LEASE, names_rooms: false });
+        settings.fleet =
+            Some(FleetSettings { origin: Origin(life), lease: LEASE, names_rooms: false, reads_rows: false });
     });
     rig.now = now.unwrap_or(rig.now);
     rig

@@ -180,7 +180,7 @@ fn connected(socket: &mut Context<'_>) {
         }
         let _ = write!(out, ",\"recovered\":{}}}", socket.recovered());
     });
-    socket.emit("connected", &args);
+    socket.emit_first("connected", &args);
 }
 
 #[derive(Deserialize)]

@@ -96,6 +96,7 @@ impl Shard {
         let heard = (listens && self.listens(draft.event)).then(|| Box::new(Heard::of(draft)));
         let stream = self.tenants[tenant].stream.get_or_insert_default();
         stream.owed += 1;
+        stream.behind.appended = Some(self.now.at);
         let mut tally = None;
         if let Some(Asking { ack, then: told }) = asking.filter(Asking::is_counted) {
             if stream.asking.contains_key(&id) {
@@ -171,7 +172,10 @@ impl Shard {
         post: &Post<'_>,
         late: Option<u64>,
     ) {
-        let position = Position { epoch: self.tenants[key].epoch, sequence: late.unwrap_or(place.sequence) };
+        let position = Position {
+            token: self.token_of_landing(key, late.is_some()),
+            ..Position::new(self.tenants[key].epoch, late.unwrap_or(place.sequence))
+        };
         let number = post.asks.and_then(|_| self.number_of_asked(key, post.room));
         if late.is_some() {
             // Whoever has come since is told of it by where the room stands, or by its queue.
@@ -192,7 +196,7 @@ impl Shard {
     pub(in crate::shard) fn tell_post(&mut self, tenant: TenantKey, draft: &Draft<'_>, id: &str) {
         if self.is_fleet() {
             let post = post_of(draft, id, self.now.unix);
-            self.tell_others(tenant, &Body::Post(post));
+            self.tell_behind(tenant, &Body::Post(post));
         }
     }
 }

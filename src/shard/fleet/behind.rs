@@ -2,16 +2,21 @@
 //!
 //! ```text
 //!  somebody's durable event  -> on its way to its place, and comes back through the stream
-//!  its next ephemeral event  -> to the other nodes at once, behind the first on the same channel; here when the first has come back
+//!  its next ephemeral event  -> to the other nodes at once, behind the first on the same way; here when the first has come back
 //! ```
 //!
 //! Invariants: only what the same speaker has published before holds it, and nobody else's; it is held for
 //! [`BEHIND_PATIENCE`] at most, not at all while the store is away, and at most [`BEHIND_MAX`] of a tenant: beyond, it is not held.
 
-use crate::base::limit::{BEHIND_MAX, BEHIND_PATIENCE};
+use super::Relay;
+use crate::base::{
+    limit::{BEHIND_MAX, BEHIND_PATIENCE},
+    time::Instant,
+};
 use crate::shard::socket::SocketKey;
 use crate::shard::tenant::TenantKey;
 use crate::shard::{Shard, Timer};
+use crate::wire::envelope::Body;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -33,6 +38,8 @@ pub struct Behind {
     /// The newest of each.
     newest: BTreeMap<Speaker, Rc<str>>,
     held: usize,
+    /// When an event of this node was sent to its place last.
+    pub appended: Option<Instant>,
     /// The end of patience is awaited.
     armed: bool,
 }
@@ -71,6 +78,19 @@ impl Shard {
                 }
             }
         }
+    }
+
+    /// Tells every other node that has this tenant what somebody here says. Where events are read from the fleet's stream, the channel may be
+    /// quicker than that: what is said soon after an event takes the same way.
+    pub(in crate::shard) fn tell_behind(&mut self, key: TenantKey, body: &Body<'_>) {
+        if !self.is_fleet() {
+            return;
+        }
+        let appended = self.tenants[key].stream.as_ref().and_then(|stream| stream.behind.appended);
+        let in_row = self.reads_rows() && appended.is_some_and(|at| self.now.at.since(at) <= BEHIND_PATIENCE);
+        let body = body.encode(self.origin());
+        let tenant = (*self.tenants[key].id).clone();
+        self.relay(Relay::Tell { tenant, body, in_row });
     }
 
     /// Whether somebody's words here may have to wait.

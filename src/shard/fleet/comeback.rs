@@ -11,6 +11,7 @@
 //! What a client asks to join is answered when that is kept, so that what it was told holds wherever it comes back to; where it cannot be kept,
 //! it is not let in.
 
+use super::session::{Comer, Kept as Form};
 use super::{Job, Needs};
 use crate::base::{
     id::Sid,
@@ -20,11 +21,12 @@ use crate::base::{
 use crate::profile::room::Access;
 use crate::shard::app::Context;
 use crate::shard::filter::Filter;
+use crate::shard::foreign::Wanted;
 use crate::shard::history::{Epoch, Position};
 use crate::shard::identity::Identity;
 use crate::shard::io::{Open, Wire};
 use crate::shard::late::LateConnect;
-use crate::shard::namespace::member;
+use crate::shard::namespace::{Claimed, member};
 use crate::shard::refusal::Refusal;
 use crate::shard::relay::Relay;
 use crate::shard::session::{Kind, SessionKey};
@@ -42,7 +44,7 @@ use crate::wire::{
 };
 use std::rc::Rc;
 
-pub type Claimed = Box<dyn FnOnce(&mut Shard, Option<Box<[u8]>>)>;
+pub type Taken = Box<dyn FnOnce(&mut Shard, Option<Box<[u8]>>)>;
 
 pub type Kept = Box<dyn FnOnce(&mut Shard, bool)>;
 
@@ -60,6 +62,8 @@ struct Back {
     pid: Sid,
     saved: Box<Saved>,
     record: Box<[u8]>,
+    /// Of the stream that is shared with servers of another make.
+    wanted: Option<Wanted>,
 }
 
 impl Connect {
@@ -95,7 +99,7 @@ impl Shard {
                 // Its old connection is dead and nobody has noticed yet: what it was in is kept first, in the order of what is asked.
                 self.replace_live(tenant, pid, connect.session, &connect.admission.user);
                 let id = (*self.tenants[tenant].id).clone();
-                let then: Claimed = Box::new(move |shard, record| shard.connect_claimed(tenant, pid, connect, record));
+                let then: Taken = Box::new(move |shard, record| shard.connect_claimed(tenant, pid, connect, record));
                 self.tenants[tenant].stream.get_or_insert_default().owed += 1;
                 let ticket = self.ticket(Job::Claim { then });
                 self.relay(Relay::Claim { tenant: id, pid, ticket });
@@ -116,36 +120,39 @@ impl Shard {
             }
             return;
         }
-        let read = record.as_deref().and_then(|record| Record::decode(record).ok());
-        let Some(read) = read else { return self.connect_queued(tenant, connect, None) };
-        let name = |index: &u8| self.app.names[usize::from(*index)].clone();
-        let namespace = (0..self.app.names.len() as u8).find(|index| *name(index) == *read.namespace);
-        let is_its = read.user == &*connect.admission.user && read.namespace == &*connect.namespace;
-        let Some(namespace) = namespace.filter(|_| is_its) else {
-            // Not whose it is: who it is finds it as it was.
-            if let Some(record) = record {
+        let Some(record) = record else { return self.connect_queued(tenant, connect, None) };
+        let offset = connect.member("offset");
+        let (namespace, admission) = (&*connect.namespace, &*connect.admission);
+        let comer = Comer { pid, namespace, offset: offset.as_deref(), admission };
+        let (saved, wanted) = match self.read_kept(tenant, &comer, &record) {
+            Form::Its(saved, wanted) => (saved, wanted),
+            Form::Unreadable => return self.connect_queued(tenant, connect, None),
+            Form::Anothers => {
+                // Not whose it is: who it is finds it as it was.
                 self.keep_record(connect.admission.tenant.clone(), pid, record);
+                return self.connect_queued(tenant, connect, None);
             }
-            return self.connect_queued(tenant, connect, None);
         };
-        let saved = Box::new(saved_of(&read, namespace, self.now.at + self.settings.recovery));
-        let position = connect.member("offset").and_then(|offset| Position::parse(&offset));
+        let position = offset.and_then(|offset| Position::parse(&offset)).filter(|_| !self.reads_rows());
         // As far as it has read, and as the node had read on which it joined what it is in.
         let read = position.filter(|position| position.epoch == saved.epoch).map(|position| position.sequence);
         let joined = saved.rooms.iter().map(|seat| seat.joined_at).chain([saved.connected_at]);
+        // What it missed is in the rooms' own past, or in the stream that is shared.
+        let has_past = !self.reads_rows();
         let needs = Needs {
-            rooms: saved.rooms.iter().map(|seat| ((*seat.room).into(), true)).collect(),
+            rooms: saved.rooms.iter().map(|seat| ((*seat.room).into(), has_past)).collect(),
             sequence: joined.chain(read).max().filter(|_| saved.epoch == self.tenants[tenant].epoch),
             ..Needs::default()
         };
-        let saved = record.map(|record| Back { pid, saved, record });
+        let saved = Some(Back { pid, saved, record, wanted });
         self.when_ready(tenant, needs, move |shard| shard.connect_queued(tenant, connect, saved));
     }
 
     /// As [`connect_with`](Self::connect_with), once what waits for its user is here.
-    fn connect_queued(&mut self, tenant: TenantKey, connect: Connect, back: Option<Back>) {
+    fn connect_queued(&mut self, tenant: TenantKey, connect: Connect, mut back: Option<Back>) {
         let (session, user) = (connect.session, connect.admission.user.clone());
-        self.with_queue(tenant, &user, move |shard, is_read| {
+        let wanted = back.as_mut().and_then(|back| back.wanted.take());
+        self.with_queue_and(tenant, &user, wanted, move |shard, is_read, missed| {
             let Some(before) = shard.sessions.get(session).map(|session| session.sockets.len()) else {
                 // It has gone: it may come again.
                 if let Some(Back { pid, record, .. }) = back {
@@ -157,8 +164,9 @@ impl Shard {
                 shard.begin_blind(tenant);
             }
             let id = connect.admission.tenant.clone();
-            let (saved, record) = back.map(|Back { pid, saved, record }| ((pid, saved), (pid, record))).unzip();
-            shard.connect_with(connect, saved);
+            let claimed = |Back { pid, saved, record, .. }| (Claimed { pid, saved, missed }, (pid, record));
+            let (claimed, record) = back.map(claimed).unzip();
+            shard.connect_with(connect, claimed);
             if let Some((pid, record)) = record
                 && shard.tenants.contains(tenant)
                 && shard.live(tenant, pid).is_none()
@@ -174,7 +182,7 @@ impl Shard {
         });
     }
 
-    fn connect_with(&mut self, connect: Connect, saved: Option<(Sid, Box<Saved>)>) {
+    fn connect_with(&mut self, connect: Connect, claimed: Option<Claimed>) {
         let Connect { session: key, namespace, payload, admission, late } = connect;
         let Some(session) = self.sessions.get(key) else { return };
         let admitted = match &session.identity {
@@ -183,7 +191,7 @@ impl Shard {
             None => self.admit(key, *admission),
         };
         match admitted {
-            Ok(()) => self.join_namespace(key, &namespace, &payload, late, saved),
+            Ok(()) => self.join_namespace(key, &namespace, &payload, late, claimed),
             Err(refusal) => self.connect_refused(key, &namespace, &refusal),
         }
     }
@@ -256,7 +264,7 @@ impl Shard {
         let ttl = fleet.settings.lease + self.settings.recovery;
         for socket in std::mem::take(&mut stream.unsaved) {
             if let Some(pid) = self.sockets.get(socket).and_then(|socket| socket.pid) {
-                self.save_socket(tenant, socket, pid, ttl);
+                self.save_socket(tenant, socket, pid, ttl, false);
             }
         }
     }
@@ -267,7 +275,7 @@ impl Shard {
         self.tenants[tenant].pids.remove(&pid);
         if recoverable {
             let ttl = self.settings.recovery;
-            self.save_socket(tenant, socket, pid, ttl);
+            self.save_socket(tenant, socket, pid, ttl, self.reads_rows());
         } else {
             let tenant = (*self.tenants[tenant].id).clone();
             let generation = self.generation(socket);
@@ -306,7 +314,8 @@ impl Shard {
         self.sockets[socket].extras.as_ref().map_or(0, |extras| extras.generation)
     }
 
-    fn save_socket(&mut self, tenant: TenantKey, socket: SocketKey, pid: Sid, ttl: Duration) {
+    /// `for_all`: in the form in which servers of another make take it, too.
+    fn save_socket(&mut self, key: TenantKey, socket: SocketKey, pid: Sid, ttl: Duration, for_all: bool) {
         let state = &self.sockets[socket];
         let seats = self.saved_seats(socket);
         let record = Record {
@@ -315,13 +324,17 @@ impl Shard {
             user: &self.identity(socket).user,
             namespace: &self.app.names[usize::from(state.namespace)],
             automatic: state.automatic,
-            epoch: self.tenants[tenant].epoch.0,
+            epoch: self.tenants[key].epoch.0,
             connected_at: state.connected_at,
             seats: seats.iter().map(kept_seat).collect(),
+            data: state.extras.as_ref().and_then(|extras| extras.data.as_deref()),
         };
-        let body = record.encode().into();
-        let tenant = (*self.tenants[tenant].id).clone();
+        let mut body: Box<[u8]> = record.encode().into();
         let generation = record.generation;
+        if for_all {
+            body = self.session_of(key, socket, pid, &body);
+        }
+        let tenant = (*self.tenants[key].id).clone();
         self.relay(Relay::Save { tenant, pid, generation, body, ttl });
     }
 
@@ -399,7 +412,7 @@ fn kept_seat(seat: &SavedSeat) -> Seat<'_> {
     Seat { room: &seat.room, joined_at: seat.joined_at, filter }
 }
 
-fn saved_of(record: &Record<'_>, namespace: u8, until: Instant) -> Saved {
+pub(super) fn saved_of(record: &Record<'_>, namespace: u8, until: Instant) -> Saved {
     let filter = |Wants { types, entities }: &Wants<'_>| {
         Rc::new(Filter {
             // Patterns once, they are patterns now.
@@ -422,5 +435,6 @@ fn saved_of(record: &Record<'_>, namespace: u8, until: Instant) -> Saved {
         epoch: Epoch(record.epoch),
         connected_at: record.connected_at,
         until,
+        data: record.data.map(Into::into),
     }
 }

@@ -142,8 +142,12 @@ impl Shard {
         self.rooms[room].history = Some(Box::new(history));
         // A reading of other rooms may have said meanwhile that nothing of this node's is in between: these are.
         let (here, epoch) = (self.tenants[key].sequence, self.tenants[key].epoch.0);
+        let rows = self.reads_rows();
         for entry in &read.entries[later..] {
-            if entry.sequence > here {
+            let heard = self.tenants[key].stream.as_ref().map_or(0, |stream| stream.rows.heard);
+            if rows && entry.sequence > here.max(heard) {
+                // Its row brings it, in the order of the rows.
+            } else if entry.sequence > here {
                 let frame = envelope::placed(envelope::Place { epoch, ..place(entry) }, &entry.body);
                 if let Some(stream) = &mut self.tenants[key].stream {
                     stream.hold(entry.sequence, frame.into());

@@ -2,10 +2,13 @@
 //!
 //! ```text
 //!  stream.rs     a tenant's stream as this node has heard it, in order and without a hole      Opened, Envelope, Read
+//!  told.rs       what is said beside it                                                          Envelope
 //!  head.rs       where rooms stand that this node has just begun to have, and what they had    Read
 //!  wait.rs       what cannot go on before that is known
 //!  append.rs     durable events on their way to their place                                    Appended
 //!  comeback.rs   sockets that may come back to any node                                        Claimed
+//!  session.rs    and to servers of another make
+//!  rows.rs       the stream that is shared with those, where events are read from that         Envelope, Foreign, Missed
 //!  behind.rs     what somebody says behind an event that has no place yet
 //!  tally.rs      who has acknowledged an event                                                 Shared, Envelope
 //!  queue.rs      what waits for users who are not there, and who is told of receipts           Shared
@@ -28,13 +31,17 @@ mod head;
 mod presence;
 mod queue;
 mod roster;
+mod rows;
+mod session;
 mod stream;
 mod tally;
+mod told;
 mod wait;
 
 pub use append::Asking;
 pub(super) use append::event_of;
 pub use behind::Speaker;
+pub(super) use rows::Row;
 pub use stream::Stream;
 pub use wait::Needs;
 
@@ -50,7 +57,10 @@ use crate::base::{
     limit::APPENDS_MAX,
     time::Duration,
 };
-use crate::wire::envelope::{Body, Origin};
+use crate::wire::{
+    adapter::streams::Offset,
+    envelope::{Body, Origin},
+};
 use append::Pending;
 use std::collections::BTreeMap;
 
@@ -63,6 +73,8 @@ pub struct FleetSettings {
     pub lease: Duration,
     /// The backplane is told which rooms are here: servers of another make tell each room on a channel of its own.
     pub names_rooms: bool,
+    /// Events come from the stream that is shared with servers of another make, and clients keep its rows.
+    pub reads_rows: bool,
 }
 
 /// What this shard has asked.
@@ -73,6 +85,8 @@ pub struct Fleet {
     /// Tenants that have something to do at the end of this turn.
     stirred: Vec<TenantKey>,
     addresses: address::Addresses,
+    /// So far the shared stream has been read.
+    row: Offset,
     /// Events of this shard whose receivers are to acknowledge them, as far as somebody waits for that, by the numbers of their timers.
     tallies: BTreeMap<u64, tally::Tally>,
     /// Of [`when_ready`](Shard::when_ready), over all tenants.
@@ -91,9 +105,10 @@ enum Job {
     Append(Box<Pending>),
     Heads { tenant: TenantKey, rooms: Vec<head::Asked> },
     Repair { tenant: TenantKey },
-    Claim { then: comeback::Claimed },
+    Claim { then: comeback::Taken },
     Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
     Share { tenant: TenantKey, then: Shared },
+    Missed { tenant: TenantKey, then: rows::Come },
     Address { session: super::session::SessionKey },
 }
 
@@ -110,6 +125,7 @@ impl Fleet {
             jobs: BTreeMap::new(),
             stirred: Vec::new(),
             addresses: address::Addresses::default(),
+            row: Offset::default(),
             tallies: BTreeMap::new(),
             waits: 0,
             number_before: None,
@@ -227,6 +243,7 @@ impl Shard {
             }
             Report::Neighbour(news) => self.hear_neighbour(*news),
             Report::Foreign(foreign) => self.foreign(*foreign),
+            Report::Missed { ticket, result } => self.missed_came(ticket, result),
             Report::Replaced { tenant, pid } => {
                 if let Some(key) = self.tenant_keys.get(&tenant).copied() {
                     self.replaced_elsewhere(key, pid);
@@ -282,7 +299,9 @@ impl Shard {
             let Some(stream) = self.tenants.get_mut(tenant).and_then(|tenant| tenant.stream.as_mut()) else { continue };
             stream.stirred = false;
             self.flow(tenant);
-            self.go_on(tenant);
+            if self.tenants.contains(tenant) {
+                self.go_on(tenant);
+            }
             if self.tenants.contains(tenant) {
                 self.ask_heads(tenant);
                 self.tell_done(tenant);
@@ -301,7 +320,7 @@ impl Shard {
         if self.is_fleet() {
             let body = body.encode(self.origin());
             let tenant = (*self.tenants[tenant].id).clone();
-            self.relay(Relay::Tell { tenant, body });
+            self.relay(Relay::Tell { tenant, body, in_row: false });
         }
     }
 

@@ -17,6 +17,7 @@ use crate::profile::catalogue::Entered;
 use crate::shard::Shard;
 use crate::shard::app::Context;
 use crate::shard::count::Count;
+use crate::shard::foreign::{Missed, Wanted};
 use crate::shard::history::{Epoch, Event};
 use crate::shard::offline::Acknowledge;
 use crate::shard::publish::Draft;
@@ -63,7 +64,7 @@ struct Untold {
     number: u64,
 }
 
-type Read = Box<dyn FnOnce(&mut Shard, bool)>;
+type Read = Box<dyn FnOnce(&mut Shard, bool, Option<Box<Missed>>)>;
 
 impl Queues {
     pub fn is_idle(&self) -> bool {
@@ -103,14 +104,25 @@ impl Shard {
 
     /// Goes on when what waits for a user is here, or (`false`) cannot be had: at once where nothing ever waits.
     pub(super) fn with_queue(&mut self, key: TenantKey, user: &str, then: impl FnOnce(&mut Shard, bool) + 'static) {
+        self.with_queue_and(key, user, None, |shard, is_read, _| then(shard, is_read));
+    }
+
+    /// As [`with_queue`](Self::with_queue), and when what somebody missed is here, too, and nothing of what follows it has been delivered.
+    pub(super) fn with_queue_and(
+        &mut self,
+        key: TenantKey,
+        user: &str,
+        wanted: Option<Wanted>,
+        then: impl FnOnce(&mut Shard, bool, Option<Box<Missed>>) + 'static,
+    ) {
         if self.settings.offline.per_user == 0 {
-            return then(self, true);
+            return self.when_missed(key, wanted, Box::new(|shard, missed| then(shard, true, missed)));
         }
-        self.ask_queue(key, user.into(), TRIES, Box::new(then));
+        self.ask_queue(key, user.into(), TRIES, wanted, Box::new(then));
     }
 
     /// From when the room's head is known every event of it is seen here.
-    fn ask_queue(&mut self, key: TenantKey, user: Rc<str>, tries: u8, then: Read) {
+    fn ask_queue(&mut self, key: TenantKey, user: Rc<str>, tries: u8, wanted: Option<Wanted>, then: Read) {
         let own = self.own_room_name(&user);
         self.when_ready(key, Needs::head(&own), move |shard| {
             let room = shard.room_or_new(key, &own);
@@ -118,24 +130,26 @@ impl Shard {
             let epoch = shard.tenants[key].epoch;
             let stream = shard.tenants[key].stream.get_or_insert_default();
             if stream.is_given_up() || tries == 0 {
-                return then(shard, false);
+                return then(shard, false, None);
             }
             *stream.queues.coming.entry(user.clone()).or_default() += 1;
             shard.read_queue(key, &user.clone(), move |shard, result| {
+                let asked = wanted.clone();
                 // It comes where the queue was read, or later: what other nodes had delivered by then does not come again.
                 let to = result.as_ref().ok().and_then(|waiting| waiting.place).map_or(0, |place| place.sequence);
-                shard.when_reached(key, to, move |shard| {
+                let come = move |shard: &mut Shard, missed| {
                     shard.came(key, &user);
                     match result {
                         Ok(waiting) if shard.is_of(key, epoch, &waiting) && shard.rooms.contains(room) => {
                             shard.fill_queue(key, &user, waiting);
-                            then(shard, true);
+                            then(shard, true, missed);
                         }
-                        Ok(_) => return shard.ask_queue(key, user, tries - 1, then),
-                        Err(Unavailable) => then(shard, false),
+                        Ok(_) => return shard.ask_queue(key, user, tries - 1, wanted, then),
+                        Err(Unavailable) => then(shard, false, missed),
                     }
                     shard.release_queue(key, &user);
-                });
+                };
+                shard.when_reached(key, to, move |shard| shard.when_missed(key, asked, Box::new(come)));
             });
         });
     }
@@ -301,7 +315,7 @@ impl Shard {
             if self.queues(key).unread.remove(&socket) {
                 let came_at = self.sockets[socket].connected_at;
                 let due = all.iter().filter(|waiting| waiting.sequence <= came_at).cloned().collect();
-                self.give(socket, due, false);
+                self.give(socket, due, None);
             }
         }
     }

@@ -14,13 +14,12 @@
 //! in between; what is held is bounded, and what is dropped for it is read back; an event of a room whose head is not known stops the stream
 //! until it is.
 
-use super::{Job, Needs, behind::Behind, presence::Roll, queue::Queues, wait::Wait};
+use super::{Job, Needs, behind::Behind, presence::Roll, queue::Queues, rows::Rows, wait::Wait};
 use crate::base::{
     limit::{HELD_BYTES_MAX, HELD_MAX},
     time::Duration,
 };
 use crate::shard::count::Count;
-use crate::shard::encode::Outgoing;
 use crate::shard::history::{Epoch, Gap, History};
 use crate::shard::relay::{Place, Reading, Relay, Ticket, Unavailable, Wanted};
 use crate::shard::room::RoomKey;
@@ -90,6 +89,8 @@ pub struct Stream {
     pub documents: super::document::Desk,
     /// Who is here, as far as the store is to know.
     pub roll: Roll,
+    /// What the rows of the shared stream have brought.
+    pub rows: Rows,
     pub stirred: bool,
     pub leased: bool,
 }
@@ -119,6 +120,7 @@ impl Stream {
             && self.acked.is_empty()
             && self.queues.is_idle()
             && self.roll.is_empty()
+            && self.rows.is_idle()
     }
 
     pub fn is_settled(&self) -> bool {
@@ -128,6 +130,11 @@ impl Stream {
     /// What needs the store is not waited for.
     pub fn is_given_up(&self) -> bool {
         self.away || self.state == State::Adrift
+    }
+
+    /// What has been heard of it is applied, or will be.
+    pub fn is_heard(&self) -> bool {
+        !self.away && matches!(self.state, State::Opening | State::Live)
     }
 
     pub fn begin(&mut self, room: RoomKey, base: u64) {
@@ -141,6 +148,10 @@ impl Stream {
     pub fn hold(&mut self, sequence: u64, frame: Box<[u8]>) {
         if self.held.len() >= HELD_MAX || self.held_bytes + frame.len() > HELD_BYTES_MAX {
             // The newest goes: it is read back, as what is missing is.
+            return;
+        }
+        if frame.get(1) != Some(&envelope::IN_ROW) && self.held.contains_key(&sequence) {
+            // What came first may have its row.
             return;
         }
         self.held_bytes += frame.len();
@@ -212,6 +223,7 @@ impl Shard {
             if state == State::Opening {
                 stream.state = State::Adrift;
             }
+            self.flow_behind(key);
             return self.let_go(key);
         };
         let was_away = std::mem::replace(&mut stream.away, false);
@@ -232,8 +244,10 @@ impl Shard {
                 if place.sequence > self.tenants[key].sequence {
                     self.flow(key);
                 }
-                // What is on its way is not missing; what has not come by the next time is.
-                self.catch_up(key, place.sequence);
+                // What is on its way is not missing; what has not come by the next time is. What is read from the shared stream comes.
+                if !self.reads_rows() {
+                    self.catch_up(key, place.sequence);
+                }
             }
             State::Live | State::Adrift => {
                 stream.state = State::Live;
@@ -244,8 +258,10 @@ impl Shard {
             }
             State::Closed => {}
         }
-        self.unmet_sequences(key, place.sequence);
-        self.ask_untold(key);
+        if self.tenants.contains(key) {
+            self.unmet_sequences(key, place.sequence);
+            self.ask_untold(key);
+        }
     }
 
     /// The tenant's stream begins, or begins anew: nothing that was known of places counts.
@@ -259,6 +275,7 @@ impl Shard {
         stream.hold_only(place.epoch);
         stream.repairing = false;
         stream.whole_to = 0;
+        let heard = stream.held.keys().next_back().copied().unwrap_or(0);
         for room in &rooms {
             let (fill, owes) = stream.cold.get(room).map_or((false, false), |cold| (cold.fill, cold.owes));
             stream.cold.insert(*room, Cold { base: place.sequence, asked: None, fill, headed: false, owes });
@@ -267,6 +284,7 @@ impl Shard {
             let room = &mut self.rooms[room];
             (room.history, room.lost) = (None, 0);
         }
+        self.rows_begin(key, heard);
         self.forget_queues(key);
         for socket in self.sockets_of(key) {
             let state = &mut self.sockets[socket];
@@ -289,14 +307,27 @@ impl Shard {
             return self.noted(key, entries);
         }
         let Ok(frame) = envelope::Frame::decode(&bytes) else { return self.counts.up(Count::EnvelopesBroken) };
-        let Some(place) = frame.place else { return self.told(key, frame.body) };
+        let Some(place) = frame.place else {
+            return match frame.row {
+                Some(_) => self.word_in_row(key, bytes),
+                None => self.told(key, frame.body),
+            };
+        };
+        if let Some(row) = frame.row {
+            let tenant = &self.tenants[key];
+            match tenant.stream.as_ref().map(|stream| stream.state) {
+                Some(State::Opening) => self.came_placed(key, place.sequence, row),
+                Some(State::Live) if tenant.epoch.0 == place.epoch => self.came_placed(key, place.sequence, row),
+                _ => self.read_to(row),
+            }
+        }
         let Tenant { epoch, sequence, stream: Some(stream), .. } = &mut self.tenants[key] else { return };
         match stream.state {
             // Its place is not known yet, and this may be after it.
             State::Opening => stream.hold(place.sequence, bytes),
             State::Live if epoch.0 != place.epoch => self.ask_place(key),
             // As nearly all are: nothing is held, and this is next.
-            State::Live if place.sequence == *sequence + 1 && stream.held.is_empty() => {
+            State::Live if place.sequence == *sequence + 1 && stream.held.is_empty() && stream.rows.is_idle() => {
                 let epoch = *epoch;
                 if self.apply(key, epoch, &bytes) {
                     self.stir(key);
@@ -326,7 +357,8 @@ impl Shard {
     /// Applies what is held, as far as it goes on from where the stream stands.
     pub(super) fn flow(&mut self, key: TenantKey) {
         loop {
-            let tenant = &mut self.tenants[key];
+            self.flow_behind(key);
+            let Some(tenant) = self.tenants.get_mut(key) else { return };
             let (epoch, next) = (tenant.epoch, tenant.sequence + 1);
             let Some(stream) = tenant.stream.as_mut().filter(|stream| stream.state == State::Live) else { return };
             let first = stream.held.keys().next().copied();
@@ -353,6 +385,10 @@ impl Shard {
                     } else if let Some(first) = first {
                         self.catch_up(key, first);
                         return;
+                    } else if stream.rows.heard >= next {
+                        let heard = stream.rows.heard;
+                        self.catch_up(key, heard);
+                        return;
                     } else {
                         return;
                     }
@@ -363,7 +399,7 @@ impl Shard {
 
     /// Applies the next event of the stream; false if that cannot be done now.
     fn apply(&mut self, key: TenantKey, epoch: Epoch, bytes: &[u8]) -> bool {
-        let Ok(envelope::Frame { place: Some(place), body }) = envelope::Frame::decode(bytes) else { return true };
+        let Ok(envelope::Frame { place: Some(place), row, body }) = envelope::Frame::decode(bytes) else { return true };
         // One of an earlier life was held while the stream began anew.
         if place.epoch != epoch.0 {
             return true;
@@ -385,7 +421,14 @@ impl Shard {
         if room.is_some_and(is_stopped) {
             return false;
         }
-        self.tenants[key].sequence = place.sequence;
+        let tenant = &mut self.tenants[key];
+        tenant.sequence = place.sequence;
+        if let Some(stream) = &mut tenant.stream {
+            stream.rows.landing = row;
+        }
+        if let Some(row) = row {
+            self.came_in_row(key, row);
+        }
         match room {
             Some(room) => self.land(key, room, &place, &post, None),
             None => self.nobody_asked(key, &post),
@@ -425,10 +468,18 @@ impl Shard {
         }
         let after = tenant.sequence;
         let epoch = tenant.epoch.0;
+        // What a row brings comes by it: only what is missing before the first that is here was lost.
+        let to = match self.fleet.as_ref().is_some_and(|fleet| fleet.settings.reads_rows) {
+            true => {
+                let first = stream.held.keys().next().copied().unwrap_or(stream.rows.heard + 1);
+                reading.place.sequence.min(first.saturating_sub(1))
+            }
+            false => reading.place.sequence,
+        };
         for read in &reading.rooms {
             for entry in &read.entries {
                 // Beyond it, other rooms were not read as far.
-                if entry.sequence > after && entry.sequence <= reading.place.sequence {
+                if entry.sequence > after && entry.sequence <= to {
                     let place = envelope::Place {
                         epoch,
                         sequence: entry.sequence,
@@ -439,60 +490,8 @@ impl Shard {
                 }
             }
         }
-        stream.whole_to = stream.whole_to.max(reading.place.sequence);
+        stream.whole_to = stream.whole_to.max(to);
         self.flow(key);
-    }
-
-    /// What another node tells.
-    fn told(&mut self, key: TenantKey, body: &[u8]) {
-        let Ok((origin, body)) = Body::decode(body) else { return self.counts.up(Count::EnvelopesBroken) };
-        if let Body::Edition(edition) = &body {
-            return self.edition(key, origin, edition);
-        }
-        if origin == self.origin() {
-            return;
-        }
-        match body {
-            Body::Post(post) => {
-                if let Some(room) = self.tenants[key].rooms.get(post.room).copied() {
-                    let event = super::append::event_of(&post, None);
-                    self.deliver(room, &event, None, true, None, None);
-                }
-            }
-            Body::Emit { room, event, args, ephemeral, except: _ } => {
-                if let Some(room) = self.tenants[key].rooms.get(room).copied() {
-                    self.send_to(room, &Outgoing { name: event, args, ..Outgoing::default() }, ephemeral, None);
-                }
-            }
-            Body::Replaced { pid, generation } => self.replaced_by(key, pid, generation),
-            Body::Kick { user } => {
-                self.kick(key, user);
-            }
-            Body::Receivers { id, waiting, missing } => {
-                self.hear_receivers(key, origin, id, &waiting, &missing);
-            }
-            Body::Acked { id, users } => self.hear_acked(key, id, &users),
-            Body::Edition(_) => {}
-        }
-    }
-
-    /// `gap {reason, epoch, room?, offset?}`, to all sockets of a tenant or of one room: something was lost that they would have got.
-    pub(super) fn tell_gap(&mut self, key: TenantKey, room: Option<RoomKey>, gap: Gap) {
-        let Some(to) = room.or_else(|| self.tenant_room(key)) else { return };
-        self.counts.up(Count::Gaps);
-        let args = match room {
-            Some(room) => self.gap_of_room(room, gap),
-            None => format!("{{\"reason\":\"{}\",\"epoch\":\"{}\"}}", gap.code(), self.tenants[key].epoch),
-        };
-        self.send_to(to, &Outgoing { name: "gap", args: &args, ..Outgoing::default() }, false, None);
-    }
-
-    /// What is told of a gap in one room.
-    pub(in crate::shard) fn gap_of_room(&self, room: RoomKey, gap: Gap) -> String {
-        let state = &self.rooms[room];
-        let name = crate::profile::template::quoted(&state.name);
-        let (reason, epoch, offset) = (gap.code(), state.epoch, state.top());
-        format!("{{\"reason\":\"{reason}\",\"room\":{name},\"epoch\":\"{epoch}\",\"offset\":{offset}}}")
     }
 
     /// An event of the stream, into its room; `late`: see [`deliver_placed`](Self::deliver_placed).

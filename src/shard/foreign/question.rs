@@ -12,10 +12,7 @@ use crate::shard::fleet::relay_answer;
 use crate::shard::relay::Ticket;
 use crate::shard::socket::SocketKey;
 
-use crate::wire::{
-    adapter::{self, Payload},
-    json,
-};
+use crate::wire::adapter::{self, Payload};
 use std::borrow::Cow;
 
 /// A client has acknowledged what a server of the fleet sent it.
@@ -52,20 +49,15 @@ impl Shard {
         let age = self.settings.connect_timeout.as_millis().saturating_sub(since.as_millis());
         let late = self.now.at.since(session.connect_by).as_millis();
         let issued = UnixMs(self.now.unix.0.saturating_sub((age + late) as u64));
-        let mut data = b"{\"tenant\":".to_vec();
-        json::write_string(&mut data, identity.tenant.as_str());
-        data.extend_from_slice(b",\"user\":");
-        json::write_string(&mut data, &identity.user);
-        data.push(b'}');
         adapter::Socket {
             id: Cow::Owned(sid),
             handshake: Cow::Owned(adapter::handshake(&session.address.to_string(), issued, false)),
             rooms,
-            data: Payload::json(String::from_utf8(data).unwrap_or_default()),
+            data: Payload::json(self.data_of(socket)),
         }
     }
 
-    fn fleet_name(&self, tenant: &crate::base::id::TenantId, room: &str) -> String {
+    pub(in crate::shard) fn fleet_name(&self, tenant: &crate::base::id::TenantId, room: &str) -> String {
         adapter::room_name(tenant, room, self.app.profile.claims.single_tenant.as_ref()).into_owned()
     }
 

@@ -4,6 +4,8 @@
 //! row         uid <uid>  nsp <namespace>  type <digits>  data <JSON object, or base64 of MessagePack>      data: see cluster
 //! offset      the row's id, <ms>-<n>: appended to an event's arguments, given back by a client that returns
 //! session     SET sio:session:<pid>  base64 of MessagePack {sid, pid, rooms, data}  PX, taken by who restores it
+//! ours        a row of ours has `tenant` and `frame` besides, which Node passes over: the event as our nodes have it; a session of ours has
+//!             `record`: the socket as our nodes keep it
 //! ```
 //!
 //! Since 0.3 what is answered goes over channels ([`is_row`]); 0.2 writes all of it to the stream, and counts its nodes by their heartbeats.
@@ -12,7 +14,7 @@
 
 use super::value::Value;
 use super::writer::Writer;
-use super::{Broken, Message, Payload, What, cluster, id, names, namespace, required};
+use super::{Broken, Message, What, cluster, id, names, namespace, required};
 use crate::base::limit::{FLEET_ID_BYTES_MAX, FLEET_MESSAGE_BYTES_MAX};
 use crate::wire::json;
 use base64::Engine;
@@ -117,25 +119,28 @@ pub struct Session<'a> {
     pub sid: Cow<'a, str>,
     pub pid: Cow<'a, str>,
     pub rooms: Vec<Cow<'a, str>>,
-    /// What the application keeps with it.
-    pub data: Payload<'a>,
+    /// What the application keeps with it, MessagePack as it was written: it is given back as it came. Empty: nothing.
+    pub data: Cow<'a, [u8]>,
+    /// How a node of ours kept it; Node has none.
+    pub record: Option<&'a [u8]>,
 }
 
 /// Reads a session's value; `buffer` holds its bytes.
 pub fn decode_session<'a>(value: &[u8], buffer: &'a mut Vec<u8>) -> Result<Session<'a>, Broken> {
     let value = Value::parse_pack(unbase(value, buffer)?)?;
-    let [sid, pid, rooms, data] = value.fields(["sid", "pid", "rooms", "data"])?;
+    let [sid, pid, rooms, data, record] = value.fields(["sid", "pid", "rooms", "data", "record"])?;
     Ok(Session {
         sid: required(id(sid))?,
         pid: required(id(pid))?,
         rooms: names(rooms)?,
-        data: data.map(Value::payload).transpose()?.unwrap_or_else(|| Payload::json("{}")),
+        data: Cow::Borrowed(data.and_then(Value::packed).unwrap_or_default()),
+        record: record.and_then(Value::binary),
     })
 }
 
 pub fn encode_session(session: &Session<'_>) -> Vec<u8> {
     let mut out = Writer::packed();
-    out.object(4, |out| {
+    out.object(4 + u32::from(session.record.is_some()), |out| {
         out.key("sid");
         out.text(&session.sid);
         out.key("pid");
@@ -143,19 +148,52 @@ pub fn encode_session(session: &Session<'_>) -> Vec<u8> {
         out.key("rooms");
         out.names(&session.rooms);
         out.key("data");
-        out.raw(if session.data.json.is_empty() { "{}" } else { &session.data.json }, &session.data.attachments);
+        match session.data.is_empty() {
+            true => out.raw("{}", &[]),
+            false => out.packed_value(&session.data),
+        }
+        if let Some(record) = session.record {
+            out.key("record");
+            out.binary(record);
+        }
     });
     BASE64.encode(out.done()).into_bytes()
 }
 
-/// A row's id, as a client gives it back: `<ms>-<n>`. Anything else is no offset, and must not reach Redis.
-pub fn offset(text: &str) -> Option<(u64, u64)> {
-    let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => text.parse().ok(),
-        false => None,
-    };
-    let (ms, nth) = text.split_once('-')?;
-    Some((number(ms)?, number(nth)?))
+/// What an application of ours keeps with a socket, as a session's `data`.
+pub fn pack(json: &str) -> Vec<u8> {
+    let mut out = Writer::packed();
+    out.raw(json, &[]);
+    out.done()
+}
+
+/// A row's id, which a client keeps as the offset of what it has: `<ms>-<n>`. 0-0 is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Offset {
+    pub ms: u64,
+    pub nth: u64,
+}
+
+impl Offset {
+    /// As a client gives it back. Anything else is no offset, and must not reach Redis.
+    pub fn parse(text: &str) -> Option<Offset> {
+        let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => text.parse().ok(),
+            false => None,
+        };
+        let (ms, nth) = text.split_once('-')?;
+        Some(Offset { ms: number(ms)?, nth: number(nth)? })
+    }
+
+    pub fn is_first(self) -> bool {
+        self == Offset::default()
+    }
+}
+
+impl std::fmt::Display for Offset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.ms, self.nth)
+    }
 }
 
 /// The stream of a namespace, of `count`.

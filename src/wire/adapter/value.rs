@@ -125,6 +125,22 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The bytes of a value of MessagePack, and nothing that follows it.
+    pub(super) fn packed(self) -> Option<&'a [u8]> {
+        let Value::Pack(bytes) = self else { return None };
+        let mut reader = Reader::new(bytes);
+        reader.skip().ok()?;
+        bytes.get(..bytes.len() - reader.rest().len())
+    }
+
+    pub(super) fn binary(self) -> Option<&'a [u8]> {
+        let Value::Pack(bytes) = self else { return None };
+        match Reader::new(bytes).item() {
+            Ok(Item::Binary(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
     pub(super) fn truth(self) -> Option<bool> {
         match self {
             Value::Json("true") => Some(true),

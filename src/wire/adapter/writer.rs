@@ -100,6 +100,16 @@ impl Writer {
         }
     }
 
+    /// A value that is written already; in MessagePack alone.
+    pub(super) fn packed_value(&mut self, value: &[u8]) {
+        self.out.extend_from_slice(value);
+    }
+
+    /// In MessagePack alone.
+    pub(super) fn binary(&mut self, bytes: &[u8]) {
+        let _ = encode::write_bin(&mut self.out, bytes);
+    }
+
     pub(super) fn payload(&mut self, payload: &Payload<'_>) {
         self.raw(if payload.json.is_empty() { "null" } else { &payload.json }, &payload.attachments);
     }

@@ -3,7 +3,8 @@
 //! ```text
 //! record  0..4  generation: how often it has come back           big endian
 //!         4     version, 1; then fields: sid (15 bytes), user, namespace, how many of its rooms are automatic, the tenant's epoch, the sequence at
-//!         which it connected, rooms: name, the sequence at which it joined, filter: event types, entities
+//!         which it connected, rooms: name, the sequence at which it joined, filter: event types, entities; and where another server's
+//!         application keeps something with it, that
 //! ```
 
 use super::field::{Reader, Writer};
@@ -21,6 +22,8 @@ pub struct Record<'a> {
     pub epoch: u64,
     pub connected_at: u64,
     pub seats: Vec<Seat<'a>>,
+    /// What the application of a server of another make keeps with it: as it was written.
+    pub data: Option<&'a [u8]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +39,9 @@ pub struct Wants<'a> {
     pub types: Vec<&'a str>,
     pub entities: Vec<(&'a str, &'a str)>,
 }
+
+/// In the place of how often it has come back: it is kept in the form of servers of another make, which follows. No record has come back so often.
+pub const FOREIGN: u32 = u32::MAX;
 
 /// How often the socket has come back that a record is of; 0 of what is none.
 pub fn generation(bytes: &[u8]) -> u32 {
@@ -64,6 +70,9 @@ impl<'a> Record<'a> {
                 });
             });
         });
+        if let Some(data) = self.data {
+            out.bytes(data);
+        }
         out.0
     }
 
@@ -73,7 +82,7 @@ impl<'a> Record<'a> {
         if reader.byte()? != VERSION {
             return Err(Broken::Version);
         }
-        let record = Record {
+        let mut record = Record {
             generation,
             sid: super::read_sid(&mut reader)?,
             user: reader.text()?,
@@ -91,7 +100,11 @@ impl<'a> Record<'a> {
                     })?,
                 })
             })?,
+            data: None,
         };
+        if !reader.0.is_empty() {
+            record.data = Some(reader.bytes()?);
+        }
         reader.end()?;
         Ok(record)
     }
@@ -124,12 +137,15 @@ mod tests {
                     filter: Some(Wants { types: vec!["a.*"], entities: vec![("project", "7")] }),
                 },
             ],
+            data: None,
         };
+        let with_data = Record { data: Some(b"\x80"), ..record.clone() };
+        assert_eq!(Record::decode(&with_data.encode()), Ok(with_data.clone()));
         let bytes = record.encode();
         assert_eq!(Record::decode(&bytes), Ok(record));
         for cut in 0..bytes.len() {
             assert!(Record::decode(&bytes[..cut]).is_err(), "{cut}");
         }
-        assert_eq!(Record::decode(&[&bytes[..], &[0]].concat()), Err(Broken::Length));
+        assert_eq!(Record::decode(&[&bytes[..], &[1]].concat()), Err(Broken::Length));
     }
 }

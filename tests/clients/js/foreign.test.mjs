@@ -422,6 +422,8 @@ for (const kind of ["classic", "sharded", "static", "streams"]) {
       const [data, meta] = await theirs.nextArgs("message");
       assert.deepEqual(data, { text: "hi" });
       assert.deepEqual([meta.id, meta.offset, meta.room, meta.user], [id, offset, "chat", "ana"]);
+      // Two speakers have no order: the second speaks when all have heard the first.
+      for (const one of [ana, bob]) await one.next("message");
       await bob.ask("publish", { room: "chat", type: "brief", data: 1, ephemeral: true });
       assert.equal(await theirs.next("brief"), 1);
       await fleet.nodes[0].publish("acme", { type: "end", room: "chat", data: 0 });

@@ -228,7 +228,11 @@ fn the_streams_adapters_and_their_emitter() {
                 assert_eq!((&*session.sid, &*session.pid), ("abcdefghijklmnopqrst", "ABCDEFGHIJKLMNOPQRST"));
                 assert_eq!(session.rooms, ["abcdefghijklmnopqrst", "acme/r"]);
                 let json = format!("{{\"n\":1,\"when\":{DATE},\"raw\":{{\"_placeholder\":true,\"num\":0}}}}");
-                assert_eq!(session.data, Payload { json: json.into(), attachments: vec![vec![1]] });
+                let data = super::super::value::Value::parse_pack(&session.data).and_then(|data| data.payload());
+                assert_eq!(data, Ok(Payload { json: json.into(), attachments: vec![vec![1]] }));
+                // What Node wrote is given back as it was.
+                let again = streams::encode_session(&session);
+                assert_eq!(streams::decode_session(&again, &mut Vec::new()), Ok(session.clone()));
                 continue;
             }
             let is_row = line.fields[0].0 == "uid";

@@ -1,0 +1,254 @@
+//! A tenant's part of the stream that nodes share with servers of another make: events of the nodes and broadcasts of the others, in the order
+//! of its rows.
+//!
+//! ```text
+//!  Envelope, with its row    applied in the tenant's order, or held (stream.rs)     what waits behind it keeps the row's order
+//!  Foreign::Event, a row     delivered at once, or behind what is held     so is what another node says behind an event, in a row
+//!  Missed                    as well: what somebody missed is up to there, and what follows comes to it as to everybody
+//! ```
+//!
+//! Invariants: nothing of a row is delivered before what the rows before it brought this tenant, so that the row a client keeps says what it
+//! has; what waits is bounded, and beyond it is given without a place of its own.
+
+use super::Job;
+use crate::base::limit::{HELD_BYTES_MAX, HELD_MAX};
+use crate::shard::Shard;
+use crate::shard::count::Count;
+use crate::shard::foreign::{Missed, Wanted, Whom};
+use crate::shard::history::Token;
+use crate::shard::relay::{Relay, Ticket, Unavailable};
+use crate::shard::tenant::TenantKey;
+use crate::wire::{
+    adapter::{Payload, streams::Offset},
+    envelope::Frame,
+};
+use std::collections::VecDeque;
+
+/// What a tenant's rows have brought.
+#[derive(Default)]
+pub struct Rows {
+    /// The highest sequence of its events that a row has brought here.
+    pub heard: u64,
+    /// Of the event that is being delivered; none: it came another way.
+    pub landing: Option<Offset>,
+    /// The newest whose event was delivered.
+    at: Offset,
+    /// Behind the event with this sequence.
+    behind: VecDeque<(u64, Behind)>,
+    bytes: usize,
+}
+
+enum Behind {
+    Event(Whom, Row),
+    /// Of another node.
+    Word(Box<[u8]>),
+    Missed(Ticket, Result<Box<Missed>, Unavailable>),
+}
+
+/// A broadcast of another server.
+#[derive(Clone)]
+pub struct Row {
+    pub event: Box<str>,
+    pub args: Payload<'static>,
+    pub volatile: bool,
+    pub row: Offset,
+}
+
+pub type Come = Box<dyn FnOnce(&mut Shard, Option<Box<Missed>>)>;
+
+impl Rows {
+    pub fn is_idle(&self) -> bool {
+        self.behind.is_empty()
+    }
+}
+
+impl Behind {
+    fn bytes(&self) -> usize {
+        match self {
+            Behind::Event(_, row) => row.bytes(),
+            Behind::Word(frame) => frame.len(),
+            Behind::Missed(..) => 0,
+        }
+    }
+}
+
+impl Row {
+    fn bytes(&self) -> usize {
+        size_of::<Row>()
+            + self.event.len()
+            + self.args.json.len()
+            + self.args.attachments.iter().map(Vec::len).sum::<usize>()
+    }
+}
+
+impl Shard {
+    /// Whether events come from the stream that is shared with servers of another make.
+    pub(in crate::shard) fn reads_rows(&self) -> bool {
+        self.fleet.as_ref().is_some_and(|fleet| fleet.settings.reads_rows)
+    }
+
+    /// What a client of this tenant keeps that has all there has been.
+    pub(in crate::shard) fn token_now(&self, key: TenantKey) -> Token {
+        let Some(fleet) = self.fleet.as_ref().filter(|fleet| fleet.settings.reads_rows) else { return Token::Own };
+        let tenant = &self.tenants[key];
+        let row = match &tenant.stream {
+            Some(stream) if stream.rows.heard > tenant.sequence || !stream.rows.is_idle() => stream.rows.at,
+            _ => fleet.row,
+        };
+        if row.is_first() { Token::Unmoved } else { Token::Row(row) }
+    }
+
+    /// What a client keeps of the event that is being delivered.
+    pub(super) fn token_of_landing(&self, key: TenantKey, late: bool) -> Token {
+        if !self.reads_rows() {
+            return Token::Own;
+        }
+        let rows = self.tenants[key].stream.as_ref().map(|stream| &stream.rows);
+        rows.and_then(|rows| rows.landing).filter(|_| !late).map_or(Token::Unmoved, Token::Row)
+    }
+
+    /// The fleet's stream has been read so far, and there is nothing in it for this shard.
+    pub(in crate::shard) fn read_to(&mut self, row: Offset) {
+        if let Some(fleet) = &mut self.fleet {
+            fleet.row = fleet.row.max(row);
+        }
+    }
+
+    /// Events of this tenant are on their way that came before what comes now.
+    fn is_held_up(&self, key: TenantKey) -> bool {
+        let tenant = &self.tenants[key];
+        tenant.stream.as_ref().is_some_and(|stream| stream.is_heard() && stream.rows.heard > tenant.sequence)
+    }
+
+    /// An event of the nodes' own is here with its row.
+    pub(super) fn came_placed(&mut self, key: TenantKey, sequence: u64, row: Offset) {
+        let before = self.fleet.as_ref().map_or(row, |fleet| fleet.row);
+        let tenant = &mut self.tenants[key];
+        let here = tenant.sequence;
+        if let Some(stream) = &mut tenant.stream {
+            if stream.rows.heard <= here && stream.rows.is_idle() {
+                // As far as all of this tenant has been delivered, should this one have to wait.
+                stream.rows.at = stream.rows.at.max(before);
+            }
+            stream.rows.heard = stream.rows.heard.max(sequence);
+        }
+        self.read_to(row);
+    }
+
+    /// The event of a row has been delivered to this tenant.
+    pub(in crate::shard) fn came_in_row(&mut self, key: TenantKey, row: Offset) {
+        if let Some(stream) = &mut self.tenants[key].stream {
+            stream.rows.at = stream.rows.at.max(row);
+        }
+    }
+
+    /// A broadcast of another server, to tenants that have nothing before it.
+    pub(in crate::shard) fn event_in_row(&mut self, to: Whom, row: Row) {
+        self.read_to(row.row);
+        let tenants = self.tenants_of(&to);
+        if !tenants.iter().any(|key| self.is_held_up(*key)) {
+            return self.deliver_row(&to, &row);
+        }
+        for key in tenants {
+            let to = self.part_of(&to, key);
+            self.behind(key, Behind::Event(to, row.clone()));
+        }
+    }
+
+    /// What another node tells, behind what came before it.
+    pub(super) fn word_in_row(&mut self, key: TenantKey, frame: Box<[u8]>) {
+        self.behind(key, Behind::Word(frame));
+    }
+
+    fn behind(&mut self, key: TenantKey, what: Behind) {
+        if !self.is_held_up(key) {
+            return self.go_behind(key, what);
+        }
+        let bytes = what.bytes();
+        let Some(stream) = &mut self.tenants[key].stream else { return };
+        let is_full = stream.rows.behind.len() >= HELD_MAX || stream.rows.bytes + bytes > HELD_BYTES_MAX;
+        match what {
+            Behind::Event(to, row) if is_full => {
+                self.counts.up(Count::ForeignRefused);
+                self.foreign_event(&to, &row.event, &row.args, row.volatile, None, None);
+            }
+            what @ Behind::Word(_) if is_full => self.go_behind(key, what),
+            what => {
+                stream.rows.bytes += bytes;
+                stream.rows.behind.push_back((stream.rows.heard, what));
+            }
+        }
+    }
+
+    fn go_behind(&mut self, key: TenantKey, what: Behind) {
+        match what {
+            Behind::Event(to, row) => self.deliver_row(&to, &row),
+            Behind::Word(frame) => {
+                if let Ok(frame) = Frame::decode(&frame) {
+                    self.told(key, frame.body);
+                }
+            }
+            Behind::Missed(ticket, result) => self.came_missed(key, ticket, result),
+        }
+    }
+
+    fn deliver_row(&mut self, to: &Whom, row: &Row) {
+        self.foreign_event(to, &row.event, &row.args, row.volatile, None, Some(row.row));
+    }
+
+    /// Gives what waited behind events that have come, or that will not come now.
+    pub(super) fn flow_behind(&mut self, key: TenantKey) {
+        while let Some(tenant) = self.tenants.get_mut(key) {
+            let here = tenant.sequence;
+            let Some(stream) = &mut tenant.stream else { return };
+            match stream.rows.behind.front() {
+                Some((sequence, _)) if *sequence <= here || !stream.is_heard() => {}
+                _ => return,
+            }
+            let Some((_, what)) = stream.rows.behind.pop_front() else { return };
+            stream.rows.bytes -= what.bytes();
+            self.go_behind(key, what);
+        }
+    }
+
+    /// The stream begins anew: only what is held of it is still to come.
+    pub(super) fn rows_begin(&mut self, key: TenantKey, heard: u64) {
+        let Some(stream) = &mut self.tenants[key].stream else { return };
+        stream.rows.heard = heard;
+        stream.rows.landing = None;
+        for (sequence, _) in &mut stream.rows.behind {
+            *sequence = heard.min(*sequence);
+        }
+    }
+
+    /// Asks what somebody has missed, and goes on with it where nothing of what follows has been delivered yet. Only in a fleet.
+    pub(super) fn when_missed(&mut self, key: TenantKey, wanted: Option<Wanted>, then: Come) {
+        let Some(wanted) = wanted else { return then(self, None) };
+        self.tenants[key].stream.get_or_insert_default().owed += 1;
+        let ticket = self.ticket(Job::Missed { tenant: key, then });
+        let tenant = (*self.tenants[key].id).clone();
+        self.relay(Relay::Missed { tenant, ticket, wanted: Box::new(wanted) });
+    }
+
+    pub(super) fn missed_came(&mut self, ticket: Ticket, result: Result<Box<Missed>, Unavailable>) {
+        let job = self.fleet.as_ref().and_then(|fleet| fleet.jobs.get(&ticket));
+        let Some(Job::Missed { tenant, .. }) = job else { return };
+        let key = *tenant;
+        if self.tenants.contains(key) {
+            self.behind(key, Behind::Missed(ticket, result));
+        }
+    }
+
+    fn came_missed(&mut self, key: TenantKey, ticket: Ticket, result: Result<Box<Missed>, Unavailable>) {
+        let Some(Job::Missed { then, .. }) = self.job(ticket) else { return };
+        if let Some(stream) = &mut self.tenants[key].stream {
+            stream.owed -= 1;
+        }
+        then(self, result.ok());
+        self.end_what_handlers_ended();
+        if self.tenants.contains(key) {
+            self.stir(key);
+            self.tend_tenant(key);
+        }
+    }
+}
