@@ -9,10 +9,10 @@
 --       13 channel   14 PUBLISH or SPUBLISH   15 ms the places are kept: with the first of a batch that is kept there, else ""
 --       16, 17 rooms that are known at most, and how many are forgotten beyond
 --       with keys 6 to 10: 18 the user for whom it waits, or ""   19.. the bounds, see queue.lua
+--       24 the sender who is told, or ""   25 the event's id   26 ms it is told   27 events of a tenant whose senders are told, at most
 --       14 XADD: the event is not published, but added to the stream that is shared with servers of another make, the last key; 13 is then how
 --       many of the last arguments are of it: rows it keeps, our uid, tenant, what stands for the room's epoch and for the offset in the
 --       data, data, namespaces
---       24 the sender who is told, or ""   25 the event's id   26 ms it is told   27 events of a tenant whose senders are told, at most
 --
 -- Answers { sequence, room's epoch, offset, "1" if it is the event of an earlier publish }, or {} where the one before is not done.
 -- Numbers stay below 2^53, where doubles are exact.
