@@ -401,6 +401,7 @@ impl Context<'_> {
     /// This socket has missed something of a room that cannot be had.
     pub(super) fn tell_gap(&mut self, room: &str, gap: super::history::Gap) {
         if let Some(room) = self.shard.room_key(self.socket, room) {
+            self.shard.counts.up(Count::Gaps);
             let args = self.shard.gap_of_room(room, gap);
             self.emit("gap", &args);
         }

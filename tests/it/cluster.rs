@@ -130,7 +130,7 @@ fn sentinel_names_the_next_master() {
     std::fs::create_dir_all(&directory).expect("a directory");
     let file = directory.join("sentinel.conf");
     let text = format!(
-        "bind 127.0.0.1\nport {port}\nlogfile sentinel.log\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\n\
+        "bind 127.0.0.1\nport {port}\nlogfile {0}/sentinel.log\ndir {0}\nsentinel monitor main 127.0.0.1 {1} 1\n\
          sentinel down-after-milliseconds main 500\nsentinel failover-timeout main 2000\n\
          user default on nopass -@all +sentinel|replicas\nuser node on >secret ~* &* +@all\n",
         directory.display(),

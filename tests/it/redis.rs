@@ -48,7 +48,10 @@ impl Redis {
         std::fs::create_dir_all(&self.directory).expect("a directory");
         let child = Command::new("redis-server")
             .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--daemonize", "no"])
-            .args(["--appendonly", "yes", "--appendfsync", "always", "--logfile", "redis.log", "--dir"])
+            .args(["--appendonly", "yes", "--appendfsync", "always", "--logfile"])
+            // Whole: some versions open it before they go to the directory.
+            .arg(self.directory.join("redis.log"))
+            .arg("--dir")
             .arg(&self.directory)
             .args(&self.args)
             .stdin(Stdio::null())

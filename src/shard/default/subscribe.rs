@@ -89,15 +89,20 @@ const TAKES: &str = "subscribe takes {rooms?, eventTypes?, entities?: [{type, id
 /// position. What was missed is on its way before the answer.
 /// Where the application's backend decides about some of the rooms, it is answered when that has.
 pub fn subscribe(socket: &mut Context<'_>, args: Args<'_>) -> Result<Option<String>, Refusal> {
-    let argument: Argument<'_> = argument(args, TAKES)?;
-    argument.check()?;
+    let argument = read(args)?;
     let is_asked = |room: &&Cow<'_, str>| socket.access(room) == Access::AskBackend && !socket.is_in(room);
     let asked: Vec<Box<str>> = argument.rooms.iter().flatten().filter(is_asked).map(|room| (**room).into()).collect();
     if asked.is_empty() {
-        return subscribe_known(socket, args, Verdicts::default());
+        return subscribe_known(socket, args, &argument, Verdicts::default());
     }
     ask(socket, Rc::from(args.first().unwrap_or("null")), asked, Verdicts::default());
     Ok(None)
+}
+
+fn read(args: Args<'_>) -> Result<Argument<'_>, Refusal> {
+    let read: Argument<'_> = argument(args, TAKES)?;
+    read.check()?;
+    Ok(read)
 }
 
 /// What the backend has said of rooms.
@@ -106,7 +111,8 @@ type Verdicts = BTreeMap<Box<str>, Result<(), Refusal>>;
 /// Asks about one room after the other.
 fn ask(socket: &mut Context<'_>, argument: Rc<str>, mut asked: Vec<Box<str>>, mut verdicts: Verdicts) {
     let Some(room) = asked.pop() else {
-        let answer = subscribe_known(socket, Args::of_value(&argument), verdicts);
+        let args = Args::of_value(&argument);
+        let answer = read(args).and_then(|read| subscribe_known(socket, args, &read, verdicts));
         return finish(socket, answer);
     };
     let name = room.clone();
@@ -129,22 +135,26 @@ fn permission(socket: &Context<'_>, room: &str, verdicts: &Verdicts) -> Result<(
 }
 
 /// None: among nodes, it is answered when what it needs of the rooms is here.
-fn subscribe_known(socket: &mut Context<'_>, args: Args<'_>, verdicts: Verdicts) -> Result<Option<String>, Refusal> {
-    let parsed: Argument<'_> = argument(args, TAKES)?;
-    parsed.check()?;
+fn subscribe_known(
+    socket: &mut Context<'_>,
+    args: Args<'_>,
+    read: &Argument<'_>,
+    verdicts: Verdicts,
+) -> Result<Option<String>, Refusal> {
     let mut needs: Vec<(Box<str>, bool)> = Vec::new();
-    for room in parsed.rooms.iter().flatten() {
+    for room in read.rooms.iter().flatten() {
         if permission(socket, room, &verdicts).is_ok() && socket.check_room_name(room).is_ok() {
-            needs.push(((**room).into(), parsed.since(room).is_some()));
+            needs.push(((**room).into(), read.since(room).is_some()));
         }
     }
     if socket.is_ready(&needs) {
-        return subscribe_ready(socket, args, verdicts);
+        return subscribe_ready(socket, args, read, verdicts);
     }
     let text: Rc<str> = args.first().unwrap_or("null").into();
     socket.begin_join();
     socket.when_ready(needs, move |socket| {
-        let answer = subscribe_ready(socket, Args::of_value(&text), verdicts);
+        let args = Args::of_value(&text);
+        let answer = self::read(args).and_then(|read| subscribe_ready(socket, args, &read, verdicts));
         finish(socket, answer);
         socket.end_join();
     });
@@ -152,19 +162,23 @@ fn subscribe_known(socket: &mut Context<'_>, args: Args<'_>, verdicts: Verdicts)
 }
 
 /// Of a client that has been further than this node, it is done when the node has followed: its place is not unknown.
-fn subscribe_ready(socket: &mut Context<'_>, args: Args<'_>, verdicts: Verdicts) -> Result<Option<String>, Refusal> {
-    let parsed: Argument<'_> = argument(args, TAKES)?;
+fn subscribe_ready(
+    socket: &mut Context<'_>,
+    args: Args<'_>,
+    read: &Argument<'_>,
+    verdicts: Verdicts,
+) -> Result<Option<String>, Refusal> {
     let is_ahead = |room: &Cow<'_, str>| {
-        let place = parsed.since(room).and_then(Since::place);
+        let place = read.since(room).and_then(Since::place);
         place.is_some_and(|(epoch, offset)| socket.is_ahead(room, epoch, offset))
     };
-    if !parsed.rooms.iter().flatten().any(is_ahead) {
-        return subscribe_now(socket, args, &verdicts);
+    if !read.rooms.iter().flatten().any(is_ahead) {
+        return subscribe_now(socket, read, &verdicts);
     }
     let text: Rc<str> = args.first().unwrap_or("null").into();
     socket.begin_join();
     socket.when_current(move |socket| {
-        let answer = subscribe_now(socket, Args::of_value(&text), &verdicts);
+        let answer = self::read(Args::of_value(&text)).and_then(|read| subscribe_now(socket, &read, &verdicts));
         finish(socket, answer);
         socket.end_join();
     });
@@ -191,9 +205,11 @@ struct Outcome {
 }
 
 /// None: among nodes, it is answered when the socket's new rooms are kept for its coming back, or could not be.
-fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) -> Result<Option<String>, Refusal> {
-    let argument: Argument<'_> = argument(args, TAKES)?;
-    argument.check()?;
+fn subscribe_now(
+    socket: &mut Context<'_>,
+    argument: &Argument<'_>,
+    verdicts: &Verdicts,
+) -> Result<Option<String>, Refusal> {
     let filter = argument.filter()?;
     let mut outcome =
         Outcome { about_all: argument.rooms.is_none(), asked_since: argument.since.is_some(), ..Outcome::default() };
@@ -239,7 +255,8 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
         }
     }
     for room in unread {
-        deny(socket, &mut outcome, &mut new, room);
+        new.retain(|joined| *joined != room);
+        deny(socket, &mut outcome, room);
     }
     if new.is_empty() || !is_kept {
         return Ok(Some(answer(socket, &outcome)));
@@ -247,8 +264,8 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
     socket.when_kept(move |socket, kept| {
         if !kept {
             // Else a node that takes the socket over would know nothing of what it was told here.
-            for room in std::mem::take(&mut new) {
-                deny(socket, &mut outcome, &mut new, room);
+            for room in new {
+                deny(socket, &mut outcome, room);
             }
         }
         // What it has left meanwhile it is not told to be in.
@@ -260,9 +277,8 @@ fn subscribe_now(socket: &mut Context<'_>, args: Args<'_>, verdicts: &Verdicts) 
 }
 
 /// A room that was joined is left again.
-fn deny(socket: &mut Context<'_>, outcome: &mut Outcome, new: &mut Vec<Box<str>>, room: Box<str>) {
+fn deny(socket: &mut Context<'_>, outcome: &mut Outcome, room: Box<str>) {
     socket.unsubscribe(&room);
-    new.retain(|joined| *joined != room);
     outcome.joined.retain(|joined| *joined != room);
     outcome.denied.push((room, Refusal::BackplaneUnavailable));
 }

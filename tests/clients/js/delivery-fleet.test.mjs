@@ -1,21 +1,14 @@
 // Receivers on three nodes are to acknowledge, and the publisher on any of them is told of all; a node is killed while it is waited for.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { after, before, test } from "node:test";
 import { Fleet } from "./fleet.mjs";
-import { Client, Plain, scope, until } from "./harness.mjs";
+import { Client, Plain, profileWith, scope, until } from "./harness.mjs";
 import { Redis } from "./redis.mjs";
 
-/** The default profile, and a type whose receivers are always asked. */
-const place = mkdtempSync(path.join(tmpdir(), "tenantcast-delivery-"));
-const PROFILE = path.join(place, "default.toml");
-const standard = readFileSync(new URL("../../../src/profile/builtin/default.toml", import.meta.url), "utf8");
-writeFileSync(PROFILE, `${standard}\n[events]\nsiren = { acknowledge = { timeout_ms = 200, retries = 1 } }\n`);
 const whole = scope();
-whole.after(() => rmSync(place, { recursive: true, force: true }));
+/** The default profile, and a type whose receivers are always asked. */
+const PROFILE = profileWith(whole, `[events]\nsiren = { acknowledge = { timeout_ms = 200, retries = 1 } }`);
 after(whole.end);
 let redis, fleet;
 before(async () => {

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { once as nodeOnce } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import net from "node:net";
 import { tmpdir } from "node:os";
@@ -50,6 +50,15 @@ export async function until(ask, what, ms = SOON, every = 25) {
     if (Date.now() > end) throw new Error(`not within ${ms} ms: ${typeof what === "function" ? await what() : what}`);
     await new Promise((resolve) => setTimeout(resolve, every));
   }
+}
+
+/** The path of the default profile with these lines behind it. */
+export function profileWith(t, lines) {
+  const place = mkdtempSync(path.join(tmpdir(), "tenantcast-profile-"));
+  t.after(() => rmSync(place, { recursive: true, force: true }));
+  const file = path.join(place, "default.toml");
+  writeFileSync(file, `${readFileSync(path.join(ROOT, "src/profile/builtin/default.toml"), "utf8")}\n${lines}\n`);
+  return file;
 }
 
 /** What a file of tests, or a group of them, begins once and ends with its last: `after(it.end)`. It has `after` as a test has. */

@@ -1,21 +1,14 @@
 // Users who are not there, and receipts, over three nodes on one Redis: nodes are killed, Redis goes away, and what waits is given once.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { after, before, test } from "node:test";
 import { Balancer, Fleet } from "./fleet.mjs";
-import { Client, Events, Plain, mint, scope, until } from "./harness.mjs";
+import { Client, Events, Plain, mint, profileWith, scope, until } from "./harness.mjs";
 import { Redis } from "./redis.mjs";
 
-/** The default profile, and receipts of one type. */
-const place = mkdtempSync(path.join(tmpdir(), "tenantcast-queue-"));
-const PROFILE = path.join(place, "default.toml");
-const standard = readFileSync(new URL("../../../src/profile/builtin/default.toml", import.meta.url), "utf8");
-writeFileSync(PROFILE, `${standard}\n[events]\nmessage = { receipts = true }\n`);
 const whole = scope();
-whole.after(() => rmSync(place, { recursive: true, force: true }));
+/** The default profile, and receipts of one type. */
+const PROFILE = profileWith(whole, `[events]\nmessage = { receipts = true }`);
 after(whole.end);
 let redis, fleet;
 before(async () => {

@@ -55,6 +55,10 @@ class NodeServer {
   }
 }
 
+/** Two nodes of ours and a Node server read the stream. */
+const threeRead = (redis) =>
+  until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream");
+
 /** One tenant's part of a fleet: a room that both sides speak in, and somebody on each who hears all of it. */
 class Stage {
   constructor(redis, fleet, node, tenant, namespace = "/") {
@@ -132,6 +136,14 @@ class Stage {
     await until(async () => await this.redis.ask("EXISTS", `sio:session:${pid}`), "its session is kept");
   }
 
+  /** Breaks the connections of clients that have all there is. */
+  async cutAll(...clients) {
+    for (const client of clients) {
+      await this.hasAll(client);
+      await this.cut(client);
+    }
+  }
+
   /** Connects it to another server. */
   async comeTo(client, place) {
     client.socket.io.uri = place.url;
@@ -163,7 +175,7 @@ describe("between a Node server and nodes of ours", () => {
     await fleet.becomes("ok");
     node = await NodeServer.start(all, redis);
     await until(async () => (await redis.ask("PUBSUB", "NUMSUB", "socket.io#/#"))[1] === 3, "three servers are in the fleet");
-    await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream");
+    await threeRead(redis);
   });
   after(() => all.end());
   const stage = (t, tenant, namespace) => new Stage(redis, fleet, node, tenant, namespace).begin(t);
@@ -350,8 +362,7 @@ describe("between a Node server and nodes of ours", () => {
     const on = await stage(t, "trimmed");
     const [ana, eve] = [await on.enter(t, node), await on.enter(t, fleet.nodes[0], "eve")];
     await on.ours();
-    for (const one of [ana, eve]) await on.hasAll(one);
-    for (const one of [ana, eve]) await on.cut(one);
+    await on.cutAll(ana, eve);
     await on.theirs();
     await redis.ask("XTRIM", "socket.io", "MAXLEN", 1);
     assert.equal(await on.comeTo(ana, fleet.nodes[0]), false);
@@ -371,7 +382,7 @@ describe("Redis restarted", () => {
     const fleet = await Fleet.start(t, redis, { count: 2, env: ENV });
     await fleet.becomes("ok");
     const node = await NodeServer.start(t, redis);
-    await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream");
+    await threeRead(redis);
     return { redis, fleet, node, on: await new Stage(redis, fleet, node, "again").begin(t) };
   };
 
@@ -381,10 +392,7 @@ describe("Redis restarted", () => {
     const [ana, eve] = [await on.enter(t, node), await on.enter(t, fleet.nodes[0], "eve")];
     await on.ours();
     await on.theirs();
-    for (const one of [ana, eve]) {
-      await on.hasAll(one);
-      await on.cut(one);
-    }
+    await on.cutAll(ana, eve);
     await redis.kill();
     await fleet.becomes("degraded");
     // What is published meanwhile waits for its place.
@@ -393,7 +401,7 @@ describe("Redis restarted", () => {
     await waits;
     await fleet.becomes("ok");
     await on.ours();
-    await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream again");
+    await threeRead(redis);
     await on.theirs();
     assert.equal(await on.comeTo(ana, fleet.nodes[0]), true);
     assert.equal(await on.comeTo(eve, node), true);
@@ -408,10 +416,7 @@ describe("Redis restarted", () => {
     const { redis, fleet, node, on } = await begin("nothing");
     const [ana, eve] = [await on.enter(t, node), await on.enter(t, fleet.nodes[0], "eve")];
     await on.ours();
-    for (const one of [ana, eve]) {
-      await on.hasAll(one);
-      await on.cut(one);
-    }
+    await on.cutAll(ana, eve);
     await redis.kill();
     await fleet.becomes("degraded");
     await redis.begin();
@@ -419,7 +424,7 @@ describe("Redis restarted", () => {
     assert.equal((await on.bob.next("gap")).reason, "epoch_changed");
     assert.equal(await on.comeTo(ana, fleet.nodes[0]), false);
     assert.equal(await on.comeTo(eve, fleet.nodes[1]), false);
-    await until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream again");
+    await threeRead(redis);
     // It begins anew, for both.
     assert.equal((await eve.ask("subscribe", { rooms: ["r"] })).ok, true);
     const first = on.n + 1;
