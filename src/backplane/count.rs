@@ -42,6 +42,8 @@ counts! {
     ForeignNobody "backplane_foreign_unaddressed_total";
     /// Those, and ours for them, that there was no room or no Redis for.
     ForeignDropped "backplane_foreign_dropped_total";
+    /// Times that rows of the stream that is shared with servers of other makes may have gone before they were read.
+    RowsMissed "backplane_rows_missed_total";
     /// Events of ours that went out to servers of other makes.
     ForeignTold "backplane_foreign_told_total";
     ForeignAnswered "backplane_foreign_answered_total";

@@ -60,6 +60,10 @@ pub enum Foreign {
     Read {
         row: Offset,
     },
+    /// The shared stream is read from behind this row on; what came behind it may be no more.
+    Anew {
+        row: Offset,
+    },
     Join {
         to: Whom,
         rooms: Vec<(TenantId, Box<str>)>,
@@ -140,7 +144,7 @@ impl Foreign {
                 }
                 Foreign::Disconnect { to, .. } | Foreign::Fetch { to, .. } => to.bytes(),
                 Foreign::Rooms { namespace, .. } => namespace.len(),
-                Foreign::Read { .. } => 0,
+                Foreign::Read { .. } | Foreign::Anew { .. } => 0,
                 Foreign::Publish(publish) => size_of::<Publish>() + publish.kind.len() + publish.data.len(),
             }
     }
@@ -197,6 +201,7 @@ impl Shard {
     pub(super) fn foreign(&mut self, foreign: Foreign) {
         match foreign {
             Foreign::Read { row } => self.read_to(row),
+            Foreign::Anew { row } => self.read_anew(row),
             Foreign::Event { to, event, args, volatile, ask: None, row: Some(row) } => {
                 self.event_in_row(to, fleet::Row { event, args, volatile, row });
             }

@@ -49,7 +49,7 @@ use crate::wire::{
 };
 use hear::Spoken;
 use question::Questions;
-use row::Row;
+use row::Read;
 use std::{collections::BTreeSet, sync::Arc};
 use tell::Command;
 use tokio::{sync::mpsc, time::timeout};
@@ -161,7 +161,7 @@ enum Ended {
 
 /// What woke the task.
 enum Woken {
-    Rows(Vec<Row>),
+    Read(Read),
     Other,
 }
 
@@ -271,7 +271,7 @@ impl Foreign {
         }
     }
 
-    async fn serve(&mut self, link: &Link, rows: &mut mpsc::Receiver<Vec<Row>>) -> Ended {
+    async fn serve(&mut self, link: &Link, rows: &mut mpsc::Receiver<Read>) -> Ended {
         // All of them anew.
         self.changes.clear();
         for wanted in self.subscriptions().chunks(BATCH_COMMANDS_MAX) {
@@ -328,11 +328,13 @@ impl Foreign {
             let woken = tokio::select! {
                 () = inlet.wait() => Woken::Other,
                 () = tray.wait() => Woken::Other,
-                Some(rows) = rows.recv(), if self.takes_rows() => Woken::Rows(rows),
+                Some(read) = rows.recv(), if self.takes_rows() => Woken::Read(read),
                 () = tokio::time::sleep(rest) => Woken::Other,
             };
-            if let Woken::Rows(rows) = woken {
-                self.rows(&rows);
+            match woken {
+                Woken::Read(Read::Rows(rows)) => self.rows(&rows),
+                Woken::Read(Read::Anew(row)) => self.read_anew(row),
+                Woken::Other => {}
             }
         }
     }

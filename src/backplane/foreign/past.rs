@@ -64,6 +64,23 @@ impl Foreign {
         }
     }
 
+    /// Rows may have gone before they were read: what events of ours they brought is read back by the shards.
+    pub(super) fn read_anew(&mut self, row: Offset) {
+        if !self.fleet.recovers() {
+            return;
+        }
+        if !self.read.is_first() {
+            self.count(Count::RowsMissed);
+            tracing::warn!(
+                "rows of the fleet's stream may have gone before they were read: it was trimmed, or is another one"
+            );
+        }
+        self.read = row;
+        for way in &mut self.ways {
+            way.put(Report::Foreign(Box::new(Words::Anew { row })));
+        }
+    }
+
     /// Whether the shards take more; where nothing may be lost on the way to them.
     pub(super) fn takes_rows(&self) -> bool {
         !self.fleet.recovers() || self.ways.iter().all(super::way::Way::has_room)

@@ -105,6 +105,7 @@ enum Job {
     Append(Box<Pending>),
     Heads { tenant: TenantKey, rooms: Vec<head::Asked> },
     Repair { tenant: TenantKey },
+    Unread { tenant: TenantKey },
     Claim { then: comeback::Taken },
     Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
     Share { tenant: TenantKey, then: Shared },
@@ -232,6 +233,7 @@ impl Shard {
             Report::Read { ticket, result } => match self.job(ticket) {
                 Some(Job::Heads { tenant, rooms }) => self.heads(tenant, ticket, &rooms, result),
                 Some(Job::Repair { tenant }) => self.repaired(tenant, result),
+                Some(Job::Unread { tenant }) => self.stands_unread(tenant, ticket, result),
                 Some(Job::Keep { tenant, thens }) => self.kept(tenant, thens, result.is_ok()),
                 _ => {}
             },

@@ -7,16 +7,18 @@
 //!  Missed                    as well: what somebody missed is up to there, and what follows comes to it as to everybody
 //! ```
 //!
+//! Where rows may have gone unread, the tenant's place is asked: up to there its events are read back, and what comes meanwhile waits.
+//!
 //! Invariants: nothing of a row is delivered before what the rows before it brought this tenant, so that the row a client keeps says what it
 //! has; what waits is bounded, and beyond it is given without a place of its own.
 
-use super::Job;
+use super::{Job, stream::State};
 use crate::base::limit::{HELD_BYTES_MAX, HELD_MAX};
 use crate::shard::Shard;
 use crate::shard::count::Count;
 use crate::shard::foreign::{Missed, Wanted, Whom};
 use crate::shard::history::Token;
-use crate::shard::relay::{Relay, Ticket, Unavailable};
+use crate::shard::relay::{Reading, Relay, Ticket, Unavailable};
 use crate::shard::tenant::TenantKey;
 use crate::wire::{
     adapter::{Payload, streams::Offset},
@@ -36,6 +38,20 @@ pub struct Rows {
     /// Behind the event with this sequence.
     behind: VecDeque<(u64, Behind)>,
     bytes: usize,
+    /// Rows may have gone unread.
+    doubt: Doubt,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Doubt {
+    #[default]
+    None,
+    /// It is asked, of what number, where the tenant's stream stands.
+    Asked(Ticket),
+    /// It could not be asked yet.
+    Open,
+    /// All that was lost comes up to there, and perhaps some that a row will bring.
+    To(u64),
 }
 
 enum Behind {
@@ -59,6 +75,15 @@ pub type Come = Box<dyn FnOnce(&mut Shard, Option<Box<Missed>>)>;
 impl Rows {
     pub fn is_idle(&self) -> bool {
         self.behind.is_empty()
+    }
+
+    /// Events of the tenant may be missing that no row will bring: behind `here`, the last that was applied.
+    fn is_in_doubt(&self, here: u64) -> bool {
+        match self.doubt {
+            Doubt::None => false,
+            Doubt::Asked(_) | Doubt::Open => true,
+            Doubt::To(sequence) => sequence > here,
+        }
     }
 }
 
@@ -92,7 +117,7 @@ impl Shard {
         let Some(fleet) = self.fleet.as_ref().filter(|fleet| fleet.settings.reads_rows) else { return Token::Own };
         let tenant = &self.tenants[key];
         let row = match &tenant.stream {
-            Some(stream) if stream.rows.heard > tenant.sequence || !stream.rows.is_idle() => stream.rows.at,
+            Some(stream) if self.is_held_up(key) || !stream.rows.is_idle() => stream.rows.at,
             _ => fleet.row,
         };
         if row.is_first() { Token::Unmoved } else { Token::Row(row) }
@@ -117,7 +142,8 @@ impl Shard {
     /// Events of this tenant are on their way that came before what comes now.
     fn is_held_up(&self, key: TenantKey) -> bool {
         let tenant = &self.tenants[key];
-        tenant.stream.as_ref().is_some_and(|stream| stream.is_heard() && stream.rows.heard > tenant.sequence)
+        let has_more = |rows: &Rows| rows.heard > tenant.sequence || rows.is_in_doubt(tenant.sequence);
+        tenant.stream.as_ref().is_some_and(|stream| stream.is_heard() && has_more(&stream.rows))
     }
 
     /// An event of the nodes' own is here with its row.
@@ -126,11 +152,15 @@ impl Shard {
         let tenant = &mut self.tenants[key];
         let here = tenant.sequence;
         if let Some(stream) = &mut tenant.stream {
-            if stream.rows.heard <= here && stream.rows.is_idle() {
+            if stream.rows.heard <= here && stream.rows.is_idle() && !stream.rows.is_in_doubt(here) {
                 // As far as all of this tenant has been delivered, should this one have to wait.
                 stream.rows.at = stream.rows.at.max(before);
             }
             stream.rows.heard = stream.rows.heard.max(sequence);
+            // What came while it was not known how many are missing came before this one.
+            for (of, _) in stream.rows.behind.iter_mut().rev().take_while(|(of, _)| *of >= sequence) {
+                *of = sequence - 1;
+            }
         }
         self.read_to(row);
     }
@@ -175,20 +205,79 @@ impl Shard {
             what @ Behind::Word(_) if is_full => self.go_behind(key, what),
             what => {
                 stream.rows.bytes += bytes;
-                stream.rows.behind.push_back((stream.rows.heard, what));
+                let is_unknown = matches!(stream.rows.doubt, Doubt::Asked(_) | Doubt::Open);
+                let sequence = if is_unknown { u64::MAX } else { stream.rows.heard };
+                stream.rows.behind.push_back((sequence, what));
             }
         }
     }
 
     fn go_behind(&mut self, key: TenantKey, what: Behind) {
         match what {
-            Behind::Event(to, row) => self.deliver_row(&to, &row),
+            Behind::Event(to, row) => {
+                // Behind an event whose row comes later, it is no place to come back to.
+                let is_passed = self.tenants[key].stream.as_ref().is_some_and(|stream| stream.rows.at > row.row);
+                let place = Some(row.row).filter(|_| !is_passed);
+                self.foreign_event(&to, &row.event, &row.args, row.volatile, None, place);
+            }
             Behind::Word(frame) => {
                 if let Ok(frame) = Frame::decode(&frame) {
                     self.told(key, frame.body);
                 }
             }
             Behind::Missed(ticket, result) => self.came_missed(key, ticket, result),
+        }
+    }
+
+    /// Rows of the shared stream may have gone unread; what follows comes behind this one.
+    pub(in crate::shard) fn read_anew(&mut self, row: Offset) {
+        let Some(fleet) = &mut self.fleet else { return };
+        fleet.row = row;
+        let keys: Vec<TenantKey> = self.tenants.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let is_behind = self.is_held_up(key);
+            let Some(stream) = &mut self.tenants[key].stream else { continue };
+            stream.rows.at = if is_behind || !stream.rows.is_idle() { stream.rows.at.min(row) } else { row };
+            stream.rows.doubt = Doubt::Open;
+            self.ask_unread(key);
+        }
+    }
+
+    /// Asks where the tenant's stream stands, if rows may have gone unread and that is not asked.
+    pub(super) fn ask_unread(&mut self, key: TenantKey) {
+        let Some(stream) = &self.tenants[key].stream else { return };
+        if stream.rows.doubt == Doubt::Open && stream.state == State::Live && !stream.away {
+            let ticket = self.ticket(Job::Unread { tenant: key });
+            let tenant = (*self.tenants[key].id).clone();
+            self.relay(Relay::Read { tenant, ticket, rooms: Vec::new() });
+            if let Some(stream) = &mut self.tenants[key].stream {
+                stream.rows.doubt = Doubt::Asked(ticket);
+            }
+        }
+    }
+
+    pub(super) fn stands_unread(&mut self, key: TenantKey, ticket: Ticket, result: Result<Reading, Unavailable>) {
+        let Some(tenant) = self.tenants.get_mut(key) else { return };
+        let Some(stream) = &mut tenant.stream else { return };
+        let rows = &mut stream.rows;
+        if rows.doubt != Doubt::Asked(ticket) {
+            return;
+        }
+        match result {
+            Ok(Reading { place, .. }) if stream.state == State::Live && place.epoch == tenant.epoch => {
+                rows.doubt = Doubt::To(place.sequence);
+                rows.heard = rows.heard.max(place.sequence);
+                let heard = rows.heard;
+                rows.behind.iter_mut().for_each(|(sequence, _)| *sequence = heard.min(*sequence));
+                self.stir(key);
+            }
+            // Another stream, or the store is away: it is asked again when that is known.
+            Ok(_) | Err(Unavailable) => {
+                rows.doubt = Doubt::Open;
+                if stream.state == State::Live {
+                    self.ask_place(key);
+                }
+            }
         }
     }
 
@@ -216,6 +305,9 @@ impl Shard {
         let Some(stream) = &mut self.tenants[key].stream else { return };
         stream.rows.heard = heard;
         stream.rows.landing = None;
+        if matches!(stream.rows.doubt, Doubt::To(_)) {
+            stream.rows.doubt = Doubt::None;
+        }
         for (sequence, _) in &mut stream.rows.behind {
             *sequence = heard.min(*sequence);
         }
@@ -234,7 +326,15 @@ impl Shard {
         let job = self.fleet.as_ref().and_then(|fleet| fleet.jobs.get(&ticket));
         let Some(Job::Missed { tenant, .. }) = job else { return };
         let key = *tenant;
-        if self.tenants.contains(key) {
+        if let Some(tenant) = self.tenants.get(key) {
+            // Where what follows is not known it cannot be said what is between: it is told that it was not recovered.
+            let is_in_doubt = tenant
+                .stream
+                .as_ref()
+                .is_some_and(|stream| stream.is_heard() && stream.rows.is_in_doubt(tenant.sequence));
+            if is_in_doubt {
+                return self.came_missed(key, ticket, Err(Unavailable));
+            }
             self.behind(key, Behind::Missed(ticket, result));
         }
     }

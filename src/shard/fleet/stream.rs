@@ -259,6 +259,7 @@ impl Shard {
             State::Closed => {}
         }
         if self.tenants.contains(key) {
+            self.ask_unread(key);
             self.unmet_sequences(key, place.sequence);
             self.ask_untold(key);
         }

@@ -358,6 +358,26 @@ describe("between a Node server and nodes of ours", () => {
     }
   });
 
+  test("rows that are trimmed before a node has read them are read back", async (t) => {
+    const on = await stage(t, "unread");
+    await on.ours();
+    await on.hasAll(on.bob);
+    const behind = fleet.nodes[1];
+    behind.signal("SIGSTOP");
+    try {
+      for (let n = 0; n < 5; n++) await on.ours();
+      await redis.ask("XTRIM", "socket.io", "MAXLEN", 0);
+    } finally {
+      behind.signal("SIGCONT");
+    }
+    // Who comes now is greeted, and has what follows.
+    const eve = await on.enter(t, behind, "eve");
+    await on.hasAll(on.bob);
+    await on.ours();
+    await on.hasAll(on.bob);
+    assert.ok(on.numbers(eve).includes(on.n));
+  });
+
   test("an offset that was trimmed away: not recovered, and told so", async (t) => {
     const on = await stage(t, "trimmed");
     const [ana, eve] = [await on.enter(t, node), await on.enter(t, fleet.nodes[0], "eve")];
@@ -435,6 +455,25 @@ describe("Redis restarted", () => {
     assert.equal(await on.comeTo(eve, node), true);
     await until(async () => on.numbers(eve).includes(on.n), "the last number");
     assert.deepEqual(on.numbers(eve).slice(-3), [first, first + 1, first + 2]);
+  });
+
+  test("another stream, on a clock that is behind: it is read, and what came before that", async () => {
+    const redis = await Redis.start(all);
+    const fleet = await Fleet.start(all, redis, { count: 2, env: ENV });
+    await fleet.becomes("ok");
+    const [ana, bob] = await Promise.all(fleet.nodes.map((node, at) => Client.join(all, node, "clock", `u${at}`)));
+    for (const client of [ana, bob]) await client.ask("subscribe", { rooms: ["r"] });
+    const say = (n) => ana.ask("publish", { room: "r", type: "n", data: n });
+    const far = 99_999_999_999_999;
+    await redis.ask("XADD", "socket.io", `${far}-0`, "nsp", "");
+    await say(1);
+    for (const client of [ana, bob]) await client.next("n");
+    await redis.ask("DEL", "socket.io");
+    for (const n of [2, 3, 4]) await say(n);
+    for (const client of [ana, bob]) {
+      await client.next("n", (got) => got === 4);
+      assert.deepEqual(client.all("n").map(([n]) => n), [1, 2, 3, 4]);
+    }
   });
 });
 
