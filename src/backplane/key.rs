@@ -32,6 +32,9 @@
 //!
 //! Invariants: a tenant is in one slot of a Cluster, whatever its name; no name of one tenant is a name of another, whatever a client calls
 //! its rooms: `}` and `%` of a tenant are escaped, so that it ends where its brace does.
+//!
+//! In a Cluster, where a script gives events rows of a stream that all tenants share, all of this is in that stream's slot: `tc:{socket.io}:`
+//! instead of `tc:`.
 
 use crate::base::id::{NodeId, Sid, TenantId};
 use crate::wire::envelope::Origin;
@@ -54,6 +57,11 @@ impl Keys {
     /// `prefix` has no brace.
     pub fn new(prefix: &str, origin: Origin) -> Keys {
         Keys { prefix: prefix.into(), origin }
+    }
+
+    /// All of them in the slot of a key with this tag, which has no brace.
+    pub fn in_slot(prefix: &str, tag: &str, origin: Origin) -> Keys {
+        Keys { prefix: format!("{prefix}:{{{tag}}}").into(), origin }
     }
 
     pub fn channel(&self, tenant: &TenantId) -> String {
@@ -144,6 +152,16 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::adapter::streams::tag;
+
+    #[test]
+    fn all_can_be_in_the_slot_of_one_key() {
+        let (keys, acme) = (Keys::in_slot("tc", tag("socket.io"), Origin(255)), TenantId::parse("a}b").unwrap());
+        assert_eq!(keys.hash(&acme), "tc:{socket.io}:{a%7Db}:m");
+        for key in [keys.channel(&acme), keys.node(NodeId(7)), keys.address(&TenantId::parse("10.0.0.1").unwrap())] {
+            assert_eq!(tag(&key), "socket.io", "{key}");
+        }
+    }
 
     #[test]
     fn a_tenant_is_one_hash_tag_and_no_name_is_anothers() {

@@ -78,7 +78,7 @@ pub enum Refusal {
     #[error("Redis refuses the user or the password: {0}")]
     Denied(Box<str>),
     #[error(
-        "Redis is a Cluster, and fleet.recovery is on: an event gets its place and its row in one step, which a Cluster does in one slot only"
+        "Redis is a Cluster, and fleet.recovery is on: redis.nodes has to say so, because all keys are in one slot then"
     )]
     Split,
 }

@@ -44,7 +44,7 @@ use crate::base::{
 };
 use crate::bridge::{Errands, Load};
 use crate::shard::relay::{Relay, Report};
-use crate::wire::envelope::Origin;
+use crate::wire::{adapter::streams::tag, envelope::Origin};
 use foreign::{Begin, Foreign, Tray};
 use link::Refusal;
 use std::{
@@ -78,6 +78,16 @@ pub struct Settings {
     pub node: NodeId,
     /// Who else there is in Redis; `None`: nobody.
     pub fleet: Option<foreign::Fleet>,
+}
+
+impl Settings {
+    fn keys(&self) -> key::Keys {
+        let stream = self.fleet.as_ref().filter(|fleet| fleet.recovers()).map(|fleet| &*fleet.stream);
+        match (&self.servers, stream) {
+            (Servers::Cluster(_), Some(stream)) => key::Keys::in_slot(&self.prefix, tag(stream), self.origin),
+            _ => key::Keys::new(&self.prefix, self.origin),
+        }
+    }
 }
 
 impl fmt::Debug for Settings {

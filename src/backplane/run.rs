@@ -111,7 +111,7 @@ pub async fn run(
     let (errands, inlet) = (start.errands.clone(), Arc::new(Inlet::default()));
     let mut chance = Chance::new(start.seed);
     let mut core = Core {
-        keys: Keys::new(&settings.prefix, settings.origin),
+        keys: settings.keys(),
         journal: Journal::new(settings.journal_bytes),
         scripts: Scripts::default(),
         seat: Seat::new(settings.node, start.shards, chance.u64()),
@@ -468,7 +468,8 @@ impl Core {
             tracing::info!(version = %link.version, cluster = link.is_cluster, "Redis is there");
         }
         self.failures = 0;
-        self.journal.group(link.is_cluster);
+        // By tenant, unless all are in one slot.
+        self.journal.group(link.is_cluster && self.outward.is_none());
         self.resubscribing = self.tenants.changes_left();
         self.is_subscribing = false;
         self.is_pinging = false;

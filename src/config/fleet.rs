@@ -2,11 +2,14 @@
 
 use super::{error::Error, raw::Raw, redis::Redis};
 use crate::profile::nearest::nearest;
-use crate::wire::adapter::{Mode, streams::SESSION_PREFIX};
+use crate::wire::adapter::{
+    Mode,
+    streams::{SESSION_PREFIX, tag},
+};
 
 const KEY: &str = "socket.io";
 const IN_CLUSTER: &str =
-    "not with redis.nodes: an event gets its place and its row in one step, which a Cluster does in one slot only";
+    "with redis.nodes it needs the hash tag of fleet.stream, because sockets have to be in that one's slot";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fleet {
@@ -58,9 +61,6 @@ pub fn load(raw: &Raw, redis: Option<&Redis>) -> Result<Fleet, Error> {
             "only the streams adapter keeps what was missed: fleet.adapter has to be `streams`",
         ));
     }
-    if recovery && redis.is_some_and(|redis| !redis.nodes.is_empty()) {
-        return Err(raw.error("fleet.recovery", IN_CLUSTER));
-    }
     let named = |path, default: &str| -> Result<String, Error> {
         let name = raw.text(path)?.unwrap_or_else(|| default.into());
         if name.len() > 256 || name.contains(char::is_control) {
@@ -77,6 +77,18 @@ pub fn load(raw: &Raw, redis: Option<&Redis>) -> Result<Fleet, Error> {
         recovery,
         session_prefix: named("fleet.session_prefix", SESSION_PREFIX)?,
     };
+    let is_cluster = redis.is_some_and(|redis| !redis.nodes.is_empty());
+    // The names go on behind it.
+    let is_beside =
+        fleet.session_prefix != tag(&fleet.session_prefix) && tag(&fleet.session_prefix) == tag(&fleet.stream);
+    if recovery && is_cluster && !is_beside {
+        let path = if raw.text("fleet.session_prefix")?.is_some() { "fleet.session_prefix" } else { "fleet.recovery" };
+        let example = format!("{{{}}}{SESSION_PREFIX}", tag(&fleet.stream));
+        return Err(raw.error(
+            path,
+            format!("{IN_CLUSTER}: session_prefix = \"{example}\", as sessionKeyPrefix of the Node servers"),
+        ));
+    }
     Ok(fleet)
 }
 

@@ -330,7 +330,15 @@ fn bad_values_are_named_with_place_key_and_reason() {
         ),
         (
             "[redis]\nnodes = ['r']\n[fleet]\nadapter = 'streams'\nrecovery = true",
-            "t.toml:5: fleet.recovery: not with redis.nodes",
+            "t.toml:5: fleet.recovery: with redis.nodes it needs the hash tag of fleet.stream",
+        ),
+        (
+            "[redis]\nnodes = ['r']\n[fleet]\nadapter = 'streams'\nrecovery = true\nstream = '{a}b'\nsession_prefix = '{b}'",
+            "t.toml:7: fleet.session_prefix: with redis.nodes",
+        ),
+        (
+            "[redis]\nnodes = ['r']\n[fleet]\nadapter = 'streams'\nrecovery = true\nsession_prefix = 'socket.io'",
+            "session_prefix = \"{socket.io}sio:session:\", as sessionKeyPrefix of the Node servers",
         ),
         ("server = 1", "unknown key `server`"),
     ] {

@@ -207,6 +207,14 @@ pub fn stream(name: &str, count: u32, nsp: &str) -> String {
     format!("{name}-{}", i64::from(hash) % i64::from(count))
 }
 
+/// What of a key its slot in a Cluster goes by.
+///
+/// Source: <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags>.
+pub fn tag(key: &str) -> &str {
+    let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    tag.filter(|tag| !tag.is_empty()).unwrap_or(key)
+}
+
 fn unbase<'a>(text: &[u8], buffer: &'a mut Vec<u8>) -> Result<&'a [u8], Broken> {
     if text.len() / 4 * 3 > FLEET_MESSAGE_BYTES_MAX {
         return Err(Broken::Long);

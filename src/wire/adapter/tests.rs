@@ -418,6 +418,14 @@ fn offsets_and_streams() {
     }
 }
 
+#[test]
+fn a_key_is_in_the_slot_of_its_tag() {
+    for (key, want) in [("a", "a"), ("a{b}c{d}", "b"), ("{}a", "{}a"), ("a{b", "a{b"), ("}a{b}", "b"), ("{{a}}", "{a")]
+    {
+        assert_eq!(streams::tag(key), want);
+    }
+}
+
 const HASHES: &[(u32, &str, &str)] = &[
     (1, "/", "socket.io"),
     (3, "/", "socket.io-2"),

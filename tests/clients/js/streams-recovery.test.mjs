@@ -4,29 +4,35 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import http from "node:http";
 import { createAdapter } from "@socket.io/redis-streams-adapter";
-import { createClient } from "redis";
+import { createClient, createCluster } from "redis";
 import { Server as SocketServer } from "socket.io";
 import { Fleet } from "./fleet.mjs";
 import { Client, Server, mint, scope, until } from "./harness.mjs";
-import { Redis } from "./redis.mjs";
+import { Cluster, Redis } from "./redis.mjs";
 
 const ENV = {
   TENANTCAST_FLEET__ADAPTER: "streams",
   TENANTCAST_FLEET__RECOVERY: "true",
   TENANTCAST_SOCKETIO__NAMESPACES: "/,/chat",
 };
-const options = (redis) => ({ url: redis.url, socket: { reconnectStrategy: 50 } });
+const socket = { reconnectStrategy: 50 };
+/** A Cluster has several. */
+const members = (redis) => redis.members ?? [redis];
+const connect = (redis) =>
+  redis.members ? createCluster({ rootNodes: redis.members.map(({ url }) => ({ url })), defaults: { socket } }) : createClient({ url: redis.url, socket });
+/** Connections, as those of Redis that run list them. */
+const connections = async (redis) => (await Promise.all(members(redis).filter((one) => one.isRunning).map((one) => one.ask("CLIENT", "LIST")))).join("\n");
 
 /** A Node server of the fleet with its own recovery on: what a socket is in its client says, and its data is what no JSON has. */
 class NodeServer {
-  static async start(t, redis) {
-    const one = createClient(options(redis));
+  static async start(t, redis, options = {}) {
+    const one = connect(redis);
     one.on("error", () => {});
     await one.connect();
     const node = new NodeServer();
     node.http = http.createServer();
     node.io = new SocketServer(node.http, {
-      adapter: createAdapter(one, { blockTimeInMs: 200 }),
+      adapter: createAdapter(one, { blockTimeInMs: 200, ...options }),
       connectionStateRecovery: { maxDisconnectionDuration: 60_000 },
     });
     const enter = (socket) => {
@@ -47,7 +53,7 @@ class NodeServer {
     t.after(async () => {
       await node.io.close();
       // Its reader ends when it has waited.
-      const reads = async () => (await redis.ask("CLIENT", "LIST")).split("\n").some((line) => /lib-name=node-redis/.test(line) && /cmd=xread/.test(line));
+      const reads = async () => (await connections(redis)).split("\n").some((line) => /lib-name=node-redis/.test(line) && /cmd=xread/.test(line));
       await until(async () => !(await reads()), "the server reads no stream any more");
       await one.close();
     });
@@ -57,12 +63,12 @@ class NodeServer {
 
 /** Two nodes of ours and a Node server read the stream. */
 const threeRead = (redis) =>
-  until(async () => (await redis.ask("CLIENT", "LIST")).split("cmd=xread").length > 3, "three read the stream");
+  until(async () => (await connections(redis)).split("cmd=xread").length > 3, "three read the stream");
 
 /** One tenant's part of a fleet: a room that both sides speak in, and somebody on each who hears all of it. */
 class Stage {
-  constructor(redis, fleet, node, tenant, namespace = "/") {
-    Object.assign(this, { redis, fleet, node, tenant, namespace, n: 0 });
+  constructor(redis, fleet, node, tenant, namespace = "/", sessions = "sio:session:") {
+    Object.assign(this, { redis, fleet, node, tenant, namespace, sessions, n: 0 });
     this.io = node.io.of(namespace);
   }
 
@@ -133,7 +139,7 @@ class Stage {
     const pid = client.socket._pid;
     client.socket.io.reconnection(false);
     client.socket.io.engine.close();
-    await until(async () => await this.redis.ask("EXISTS", `sio:session:${pid}`), "its session is kept");
+    await until(async () => await this.redis.ask("EXISTS", this.sessions + pid), "its session is kept");
   }
 
   /** Breaks the connections of clients that have all there is. */
@@ -477,13 +483,67 @@ describe("Redis restarted", () => {
   });
 });
 
-test("in a Cluster the start says that it is not to be had", async (t) => {
+describe("in a Cluster, all in the slot of the stream", () => {
+  const all = scope();
+  const sessions = "{socket.io}sio:session:";
+  let cluster, fleet, node;
+  before(async () => {
+    cluster = await Cluster.start(all);
+    cluster.ask = async (...words) => (await cluster.masterOf("socket.io")).ask(...words);
+    fleet = await Fleet.start(all, cluster, { count: 3, env: { ...ENV, TENANTCAST_FLEET__SESSION_PREFIX: sessions } });
+    await fleet.becomes("ok", 20_000);
+    node = await NodeServer.start(all, cluster, { sessionKeyPrefix: sessions });
+    await until(async () => (await connections(cluster)).split("cmd=xread").length > 4, "four read the stream");
+  });
+  after(() => all.end());
+  const stage = (t, tenant) => new Stage(cluster, fleet, node, tenant, "/", sessions).begin(t);
+
+  test("from a Node server to us, to another of ours, and back", async (t) => {
+    const on = await stage(t, "around");
+    const ana = await on.enter(t, node);
+    await on.ours();
+    for (const place of [fleet.nodes[0], fleet.nodes[1], node]) {
+      await on.hasAll(ana);
+      await on.cut(ana);
+      await on.speak(ana);
+      assert.equal(await on.comeTo(ana, place), true);
+      assert.equal(ana.socket.id, ana.id);
+    }
+    await on.theirs();
+    await on.hasAll(ana);
+  });
+
+  test("a node is killed, and the master of the slot", async (t) => {
+    const on = await stage(t, "killed");
+    const ana = await on.enter(t, fleet.nodes[2]);
+    await on.ours();
+    await on.hasAll(ana);
+    ana.socket.io.reconnection(false);
+    await fleet.kill(2);
+    await ana.disconnected();
+    await on.ours();
+    await on.theirs();
+    assert.equal(await on.comeTo(ana, fleet.nodes[0]), true);
+    await on.hasAll(ana);
+    await cluster.failOver("socket.io");
+    await on.ours();
+    await on.hasAll(ana);
+    await on.hasAll(on.bob);
+    await on.cut(ana);
+    await on.theirs();
+    await on.ours();
+    assert.equal(await on.comeTo(ana, fleet.nodes[1]), true);
+    await on.hasAll(ana);
+  });
+});
+
+test("in a Cluster the start says what it needs", async (t) => {
   const redis = await Redis.start(t, { options: ["cluster-enabled yes", "cluster-config-file nodes.conf"] });
   const said = async (env) => {
     const started = Server.start({ env: { ...redis.env, ...ENV, ...env } });
     started.then((server) => server.stop(), () => {});
     return (await assert.rejects(started).then(() => started.catch((error) => error))).message;
   };
-  assert.match(await said({ REDIS_URL: null, TENANTCAST_REDIS__NODES: redis.address }), /fleet\.recovery: not with redis\.nodes/);
-  assert.match(await said({}), /Redis is a Cluster, and fleet\.recovery is on/);
+  assert.match(await said({ REDIS_URL: null, TENANTCAST_REDIS__NODES: redis.address }), /fleet\.recovery: with redis\.nodes it needs the hash tag of fleet\.stream/);
+  assert.match(await said({}), /Redis is a Cluster, and fleet\.recovery is on: redis\.nodes has to say so/);
 });
