@@ -91,18 +91,23 @@ pub struct Gathering {
     places: Map<Rc<str>, u32>,
     /// When the circle may be told next.
     tell_from: Instant,
+    /// Of the first change that is not told.
+    since: Instant,
 }
 
 impl Gathering {
     pub fn new(now: Instant, places: Map<Rc<str>, u32>) -> Gathering {
-        Gathering { list: Vec::new(), places, tell_from: now }
+        Gathering { list: Vec::new(), places, tell_from: now, since: now }
     }
 
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    fn note(&mut self, change: Change) {
+    fn note(&mut self, change: Change, now: Instant) {
+        if self.list.is_empty() {
+            self.since = now;
+        }
         match self.places.get(&change.user) {
             Some(place) => {
                 let known = &mut self.list[*place as usize];
@@ -141,7 +146,7 @@ impl Shard {
         let (large, now) = (size > settings.batch_over as usize, self.now.at);
         let Some(gathering) = self.gathering(circle) else { return };
         let first = gathering.is_empty();
-        gathering.note(change);
+        gathering.note(change, now);
         let bound = if large { limit::PRESENCE_BATCHED_MAX } else { limit::PRESENCE_GATHERED_MAX };
         if gathering.list.len() >= bound || (!large && gathering.tell_from <= now) {
             self.tell(circle);
@@ -150,6 +155,18 @@ impl Shard {
             let at = gathering.tell_from.max(wait_until);
             self.timers.arm(at, Timer::Presence(circle));
         }
+    }
+
+    /// A circle that has become large since its timer was set waits as a large one: a storm of connections is told when it is over.
+    pub(super) fn gathered(&mut self, circle: Circle) {
+        let large = self.hearers(circle).is_some_and(|size| size > self.presence.batch_over as usize);
+        let (now, batch_every) = (self.now.at, self.presence.batch_every);
+        let Some(gathering) = self.gathering(circle).filter(|gathering| !gathering.is_empty()) else { return };
+        let due = gathering.since + batch_every;
+        if large && now < due {
+            return self.timers.arm(due, Timer::Presence(circle));
+        }
+        self.tell(circle);
     }
 
     /// How many sockets hear of the circle's users; none: nobody does.
@@ -201,7 +218,7 @@ impl Shard {
     }
 
     /// Tells a circle what was gathered.
-    pub(super) fn tell(&mut self, circle: Circle) {
+    fn tell(&mut self, circle: Circle) {
         let size = self.hearers(circle);
         let settings = self.presence.clone();
         let large = size.is_some_and(|size| size > settings.batch_over as usize);

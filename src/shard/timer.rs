@@ -58,7 +58,7 @@ impl Shard {
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
-                Timer::Presence(circle) => self.tell(circle),
+                Timer::Presence(circle) => self.gathered(circle),
                 Timer::Grace(tenant) => self.end_graces(tenant),
                 Timer::Idle(room, since) => self.idle(room, since),
                 Timer::Task(key) => {

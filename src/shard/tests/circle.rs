@@ -43,6 +43,23 @@ fn a_large_tenant() {
             Hear(&[]),
         ],
     );
+    // It becomes large while who came is gathered.
+    check(
+        |settings| {
+            settings.presence.batch_over = 3;
+            settings.presence.batch_every = Duration::from_secs(3);
+        },
+        &[
+            Come("bob"),
+            Come("cat"),
+            Come("dan"),
+            Come("fay"),
+            Pass(2980),
+            Hear(&["user:online status=online user=bob"]),
+            Pass(40),
+            Hear(&["presence:changes online=[cat dan fay]"]),
+        ],
+    );
     check(
         few(0, 2),
         &[
