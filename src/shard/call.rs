@@ -336,6 +336,11 @@ impl Context<'_> {
         Some((room.epoch, room.top()))
     }
 
+    /// Of the tenant's stream.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.shard.tenants[self.shard.tenant_of(self.socket)].epoch
+    }
+
     pub(super) fn profile(&self) -> Rc<Profile> {
         self.shard.app.profile.clone()
     }

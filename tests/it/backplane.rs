@@ -538,3 +538,27 @@ fn a_redis_keeps_the_guarantees() {
     let redis = Redis::start(&[]);
     check(|| Box::new(OverRedis::new(Servers::One(at(redis.port)), 2, vec![&redis])));
 }
+
+/// It was in the form in which servers of another make take it, and one of them may have.
+#[test]
+fn what_an_older_life_says_late_is_not_kept_over_a_session_of_all() {
+    let redis = Redis::start(&[]);
+    let save = |keys: &[&str], generation: &str, body: &str| {
+        let count = keys.len().to_string();
+        let head = ["EVAL", include_str!("../../src/backplane/lua/save.lua"), &count];
+        redis.ask(&[&head, keys, &[generation, body, "60000"]].concat())
+    };
+    assert_eq!(save(&["own"], "1", "\0\0\0\u{1}life one"), "1");
+    assert_eq!(save(&["own", "all"], "2", "life two"), "1");
+    for (keys, body) in [(&["own"][..], "late"), (&["own", "all"], "late"), (&["own"], "")] {
+        assert_eq!(save(keys, "1", body), "0");
+    }
+    // Another server has taken it.
+    assert_eq!(redis.ask(&["GETDEL", "all"]), "life two");
+    assert_eq!(save(&["own", "all"], "1", "late"), "0");
+    // Given back, by who took it and was not its own.
+    assert_eq!(save(&["own", "all"], "4294967295", "life two"), "1");
+    assert_eq!(save(&["own", "all"], "1", "late"), "0");
+    assert_eq!(redis.ask(&["GET", "all"]), "life two");
+    assert_eq!(save(&["own"], "3", "\0\0\0\u{3}life three"), "1");
+}

@@ -12,6 +12,7 @@ use crate::wire::{
     api::{Ack, Call, Publish},
     envelope::{Body, Frame},
 };
+use std::{borrow::Cow, collections::BTreeSet};
 
 const ACK: Ack = Ack { timeout_ms: 1000, retries: 2 };
 
@@ -74,6 +75,30 @@ impl Nodes {
             assert_eq!(rig.shard.describe_asked(), 0);
         }
     }
+}
+
+/// The number of the answer that an event `e` asks for, and its packet without it.
+pub fn request(packet: &str) -> (Option<u64>, Cow<'_, str>) {
+    let number = packet.strip_prefix("42").and_then(|rest| rest.split_once("[\"e\",")).map(|(number, _)| number);
+    match number.and_then(|number| number.parse().ok()) {
+        Some(request) => (Some(request), packet.replacen(&format!("42{request}["), "42[", 1).into()),
+        None => (None, packet.into()),
+    }
+}
+
+/// What a publisher was told is so, of users who have acknowledged the events with these ids; how many it was told of.
+pub fn check_told(answer: &str, acknowledged: &BTreeSet<(String, String)>) -> u64 {
+    let list = |name: &str| -> Vec<&str> {
+        let from = answer.find(&format!("\"{name}\":[")).map_or(0, |at| at + name.len() + 4);
+        let list = &answer[from..from + answer[from..].find(']').unwrap_or(0)];
+        list.split(',').map(|user| user.trim_matches('"')).filter(|user| !user.is_empty()).collect()
+    };
+    let (acked, missing) = (list("acked"), list("missing"));
+    for user in &acked {
+        assert!(acknowledged.contains(&((*user).to_owned(), field(answer, "id").to_owned())), "{user}: {answer}");
+        assert!(!missing.contains(user), "{answer}");
+    }
+    acked.len() as u64
 }
 
 #[test]

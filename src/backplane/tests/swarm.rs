@@ -1,15 +1,18 @@
 //! Nodes on one store under everything that goes wrong between them: envelopes are lost, late and out of step with answers, nodes die without a
-//! word, the store is away, or has lost all. Clients that behave as the official one does check every event they get.
+//! word, the store is away, or has lost all. Their clients check every event they get.
 //!
-//! Checked: a client gets each event of its rooms once and in order; what it did not get was announced, by `gap` or by `recovered: false`; once
-//! nothing goes wrong any more everybody has everything; what a publisher was told is in its place. And what `absent.rs` and
-//! `presence.rs` say.
+//! Checked: what `member.rs`, `follower.rs`, `absent.rs` and `presence.rs` say; once nothing goes wrong any more everybody has everything; what a
+//! publisher was told is in its place; who is said to have acknowledged has.
 
-use super::absent::Absent;
+use super::{
+    absent::Absent,
+    follower::Follower,
+    member::{Asked, Member},
+};
 use crate::backplane::memory::Memory;
 use crate::base::{
     chance::Chance,
-    id::{ConnKey, NodeId, TenantId},
+    id::{NodeId, TenantId},
     time::{Duration, Now},
 };
 use crate::shard::{
@@ -17,38 +20,14 @@ use crate::shard::{
     fleet::FleetSettings,
     io::{Hangup, Input, Wire},
     relay::{self, Relay, Report},
-    tests::{Rig, field},
+    tests::Rig,
 };
 use crate::wire::envelope::{Frame, Origin, record::Record};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const NODES: usize = 3;
 const LEASE: Duration = Duration::from_secs(300);
 const ROOMS: [&str; 4] = ["r0", "r1", "r2", "r3"];
-
-#[derive(Default)]
-struct Client {
-    user: String,
-    at: Option<(usize, ConnKey)>,
-    connected: bool,
-    pid: Option<String>,
-    position: Option<String>,
-    /// By room: the place of the next event; none where it cannot know.
-    rooms: BTreeMap<String, Option<(String, u64)>>,
-    /// What it has asked for and was not answered, by the number of the acknowledgement.
-    asked: BTreeMap<u64, Asked>,
-    acks: u64,
-    received: u64,
-    gaps: u64,
-}
-
-enum Asked {
-    Join(String),
-    Leave(String),
-    Publish(u64),
-    /// To a user who comes and goes; how often the store had lost all by then.
-    Tell(usize, u64),
-}
 
 pub struct Swarm {
     pub chance: Chance,
@@ -59,13 +38,17 @@ pub struct Swarm {
     answers: Vec<VecDeque<Report>>,
     journal: VecDeque<(usize, Relay)>,
     away: bool,
-    clients: Vec<Client>,
+    pub clients: Vec<Member>,
     pub absent: Vec<Absent>,
-    losses: u64,
+    pub followers: Vec<Follower>,
+    /// Users and the ids of events that they have acknowledged, as they were asked to.
+    pub acknowledged: BTreeSet<(String, String)>,
+    pub tallied: u64,
+    pub losses: u64,
     published: u64,
     /// By room, epoch and offset.
-    places: BTreeMap<(String, String, u64), u64>,
-    recovered: u64,
+    pub places: BTreeMap<(String, String, u64), u64>,
+    pub recovered: u64,
 }
 
 fn rig(node: usize, life: u64, now: Option<Now>) -> Rig {
@@ -105,6 +88,9 @@ impl Swarm {
             away: false,
             clients: Vec::new(),
             absent: (0..2).map(|n| Absent::new(format!("w{n}"))).collect(),
+            followers: ROOMS.iter().map(|room| Follower::new(format!("f{room}"), room)).collect(),
+            acknowledged: BTreeSet::new(),
+            tallied: 0,
             losses: 0,
             published: 0,
             places: BTreeMap::new(),
@@ -115,7 +101,7 @@ impl Swarm {
             swarm.rigs.push(rig(node, swarm.lives, None));
         }
         let count = 2 + swarm.chance.below(8);
-        swarm.clients = (0..count).map(|n| Client { user: format!("u{}", n % 5), ..Client::default() }).collect();
+        swarm.clients = (0..count).map(|n| Member::new(format!("u{}", n % 5))).collect();
         swarm
     }
 
@@ -253,6 +239,20 @@ impl Swarm {
             }
             assert!(self.rigs[node].closed.iter().all(|(closed, _)| *closed != conn), "nobody closes it");
         }
+        for follower in &mut self.followers {
+            let Some((node, conn)) = follower.at else { continue };
+            for packet in self.rigs[node].take(conn) {
+                if std::env::var_os("SWARM_TRACE").is_some() {
+                    eprintln!("{} at {node} <- {packet}", follower.user);
+                }
+                if let Some((place, data)) = follower.packet(&packet) {
+                    assert_eq!(*self.places.entry(place).or_insert(data), data, "a place has one event");
+                }
+            }
+            if self.rigs[node].closed.iter().any(|(closed, _)| *closed == conn) {
+                follower.at = None;
+            }
+        }
         for c in 0..self.clients.len() {
             let Some((node, conn)) = self.clients[c].at else { continue };
             for packet in self.rigs[node].take(conn) {
@@ -269,87 +269,14 @@ impl Swarm {
         }
     }
 
-    fn packet(&mut self, c: usize, packet: &str) {
-        if std::env::var_os("SWARM_TRACE").is_some() {
-            eprintln!("{c} {:?} <- {packet}", self.clients[c].at);
-        }
-        let client = &mut self.clients[c];
-        if packet.starts_with("40{") {
-            client.connected = true;
-            let (pid, before) = (field(packet, "pid").to_owned(), client.pid.take());
-            if before.as_ref() == Some(&pid) {
-                self.recovered += 1;
-            } else {
-                // A new socket: it is in no room but its own.
-                client.rooms.clear();
-                client.position = None;
-            }
-            client.pid = Some(pid);
-        } else if let Some(rest) = packet.strip_prefix("42[\"e\",") {
-            let (room, epoch) = (field(rest, "room").to_owned(), field(rest, "epoch").to_owned());
-            let offset: u64 = field(rest, "offset").parse().unwrap();
-            let data: u64 = rest.split(',').next().unwrap().parse().unwrap();
-            client.received += 1;
-            client.position = Some(rest[rest.rfind(",\"").unwrap() + 2..].trim_end_matches("\"]").to_owned());
-            let known = self.places.insert((room.clone(), epoch.clone(), offset), data);
-            assert!(known.is_none_or(|known| known == data), "a place has one event");
-            // A join that is not answered yet has no place to begin at.
-            let next = client.rooms.entry(room.clone()).or_default();
-            if let Some((known, next)) = next
-                && *known == epoch
-            {
-                assert_eq!(offset, *next, "{}: {room} {epoch}: once and in order", client.user);
-            } else if next.is_some() {
-                assert_eq!(
-                    offset, 1,
-                    "{}: {room}: a new epoch that was not announced begins at its beginning",
-                    client.user
-                );
-            }
-            *next = Some((epoch, offset + 1));
-        } else if packet.starts_with("42[\"gap\"") {
-            client.gaps += 1;
-            if packet.contains("\"room\":") {
-                client.rooms.insert(field(packet, "room").to_owned(), None);
-            } else {
-                client.rooms.values_mut().for_each(|next| *next = None);
-            }
-        } else if let Some(rest) = packet.strip_prefix("43") {
-            let (number, answer) = rest.split_once('[').unwrap();
-            let Some(asked) = client.asked.remove(&number.parse().unwrap()) else { return };
-            match asked {
-                Asked::Join(room) if answer.contains("\"ok\":true") && answer.contains("\"epoch\"") => {
-                    let place =
-                        (field(answer, "epoch").to_owned(), field(answer, "offset").parse::<u64>().unwrap() + 1);
-                    let next = client.rooms.entry(room.clone()).or_default();
-                    // Where it has had events before the answer, those say it.
-                    if let Some((epoch, next)) = next
-                        && *epoch == place.0
-                    {
-                        assert_eq!(*next, place.1, "{}: {room}: the answer is of now", client.user);
-                    }
-                    *next = Some(place);
-                }
-                Asked::Publish(n) if answer.contains("\"ok\":true") => {
-                    let _ = n;
-                }
-                Asked::Tell(absent, losses) if answer.contains("\"ok\":true") && losses == self.losses => {
-                    self.absent[absent].expect(answer);
-                }
-                Asked::Join(room) if answer.contains("\"denied\":[{") => {
-                    client.rooms.remove(&room);
-                }
-                // It may have waited for a join before it; till now its events came.
-                Asked::Leave(room) => drop(client.rooms.remove(&room)),
-                Asked::Join(_) | Asked::Publish(_) | Asked::Tell(..) => {}
-            }
-        }
-    }
-
     fn act(&mut self, faults: bool) {
         if self.chance.below(4) == 0 {
             let nth = self.chance.below(self.absent.len() as u64) as usize;
             self.absent_acts(nth);
+        }
+        if self.chance.below(4) == 0 {
+            let nth = self.chance.below(self.followers.len() as u64) as usize;
+            self.follower_acts(nth);
         }
         let c = self.chance.below(self.clients.len() as u64) as usize;
         let room = ROOMS[self.chance.below(ROOMS.len() as u64) as usize];
@@ -382,8 +309,9 @@ impl Swarm {
             36..80 => {
                 self.published += 1;
                 let n = self.published;
-                client.asked.insert(ack, Asked::Publish(n));
-                let text = format!("42{ack}[\"publish\",{{\"room\":\"{room}\",\"type\":\"e\",\"data\":{n}}}]");
+                client.asked.insert(ack, Asked::Publish);
+                let asks = if self.chance.below(4) == 0 { ",\"ack\":{\"timeoutMs\":300,\"retries\":1}" } else { "" };
+                let text = format!("42{ack}[\"publish\",{{\"room\":\"{room}\",\"type\":\"e\",\"data\":{n}{asks}}}]");
                 self.rigs[node].say(conn, &text);
             }
             // Its line is cut; its node may not notice.
@@ -412,10 +340,9 @@ impl Swarm {
                         client.at = None;
                     }
                 }
-                for absent in &mut self.absent {
-                    if absent.at.is_some_and(|(node, _)| node == dead) {
-                        absent.at = None;
-                    }
+                let others = self.absent.iter_mut().map(|absent| &mut absent.at);
+                for at in others.chain(self.followers.iter_mut().map(|follower| &mut follower.at)) {
+                    *at = at.filter(|(node, _)| *node != dead);
                 }
             }
             93..96 if !self.away => {
@@ -441,7 +368,7 @@ impl Swarm {
         self.read();
     }
 
-    fn describe(&self, client: &Client) -> String {
+    fn describe(&self, client: &Member) -> String {
         let Some((node, _)) = client.at else { return "nowhere".into() };
         format!("node {node}: {:?}", self.rigs[node].shard.describe_streams())
     }
@@ -452,6 +379,14 @@ impl Swarm {
         self.reopen();
         for (node, relay) in std::mem::take(&mut self.journal) {
             self.reach(node, relay);
+        }
+    }
+
+    /// It is there.
+    fn see_to(&mut self, c: usize) {
+        if self.clients[c].at.is_none() {
+            self.connect(c);
+            self.settle(false);
         }
     }
 
@@ -470,17 +405,14 @@ impl Swarm {
         self.settle(false);
         self.reopen();
         self.settle(false);
-        for c in 0..self.clients.len() {
-            if self.clients[c].at.is_none() {
-                self.connect(c);
-                self.settle(false);
-            }
-        }
+        (0..self.clients.len()).for_each(|c| self.see_to(c));
         for client in &self.clients {
             assert!(client.connected, "{}: CONNECT is answered: {}", client.user, self.describe(client));
         }
         for c in 0..self.clients.len() {
-            for room in ROOMS {
+            // A node that took its session over late, for a line that is gone, has it closed where it is: it comes back.
+            for room in ROOMS.into_iter().chain(ROOMS) {
+                self.see_to(c);
                 let (node, conn) = self.clients[c].at.expect("connected");
                 self.clients[c].acks += 1;
                 let ack = self.clients[c].acks;
@@ -490,6 +422,12 @@ impl Swarm {
                 self.read();
             }
         }
+        // Who was asked and has not answered is waited for, and asked again.
+        for _ in 0..20 {
+            self.rigs.iter_mut().for_each(|rig| rig.advance(Duration::from_millis(100)));
+            self.settle(false);
+            self.read();
+        }
         for client in &self.clients {
             assert!(client.asked.is_empty(), "{}: everything is answered", client.user);
         }
@@ -497,6 +435,20 @@ impl Swarm {
         for room in ROOMS {
             let places: Vec<_> = self.clients.iter().map(|client| client.rooms[room].clone()).collect();
             assert!(places.iter().all(|place| place.is_some() && *place == places[0]), "{room}: {places:?}");
+        }
+        for (nth, room) in ROOMS.into_iter().enumerate() {
+            if self.followers[nth].at.is_none() {
+                self.follower_comes(nth);
+                self.settle(false);
+            }
+            // Where it was told of a gap, the answer says its place.
+            self.followers[nth].is_in = false;
+            self.follower_asks(nth);
+            self.settle(false);
+            self.read();
+            let (follower, there) = (&self.followers[nth], self.clients[0].rooms[room].clone());
+            let here = follower.last.clone().map(|(epoch, offset)| (epoch, offset + 1));
+            assert!(follower.is_in && here == there, "{room}: {here:?} {there:?}");
         }
         // Whoever comes has got all, and what it has acknowledged does not come again.
         for nth in (0..self.absent.len()).chain(0..self.absent.len()) {
@@ -528,21 +480,28 @@ fn whatever_goes_wrong_nothing_is_lost_without_a_word() {
     let only = std::env::var("SWARM_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
     let runs = std::env::var("SWARM_RUNS").ok().and_then(|runs| runs.parse::<u64>().ok()).unwrap_or(60);
     let (mut received, mut gaps, mut recovered, mut queued) = (0, 0, 0, 0);
+    let (mut followed, mut tallied) = (0, 0);
     for seed in only.map_or(0..runs, |seed| seed..seed + 1) {
         let ended = std::panic::catch_unwind(|| {
             let mut swarm = Swarm::new(seed);
             swarm.run(400);
-            let sum = |of: fn(&Client) -> u64| swarm.clients.iter().map(of).sum::<u64>();
+            let sum = |of: fn(&Member) -> u64| swarm.clients.iter().map(of).sum::<u64>();
             let queued = swarm.absent.iter().map(|absent| absent.queued).sum::<u64>();
-            (sum(|client| client.received), sum(|client| client.gaps), swarm.recovered, queued)
+            let followed = swarm.followers.iter().map(|follower| follower.followed).sum::<u64>();
+            let ended = [sum(|client| client.received), sum(|client| client.gaps), swarm.recovered];
+            (ended, queued, followed, swarm.tallied)
         });
-        let Ok(ended) = ended else { panic!("SWARM_SEED={seed} cargo test --lib backplane::tests::swarm") };
-        (received, gaps, recovered) = (received + ended.0, gaps + ended.1, recovered + ended.2);
-        queued += ended.3;
+        let Ok((ended, waited, since, acked)) = ended else {
+            panic!("SWARM_SEED={seed} cargo test --lib backplane::tests::swarm")
+        };
+        (received, gaps, recovered) = (received + ended[0], gaps + ended[1], recovered + ended[2]);
+        (queued, followed, tallied) = (queued + waited, followed + since, tallied + acked);
     }
-    println!("{received} events received, {queued} of queues, {gaps} gaps announced, {recovered} sockets recovered");
-    assert!(
-        only.is_some() || (received > 1000 && gaps > 0 && recovered > 10 && queued > 100),
-        "{received} {gaps} {recovered}"
+    let all = format!(
+        "{received} events received, {queued} of queues, {followed} by who asked since when, {gaps} gaps announced, {recovered} sockets \
+         recovered, {tallied} acknowledged"
     );
+    println!("{all}");
+    let is_worth = received > 1000 && gaps > 0 && recovered > 10 && queued > 100 && followed > 100 && tallied > 100;
+    assert!(only.is_some() || is_worth, "{all}");
 }

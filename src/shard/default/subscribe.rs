@@ -261,7 +261,12 @@ fn subscribe_now(
     if new.is_empty() || !is_kept {
         return Ok(Some(answer(socket, &outcome)));
     }
+    let epoch = socket.epoch();
     socket.when_kept(move |socket, kept| {
+        if outcome.asked_since && socket.epoch() != epoch {
+            // All was lost meanwhile, as it was told.
+            outcome.gap = outcome.gap.or(Some(Gap::EpochChanged));
+        }
         if !kept {
             // Else a node that takes the socket over would know nothing of what it was told here.
             for room in new {

@@ -77,6 +77,11 @@ impl Rows {
         self.behind.is_empty()
     }
 
+    /// Rows have brought events behind `here`, the last that was applied, or may have gone unread.
+    fn has_more(&self, here: u64) -> bool {
+        self.heard > here || self.is_in_doubt(here)
+    }
+
     /// Events of the tenant may be missing that no row will bring: behind `here`, the last that was applied.
     fn is_in_doubt(&self, here: u64) -> bool {
         match self.doubt {
@@ -117,7 +122,7 @@ impl Shard {
         let Some(fleet) = self.fleet.as_ref().filter(|fleet| fleet.settings.reads_rows) else { return Token::Own };
         let tenant = &self.tenants[key];
         let row = match &tenant.stream {
-            Some(stream) if self.is_held_up(key) || !stream.rows.is_idle() => stream.rows.at,
+            Some(stream) if stream.rows.has_more(tenant.sequence) || !stream.rows.is_idle() => stream.rows.at,
             _ => fleet.row,
         };
         if row.is_first() { Token::Unmoved } else { Token::Row(row) }
@@ -142,8 +147,7 @@ impl Shard {
     /// Events of this tenant are on their way that came before what comes now.
     fn is_held_up(&self, key: TenantKey) -> bool {
         let tenant = &self.tenants[key];
-        let has_more = |rows: &Rows| rows.heard > tenant.sequence || rows.is_in_doubt(tenant.sequence);
-        tenant.stream.as_ref().is_some_and(|stream| stream.is_heard() && has_more(&stream.rows))
+        tenant.stream.as_ref().is_some_and(|stream| stream.is_heard() && stream.rows.has_more(tenant.sequence))
     }
 
     /// An event of the nodes' own is here with its row.

@@ -63,10 +63,20 @@ const BREAKS = {
   "all clients are cut off": ({ balancer }) => balancer.sockets.forEach((socket) => socket.destroy()),
 };
 
-test(`whatever breaks, each event is received once and in order (seed ${SEED})`, async (t) => {
+const LIMITS = "[history]\nevents = 5000\n\n[drain]\nspread_ms = 300\n";
+
+test(`whatever breaks, each event is received once and in order (seed ${SEED})`, (t) => play(t, BREAKS, LIMITS));
+
+// Events come from the stream that is shared with Node servers, and clients keep its rows.
+const SHARED = { ...BREAKS, "the stream is trimmed": ({ redis }) => redis.ask("XTRIM", "socket.io", "MAXLEN", 0) };
+
+test(`the same with fleet.recovery (seed ${SEED})`, (t) =>
+  play(t, SHARED, `${LIMITS}\n[fleet]\nadapter = "streams"\nrecovery = true\n`));
+
+async function play(t, breaks, config) {
   const random = chance(SEED);
   const redis = await Redis.start(t, { keeps: "all" });
-  const fleet = await Fleet.start(t, redis, { config: "[history]\nevents = 5000\n\n[drain]\nspread_ms = 300\n" });
+  const fleet = await Fleet.start(t, redis, { config });
   await fleet.becomes("ok");
   const balancer = await Balancer.over(t, fleet);
   const ledger = new Ledger(t, fleet, "chaos");
@@ -76,13 +86,13 @@ test(`whatever breaks, each event is received once and in order (seed ${SEED})`,
     await ledger.publish(`ana-${n}`, room(n), { url: balancer.url, every: 15 });
     await ledger.publish(`backend-${n}`, room(n), { every: 15 });
   }
-  const names = Object.keys(BREAKS);
+  const names = Object.keys(breaks);
   const count = {};
   const end = Date.now() + SECONDS * 1_000;
   while (Date.now() < end) {
     const name = names[random(names.length)];
     count[name] = (count[name] ?? 0) + 1;
-    await BREAKS[name]({ redis, fleet, balancer, random, at: random(3) });
+    await breaks[name]({ redis, fleet, balancer, random, at: random(3) });
     await pause(random(600));
   }
   t.diagnostic(Object.entries(count).map(([name, times]) => `${name}: ${times}`).join(", "));
@@ -91,4 +101,4 @@ test(`whatever breaks, each event is received once and in order (seed ${SEED})`,
   await ledger.flows();
   await ledger.settle();
   ledger.check();
-});
+}
