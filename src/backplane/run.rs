@@ -270,7 +270,7 @@ impl Core {
             Relay::Room { tenant, room, is_here } => return self.put(Word::Room { tenant, room, is_here }),
             Relay::Missed { tenant, ticket, wanted } => {
                 let due = now + FLEET_MISSED_PATIENCE;
-                if !self.put_ask(Ask { from, tenant: tenant.clone(), ticket, wanted, due }) {
+                if !self.put_ask(Ask { from, tenant: tenant.clone(), ticket, wanted, due, newest: None }) {
                     self.tell(from, Some(&tenant), Report::Missed { ticket, result: Err(Unavailable) });
                 }
                 return;

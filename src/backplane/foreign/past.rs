@@ -1,7 +1,8 @@
 //! The stream that is shared with servers of another make: its rows on their way to the shards, and what of it somebody missed who comes back.
 //!
 //! Invariants: between what was missed and the rows that follow nothing is missing, and nothing twice: it is read up to the row that the shards
-//! have been given last, and no other is given before it. What is not found in time, or is too much, is answered as not there.
+//! have been given last, which is no older than the newest when it was asked, and no other is given before it. What is not found in time, or is
+//! too much, is answered as not there.
 
 use super::{Foreign, row, row::Row};
 use crate::backplane::{count::Count, link::Link};
@@ -35,6 +36,15 @@ pub struct Ask {
     pub ticket: Ticket,
     pub wanted: Box<Wanted>,
     pub due: Instant,
+    /// The newest row after it was asked: who asks may know events up to there without their rows, and passes over those when they come.
+    pub newest: Option<Offset>,
+}
+
+impl Ask {
+    /// So far the shards have to have been given what is in the stream.
+    fn needs(&self) -> Offset {
+        self.wanted.after.max(self.newest.unwrap_or_default())
+    }
 }
 
 /// One ask while the stream is read.
@@ -118,13 +128,17 @@ impl Foreign {
     /// Answers who may be answered: whose row the shards have been given.
     pub(super) async fn look_back(&mut self, link: &Link) -> Result<(), String> {
         let now = self.now();
+        if self.asks.iter().any(|ask| ask.newest.is_none()) {
+            let newest = self.newest(link).await?;
+            self.asks.iter_mut().for_each(|ask| ask.newest = ask.newest.or(Some(newest)));
+        }
         while !self.asks.is_empty() {
             let (read, mut searches) = (self.read, Vec::new());
             let mut later = Vec::new();
             for ask in std::mem::take(&mut self.asks) {
-                if ask.wanted.after <= read && searches.len() < ASKS_MAX {
+                if ask.needs() <= read && searches.len() < ASKS_MAX {
                     searches.push(Search { ask, is_there: false, first: None, past: Vec::new(), bytes: 0 });
-                } else if ask.wanted.after > read && ask.due <= now {
+                } else if ask.needs() > read && ask.due <= now {
                     self.answer(ask.from, ask.ticket, Err(Unavailable));
                 } else {
                     later.push(ask);
@@ -145,24 +159,40 @@ impl Foreign {
         Ok(())
     }
 
+    async fn newest(&self, link: &Link) -> Result<Offset, String> {
+        let stream = self.fleet.stream.to_string();
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("XREVRANGE").arg(&stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let answer = link.commands().send(pipeline, stream).await.map_err(|error| error.to_string())?;
+        let rows = answer.into_iter().next().and_then(row::rows).ok_or("a row cannot be read")?;
+        Ok(rows.first().and_then(Row::offset).unwrap_or_default())
+    }
+
     async fn search(&mut self, link: &Link, searches: &mut [Search]) -> Result<(), String> {
         let stream = self.fleet.stream.to_string();
         let send = |pipeline| {
             let (commands, stream) = (link.commands(), stream.clone());
             async move { commands.send(pipeline, stream).await.map_err(|error| error.to_string()) }
         };
-        let mut pipeline = redis::pipe();
-        for search in searches.iter() {
-            let after = search.ask.wanted.after.to_string();
-            pipeline.cmd("XRANGE").arg(&stream).arg(&after).arg(&after);
-        }
-        for (search, answer) in searches.iter_mut().zip(send(pipeline).await?) {
-            search.is_there = matches!(answer, Value::Array(rows) if !rows.is_empty());
+        let look = |searches: &[Search]| {
+            let mut pipeline = redis::pipe();
+            for search in searches {
+                let after = search.ask.wanted.after.to_string();
+                pipeline.cmd("XRANGE").arg(&stream).arg(&after).arg(&after);
+            }
+            send(pipeline)
+        };
+        let is_found = |answer: Value| matches!(answer, Value::Array(rows) if !rows.is_empty());
+        let answers = look(searches).await?;
+        for (search, answer) in searches.iter_mut().zip(answers) {
+            search.is_there = is_found(answer);
         }
         let firsts = searches.iter().filter(|search| search.is_there).map(|search| search.ask.wanted.after);
         let Some(mut after) = firsts.min() else { return Ok(()) };
         let mut left = FLEET_MISSED_ROWS_MAX;
+        let mut has_read = false;
         while after < self.read {
+            has_read = true;
             let mut pipeline = redis::pipe();
             let range = pipeline.cmd("XRANGE").arg(&stream).arg(format!("({after}")).arg(self.read.to_string());
             range.arg("COUNT").arg(ROWS_MAX);
@@ -180,6 +210,13 @@ impl Foreign {
                 // Nobody who began before this has all of it.
                 searches.iter_mut().for_each(|search| search.is_there = false);
                 break;
+            }
+        }
+        if has_read {
+            // Rows go from the oldest on: where it is still there, so were those behind it.
+            let answers = look(searches).await?;
+            for (search, answer) in searches.iter_mut().zip(answers) {
+                search.is_there &= is_found(answer);
             }
         }
         Ok(())

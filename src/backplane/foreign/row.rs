@@ -13,7 +13,8 @@ use tokio::{sync::mpsc, time::sleep};
 const ROWS_MAX: usize = 100;
 /// How long the store waits for a row before it answers that there is none: less than an answer may take.
 const BLOCK_MS: u64 = 2000;
-const RETRY_EVERY: time::Duration = time::Duration::from_secs(1);
+/// How soon it is tried again where nothing could be read, and where it could: then a connection has broken.
+const RETRY_EVERY: (time::Duration, time::Duration) = (time::Duration::from_secs(1), time::Duration::from_millis(20));
 
 /// A row: its id and its fields.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,10 +34,12 @@ pub enum Read {
 pub async fn read(settings: Arc<Settings>, stream: String, begins: bool, taker: mpsc::Sender<Read>) {
     let mut reader = Reader { stream, begins, last: None, seen: None };
     while !taker.is_closed() {
+        let mut has_read = false;
         if let Ok(wire) = link::connect_to_wait(&settings).await {
             let mut found = reader.look(&wire).await;
             // What is refused is tried again: the store may be loading, or another master be found, or the user's rights be changed.
             while let Some(reads) = found {
+                has_read = true;
                 for read in reads {
                     if taker.send(read).await.is_err() {
                         return;
@@ -45,7 +48,7 @@ pub async fn read(settings: Arc<Settings>, stream: String, begins: bool, taker: 
                 found = reader.next(&wire).await;
             }
         }
-        sleep(RETRY_EVERY).await;
+        sleep(if has_read { RETRY_EVERY.1 } else { RETRY_EVERY.0 }).await;
     }
 }
 

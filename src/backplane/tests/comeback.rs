@@ -4,7 +4,7 @@ use super::nodes::{Nodes, events, join};
 use crate::base::id::TenantId;
 use crate::shard::{
     io::Input,
-    relay::{Report, Unavailable},
+    relay::{Relay, Report, Unavailable},
     tests::field,
 };
 
@@ -77,4 +77,29 @@ fn what_cannot_be_had_of_the_past_is_told_before_what_comes_next() {
     assert!(heard[place("42[\"gap\"")].contains("\"reason\":\"epoch_changed\",\"room\":\"r\""), "{heard:?}");
     assert!(place("42[\"gap\"") < place("42[\"e\",4") && place("42[\"gap\"") < place("433["), "{heard:?}");
     assert!(heard[place("433[")].contains("\"recovered\":false,\"reason\":\"epoch_changed\""), "{heard:?}");
+}
+
+/// A reading that took too long is answered as if the store were away, and nobody says then that it is back.
+#[test]
+fn a_reading_that_was_too_slow_is_not_the_end() {
+    let mut nodes = Nodes::new(2);
+    let (a, b) = (nodes.client(0, "a"), nodes.client(1, "b"));
+    join(&mut nodes, 0, a, "r");
+    let answer = nodes.publish(0, a, "r", 1);
+    let epoch = field(answer.iter().find(|packet| packet.starts_with("430")).unwrap(), "epoch").to_owned();
+    let subscribe =
+        format!("421[\"subscribe\",{{\"rooms\":[\"r\"],\"since\":{{\"epoch\":\"{epoch}\",\"offset\":0}}}}]");
+    nodes.rigs[1].say(b, &subscribe);
+    let relays = std::mem::take(&mut nodes.rigs[1].relays);
+    let (reads, others): (Vec<_>, Vec<_>) = relays.into_iter().partition(|relay| matches!(relay, Relay::Read { .. }));
+    nodes.rigs[1].relays.extend(others);
+    assert!(!reads.is_empty());
+    for read in reads {
+        let Relay::Read { ticket, .. } = read else { continue };
+        nodes.rigs[1].input(Input::Report(Report::Read { ticket, result: Err(Unavailable) }));
+    }
+    nodes.settle();
+    let heard = nodes.take(1, b);
+    assert!(heard.iter().any(|packet| packet.contains("\"code\":\"backplane_unavailable\"")), "{heard:?}");
+    assert_eq!(events(&nodes.say(1, b, &subscribe)), [(1, 1)]);
 }

@@ -73,6 +73,8 @@ impl Shard {
             Ok(_) => None,
             Err(Unavailable) => {
                 stream.away = true;
+                // It may have been too slow only: then nobody says that it is back.
+                self.ask_place(key);
                 None
             }
         };

@@ -103,14 +103,36 @@ type Shared = Box<dyn FnOnce(&mut Shard, Result<Answer, Unavailable>)>;
 /// What an answer is for.
 enum Job {
     Append(Box<Pending>),
-    Heads { tenant: TenantKey, rooms: Vec<head::Asked> },
-    Repair { tenant: TenantKey },
-    Unread { tenant: TenantKey },
-    Claim { then: comeback::Taken },
-    Keep { tenant: TenantKey, thens: Vec<comeback::Kept> },
-    Share { tenant: TenantKey, then: Shared },
-    Missed { tenant: TenantKey, then: rows::Come },
-    Address { session: super::session::SessionKey },
+    Heads {
+        tenant: TenantKey,
+        rooms: Vec<head::Asked>,
+    },
+    Repair {
+        tenant: TenantKey,
+    },
+    Unread {
+        tenant: TenantKey,
+    },
+    Claim {
+        then: comeback::Taken,
+    },
+    Keep {
+        tenant: TenantKey,
+        thens: Vec<comeback::Kept>,
+    },
+    Share {
+        tenant: TenantKey,
+        then: Shared,
+    },
+    /// `known`: so far the tenant's stream was known when it was asked.
+    Missed {
+        tenant: TenantKey,
+        known: u64,
+        then: rows::Come,
+    },
+    Address {
+        session: super::session::SessionKey,
+    },
 }
 
 /// An answer to what a server of another make asks.

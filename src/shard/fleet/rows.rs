@@ -31,6 +31,8 @@ use std::collections::VecDeque;
 pub struct Rows {
     /// The highest sequence of its events that a row has brought here.
     pub heard: u64,
+    /// So far the stream is known otherwise: rows that bring what is before it are passed over.
+    pub known: u64,
     /// Of the event that is being delivered; none: it came another way.
     pub landing: Option<Offset>,
     /// The newest whose event was delivered.
@@ -305,9 +307,9 @@ impl Shard {
     }
 
     /// The stream begins anew: only what is held of it is still to come.
-    pub(super) fn rows_begin(&mut self, key: TenantKey, heard: u64) {
+    pub(super) fn rows_begin(&mut self, key: TenantKey, place: u64, heard: u64) {
         let Some(stream) = &mut self.tenants[key].stream else { return };
-        stream.rows.heard = heard;
+        (stream.rows.heard, stream.rows.known) = (heard, place);
         stream.rows.landing = None;
         if matches!(stream.rows.doubt, Doubt::To(_)) {
             stream.rows.doubt = Doubt::None;
@@ -321,7 +323,8 @@ impl Shard {
     pub(super) fn when_missed(&mut self, key: TenantKey, wanted: Option<Wanted>, then: Come) {
         let Some(wanted) = wanted else { return then(self, None) };
         self.tenants[key].stream.get_or_insert_default().owed += 1;
-        let ticket = self.ticket(Job::Missed { tenant: key, then });
+        let known = self.tenants[key].sequence;
+        let ticket = self.ticket(Job::Missed { tenant: key, known, then });
         let tenant = (*self.tenants[key].id).clone();
         self.relay(Relay::Missed { tenant, ticket, wanted: Box::new(wanted) });
     }
@@ -344,11 +347,14 @@ impl Shard {
     }
 
     fn came_missed(&mut self, key: TenantKey, ticket: Ticket, result: Result<Box<Missed>, Unavailable>) {
-        let Some(Job::Missed { then, .. }) = self.job(ticket) else { return };
+        let Some(Job::Missed { known, then, .. }) = self.job(ticket) else { return };
+        let mut missed = result.ok();
         if let Some(stream) = &mut self.tenants[key].stream {
             stream.owed -= 1;
+            // Rows that are still to come are passed over, and are not in it.
+            missed = missed.filter(|_| stream.rows.known <= known);
         }
-        then(self, result.ok());
+        then(self, missed);
         self.end_what_handlers_ended();
         if self.tenants.contains(key) {
             self.stir(key);

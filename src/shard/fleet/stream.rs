@@ -285,7 +285,7 @@ impl Shard {
             let room = &mut self.rooms[room];
             (room.history, room.lost) = (None, 0);
         }
-        self.rows_begin(key, heard);
+        self.rows_begin(key, place.sequence, heard);
         self.forget_queues(key);
         for socket in self.sockets_of(key) {
             let state = &mut self.sockets[socket];
@@ -368,6 +368,7 @@ impl Shard {
                 Some(first) if first == next || first <= stream.whole_to => {
                     if first > next {
                         tenant.sequence = first - 1;
+                        stream.rows.known = tenant.sequence;
                     }
                     let Some(bytes) = stream.take_held(first) else { return };
                     if !self.apply(key, epoch, &bytes) {
@@ -382,6 +383,7 @@ impl Shard {
                 _ => {
                     if stream.whole_to >= next {
                         tenant.sequence = stream.whole_to;
+                        stream.rows.known = tenant.sequence;
                         self.stir(key);
                     } else if let Some(first) = first {
                         self.catch_up(key, first);
@@ -426,6 +428,9 @@ impl Shard {
         tenant.sequence = place.sequence;
         if let Some(stream) = &mut tenant.stream {
             stream.rows.landing = row;
+            if row.is_none() {
+                stream.rows.known = place.sequence;
+            }
         }
         if let Some(row) = row {
             self.came_in_row(key, row);
@@ -462,8 +467,8 @@ impl Shard {
         let Some(tenant) = self.tenants.get_mut(key) else { return };
         let Some(stream) = tenant.stream.as_mut().filter(|stream| stream.repairing) else { return };
         stream.repairing = false;
-        // It is away: that it is back is said.
-        let Ok(reading) = result else { return };
+        // Away, or too slow: it goes on when it is known where the stream stands.
+        let Ok(reading) = result else { return self.ask_place(key) };
         if reading.place.epoch != tenant.epoch {
             return self.ask_place(key);
         }

@@ -413,7 +413,7 @@ export class Receiver {
       try {
         // In a room already, what comes while we ask would come twice.
         if (mayBeThere) await socket.timeout(ACK_MS).emitWithAck("unsubscribe", { rooms: [room] });
-        place.isBlind = false;
+        Object.assign(place, { isBlind: false, asked: this.life });
         const since = place.epoch === undefined ? undefined : { epoch: place.epoch, offset: place.offset };
         const isIn = await new Promise((resolve, reject) => {
           // In the callback, not behind an `await`: events that came with the answer in one piece are taken before a promise goes on.
@@ -462,7 +462,8 @@ export class Receiver {
     if (data.tenant !== ledger.tenant || data.id !== id || !ledger.events.has(id)) return ledger.fault(`${user} got what nobody sent: ${JSON.stringify([data, meta])}`);
     if (!place) return ledger.fault(`${user} got ${id} of ${room}, where it is not`);
     ledger.note(room, meta, id);
-    if (place.isBlind) return;
+    // A join that ended with its line, unanswered, may have been done: what came before it then is asked for again.
+    if (place.isBlind || (this.unsure.has(room) && place.asked !== this.life)) return;
     if (place.epoch === undefined) {
       place.first = meta.offset;
       place.start ??= { epoch: meta.epoch, offset: meta.offset };
