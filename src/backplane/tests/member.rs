@@ -120,17 +120,18 @@ impl Swarm {
         client.received += 1;
         let place = (room.clone(), epoch.clone(), offset);
         assert_eq!(*self.places.entry(place.clone()).or_insert(data), data, "a place has one event");
-        match request {
-            Some(_) => drop(client.unplaced.insert(place)),
+        let is_known = match request {
+            Some(_) => !client.unplaced.insert(place),
             None => {
                 client.position = Some(rest[rest.rfind(",\"").unwrap() + 2..].trim_end_matches("\"]").to_owned());
-                if client.unplaced.remove(&place) {
-                    return;
-                }
+                client.unplaced.remove(&place)
             }
-        }
+        };
         // A join that is not answered yet has no place to begin at.
         let next = client.rooms.entry(room.clone()).or_default();
+        if is_known && next.as_ref().is_some_and(|(known, next)| *known == epoch && offset < *next) {
+            return;
+        }
         if let Some((known, next)) = next
             && *known == epoch
         {
