@@ -39,13 +39,13 @@ pub async fn read(settings: Arc<Settings>, stream: String, begins: bool, taker: 
             let mut found = reader.look(&wire).await;
             // What is refused is tried again: the store may be loading, or another master be found, or the user's rights be changed.
             while let Some(reads) = found {
-                has_read = true;
                 for read in reads {
                     if taker.send(read).await.is_err() {
                         return;
                     }
                 }
                 found = reader.next(&wire).await;
+                has_read |= found.is_some();
             }
         }
         sleep(if has_read { RETRY_EVERY.1 } else { RETRY_EVERY.0 }).await;
