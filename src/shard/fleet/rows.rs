@@ -183,7 +183,7 @@ impl Shard {
         self.read_to(row.row);
         let tenants = self.tenants_of(&to);
         if !tenants.iter().any(|key| self.is_held_up(*key)) {
-            return self.deliver_row(&to, &row);
+            return self.deliver_row(&to, &row, Some(row.row));
         }
         for key in tenants {
             let to = self.part_of(&to, key);
@@ -206,7 +206,7 @@ impl Shard {
         match what {
             Behind::Event(to, row) if is_full => {
                 self.counts.up(Count::ForeignRefused);
-                self.foreign_event(&to, &row.event, &row.args, row.volatile, None, None);
+                self.deliver_row(&to, &row, None);
             }
             what @ Behind::Word(_) if is_full => self.go_behind(key, what),
             what => {
@@ -224,7 +224,7 @@ impl Shard {
                 // Behind an event whose row comes later, it is no place to come back to.
                 let is_passed = self.tenants[key].stream.as_ref().is_some_and(|stream| stream.rows.at > row.row);
                 let place = Some(row.row).filter(|_| !is_passed);
-                self.foreign_event(&to, &row.event, &row.args, row.volatile, None, place);
+                self.deliver_row(&to, &row, place);
             }
             Behind::Word(frame) => {
                 if let Ok(frame) = Frame::decode(&frame) {
@@ -287,8 +287,9 @@ impl Shard {
         }
     }
 
-    fn deliver_row(&mut self, to: &Whom, row: &Row) {
-        self.foreign_event(to, &row.event, &row.args, row.volatile, None, Some(row.row));
+    /// `place`: what who gets it keeps of it.
+    fn deliver_row(&mut self, to: &Whom, row: &Row, place: Option<Offset>) {
+        self.foreign_event(to, &row.event, &row.args, row.volatile, None, place);
     }
 
     /// Gives what waited behind events that have come, or that will not come now.
