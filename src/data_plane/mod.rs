@@ -25,6 +25,7 @@ mod handoff;
 mod inbox;
 mod loan;
 mod mesh;
+mod pace;
 mod pump;
 mod remote;
 mod request;
@@ -64,7 +65,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Where Socket.IO is, without a slash at the end: `/socket.io`.
     pub socket_path: Box<str>,
-    /// Turns of a busy shard begin at least so far apart: what happens meanwhile is taken in one. Zero: a turn for each event.
+    /// Turns of a busy shard begin at least so far apart, further where most of what it does is opening connections: what happens meanwhile is
+    /// taken in one. Zero: a turn for each event.
     pub gather: Duration,
     /// Another process listens on the same ports, or will: a drain leaves them at once.
     pub takeover: bool,

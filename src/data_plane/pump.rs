@@ -24,6 +24,7 @@ use super::{
     handoff::Moved,
     inbox::Inbox,
     mesh::{Control, Heard, Mesh, MeshMessage},
+    pace::Pace,
     spill::{Full, Spill},
 };
 use crate::base::{
@@ -76,7 +77,7 @@ pub fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
     let mut pace = Pace::default();
     loop {
         let now = pump.turn(&mut state);
-        pace.took(now.at, state.heard);
+        pace.took(now.at, state.heard, state.counts.get(Count::Accepted));
         if let Some(ended) = pump.ended {
             state.end();
             return ended;
@@ -88,34 +89,6 @@ pub fn run(plane: Rc<Plane>, mut state: State, shard: Shard) -> Ended {
             let rest = pump.rest(&state, now);
             state.ring.sleep(rest, pace.gather(pump.plane.settings.gather));
         }
-    }
-}
-
-/// How fast events come lately: gathering is worth its timer where several come within it, and is only latency where they do not.
-#[derive(Default)]
-struct Pace {
-    /// Of the last turns, older ones less.
-    events: u64,
-    nanos: u64,
-    last: Instant,
-}
-
-impl Pace {
-    /// How many events have to be expected within the time.
-    const EVENTS_MIN: u64 = 3;
-
-    fn took(&mut self, now: Instant, events: usize) {
-        let nanos = now.since(self.last).as_nanos().min(1_000_000_000) as u64;
-        // In this order: what is added may be less than what is forgotten.
-        self.events = self.events - self.events / 8 + events as u64 * 16;
-        self.nanos = self.nanos - self.nanos / 8 + nanos * 16;
-        self.last = now;
-    }
-
-    fn gather(&self, most: Duration) -> Duration {
-        let most_nanos = most.as_nanos() as u64;
-        let is_worth_it = self.events.saturating_mul(most_nanos) >= self.nanos.saturating_mul(Pace::EVENTS_MIN);
-        if is_worth_it { most } else { Duration::ZERO }
     }
 }
 
