@@ -11,16 +11,26 @@ use std::process::{Command, Stdio};
 /// loadgen's report, as JSON.
 pub struct Report(Value);
 
-pub fn run(scenario: &Scenario, server: &Server, built: &Built, core: usize, quick: bool) -> Result<Report> {
+/// How the load is made.
+pub struct How {
+    pub core: usize,
+    pub quick: bool,
+    pub busy_poll: bool,
+}
+
+pub fn run(scenario: &Scenario, server: &Server, built: &Built, how: &How) -> Result<Report> {
     let mut command = Command::new("taskset");
-    command.args(["-c", &core.to_string()]).arg(&built.loadgen).args(["run", scenario.file, "--json", "-"]);
+    command.args(["-c", &how.core.to_string()]).arg(&built.loadgen).args(["run", scenario.file, "--json", "-"]);
     command.args(["--url", &server.url(), "--server-pid", &server.pids()]);
     if let Some(redis) = server.redis_pid() {
         command.args(["--beside-pid", &redis.to_string()]);
     }
     command.args(["--dialect", dialect(server.contender)]).current_dir(root());
-    for setting in if quick { scenario.quick } else { scenario.settings } {
+    for setting in if how.quick { scenario.quick } else { scenario.settings } {
         command.args(["--set", setting]);
+    }
+    if how.busy_poll {
+        command.arg("--busy-poll");
     }
     if server.contender.is_ours() {
         command.env("JWT_SECRET", SECRET);

@@ -42,10 +42,11 @@ pub fn describe() -> Value {
     json!({ "cpu": model(), "cores": allowed().len(), "kernel": kernel.trim(), "memory_mib": kib / 1024 })
 }
 
-/// `tuning/results/amd-epyc-2-cores.json`, or `amd-epyc-2-cores-steered.json`.
-pub fn results_file(steered: bool) -> PathBuf {
-    let how = if steered { "-steered" } else { "" };
-    let name = format!("{}-{}-cores{how}", model(), allowed().len()).to_lowercase();
+/// `tuning/results/amd-epyc-2-cores.json`, or `amd-epyc-2-cores-steered.json`, `amd-epyc-2-cores-polled.json`.
+pub fn results_file(steered: bool, polled: bool) -> PathBuf {
+    let [steered, polled] =
+        [(steered, "-steered"), (polled, "-polled")].map(|(is_so, how)| if is_so { how } else { "" });
+    let name = format!("{}-{}-cores{steered}{polled}", model(), allowed().len()).to_lowercase();
     let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
     root().join("tuning/results").join(words.join("-")).with_extension("json")
 }

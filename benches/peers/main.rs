@@ -45,7 +45,10 @@ struct Arguments {
     /// The load's core does the receiver's share of TCP, as over a network: sets two of the machine's settings, and sets them back (root)
     #[arg(long)]
     steer: bool,
-    /// Where the JSON goes; rows not measured this time stay in it [default: tuning/results/<machine>.json; `-steered` in its name with --steer; with --quick, --without: nowhere]
+    /// The load polls without sleeping, so that no server pays for waking it, as over a network
+    #[arg(long)]
+    busy_poll: bool,
+    /// Where the JSON goes; rows not measured this time stay in it [default: tuning/results/<machine>.json; `-steered`, `-polled` in its name with --steer, --busy-poll; with --quick, --without: nowhere]
     #[arg(long)]
     out: Option<PathBuf>,
     /// Cargo says so under `cargo bench`
@@ -86,7 +89,8 @@ fn run(arguments: &Arguments) -> Result<()> {
                     continue;
                 }
                 let server = Server::start(contender, scenario.nodes, &built, server_core)?;
-                let report = load::run(scenario, &server, &built, load_core, arguments.quick)
+                let how = load::How { core: load_core, quick: arguments.quick, busy_poll: arguments.busy_poll };
+                let report = load::run(scenario, &server, &built, &how)
                     .with_context(|| format!("{} against {}", scenario.name, contender.name()))?;
                 server.stop()?;
                 let told = table.take(scenario, contender, &report)?;
@@ -96,7 +100,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     print!("{}", table.text());
     let partial = arguments.quick || !arguments.without.is_empty();
-    let out = arguments.out.clone().or_else(|| (!partial).then(|| machine::results_file(arguments.steer)));
+    let out = arguments
+        .out
+        .clone()
+        .or_else(|| (!partial).then(|| machine::results_file(arguments.steer, arguments.busy_poll)));
     if let Some(out) = out {
         table.save(&out)?;
         println!("\nsaved to {}", out.display());

@@ -51,6 +51,8 @@ pub struct Setup {
     pub secret: Option<String>,
     /// Cores to stay on; empty: any.
     pub cpus: Vec<usize>,
+    /// Poll without sleeping.
+    pub busy_poll: bool,
 }
 
 /// Child to leader.
@@ -107,6 +109,8 @@ pub struct Counts {
     pub other_received: u64,
     pub received_bytes: u64,
     pub left: u64,
+    /// Polling while nothing came: only with `busy_poll`.
+    pub idle_us: u64,
 }
 
 /// What a child knows at the end.
@@ -223,7 +227,7 @@ impl Tally {
 impl Counts {
     pub fn add(&mut self, other: &Counts) {
         let Counts { opened, published, deliveries, requested, answered, .. } = other;
-        let Counts { noise_sent, other_received, received_bytes, left, .. } = other;
+        let Counts { noise_sent, other_received, received_bytes, left, idle_us, .. } = other;
         for (sum, count) in [
             (&mut self.opened, opened),
             (&mut self.published, published),
@@ -232,6 +236,7 @@ impl Counts {
             (&mut self.answered, answered),
             (&mut self.noise_sent, noise_sent),
             (&mut self.other_received, other_received),
+            (&mut self.idle_us, idle_us),
             (&mut self.received_bytes, received_bytes),
             (&mut self.left, left),
         ] {
@@ -282,6 +287,7 @@ mod tests {
             authorities: vec!["h:1".to_owned(), "h:2".to_owned()],
             secret: Some("s\n\"".to_owned()),
             cpus: vec![0, 2],
+            busy_poll: true,
         };
         let orders = [
             Order::Setup(Box::new(setup)),

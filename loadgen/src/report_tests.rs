@@ -185,6 +185,27 @@ fn the_last_delivery_is_the_last_of_all_processes() {
 }
 
 #[test]
+fn polling_while_nothing_comes_is_no_work() {
+    let mut log = log("fan-out-small", &[], faultless());
+    // Of the quarter of a core that was used in the four seconds of measuring.
+    let idle = Window {
+        phase: Phase::Measure,
+        start_us: START + 5 * SECOND,
+        end_us: START + 6 * SECOND,
+        counts: Counts { idle_us: SECOND / 5, ..Counts::default() },
+        ..Window::default()
+    };
+    log.total.add(&[idle]);
+    let report = gather(&log);
+    assert!((report.own.cpu_share - 0.2).abs() < 1e-9, "{}", report.own.cpu_share);
+    assert!(
+        report
+            .to_string()
+            .contains("20 % of a core in 2 processes (polling without sleeping), 10.00 us CPU a delivery")
+    );
+}
+
+#[test]
 fn what_a_reader_looks_for_is_in_the_text() {
     // Columns stand where their widths put them.
     let text = report(faultless()).to_string().split_whitespace().collect::<Vec<_>>().join(" ");

@@ -44,6 +44,8 @@ pub struct Side {
     pub server_cpus: Vec<usize>,
     pub processes: u32,
     pub cpus: Vec<usize>,
+    /// The load polls without sleeping.
+    pub busy_poll: bool,
 }
 
 /// CPU and memory at a moment.
@@ -151,6 +153,7 @@ fn lead(
         authorities: authorities.clone(),
         secret: secret.clone(),
         cpus: side.cpus.clone(),
+        busy_poll: side.busy_poll,
     };
     let mut leader = Leader {
         crew: Crew::start((0..side.processes).map(setup).collect())?,

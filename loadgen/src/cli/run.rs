@@ -49,6 +49,9 @@ pub struct RunArgs {
     /// Cores of the load processes: 0,2-3
     #[arg(long)]
     cpus: Option<String>,
+    /// Load processes poll without sleeping, so nobody pays for waking them, as over a network; each needs a core of its own
+    #[arg(long)]
+    busy_poll: bool,
     /// Cores of the server started here
     #[arg(long, conflicts_with_all = ["url", "compare"])]
     server_cpus: Option<String>,
@@ -86,6 +89,16 @@ impl RunArgs {
 
     fn side(&self, url: Option<String>, dialect: Option<&str>, pids: Vec<u32>) -> Result<Side> {
         let list = |text: &Option<String>| text.as_deref().map_or(Ok(Vec::new()), cpus);
+        let own_cpus = list(&self.cpus)?;
+        if self.busy_poll {
+            let cores = match own_cpus.len() {
+                0 => std::thread::available_parallelism()?.get(),
+                cores => cores,
+            };
+            if self.processes as usize > cores {
+                bail!("--busy-poll: {} processes need a core each, and there are {cores}", self.processes);
+            }
+        }
         let scenario = load(&self.scenario, dialect, &self.sets)?;
         scenario.validate(self.processes).map_err(|reason| anyhow::anyhow!("{}: {reason}", self.scenario))?;
         Ok(Side {
@@ -98,7 +111,8 @@ impl RunArgs {
             beside: self.beside_pid.as_deref().map_or(Ok(Vec::new()), self::pids)?,
             server_cpus: list(&self.server_cpus)?,
             processes: self.processes,
-            cpus: list(&self.cpus)?,
+            cpus: own_cpus,
+            busy_poll: self.busy_poll,
         })
     }
 }

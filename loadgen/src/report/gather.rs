@@ -76,6 +76,7 @@ pub fn gather(log: &Log) -> Report {
     let curves = curves.into_iter().filter_map(|(name, histogram)| curve(name, histogram?)).collect();
     let noise = NoiseCount { sent: total.counts.noise_sent, received: total.counts.other_received };
     let own_us = log.marks.until.own.cpu_us.saturating_sub(log.marks.from.own.cpu_us);
+    let own_us = own_us.saturating_sub(total.measured.idle_us);
     let report = Report {
         scenario: scenario.clone(),
         dialect: scenario.dialect.clone().unwrap_or_default().name(),
@@ -96,6 +97,7 @@ pub fn gather(log: &Log) -> Report {
         own: OwnCost {
             cpu_share: own_us as f64 / 1e6 / seconds,
             cpu_us_per_delivery: per(own_us as f64, total.measured.deliveries),
+            busy_poll: total.counts.idle_us > 0,
             rss_bytes: log.marks.until.own.rss_bytes,
             late: Percentiles::of(&total.late),
         },
@@ -233,7 +235,10 @@ fn timeline(log: &Log) -> Vec<Second> {
             connect_p99: second.connect.p99,
             server_cpu: server,
             server_rss_bytes: near(second.end_us).and_then(|sample| Some(sample.server?.rss_bytes)),
-            own_cpu: ends.map(|(before, after)| share(&before.own, &after.own, after.at_us - before.at_us)),
+            own_cpu: ends.map(|(before, after)| {
+                let us = after.at_us - before.at_us;
+                (share(&before.own, &after.own, us) - second.counts.idle_us as f64 / us.max(1) as f64).max(0.0)
+            }),
         }
     };
     // The drain's last piece is as long as it took: a rate over it would say nothing.

@@ -134,9 +134,11 @@ pub struct ServerCost {
 
 #[derive(Clone, Debug, Serialize)]
 pub struct OwnCost {
-    /// Of one core, all processes together, while measuring.
+    /// Of one core, all processes together, while measuring; without polling while nothing came.
     pub cpu_share: f64,
     pub cpu_us_per_delivery: Option<f64>,
+    /// It polled without sleeping.
+    pub busy_poll: bool,
     pub rss_bytes: u64,
     /// How late the load itself was sent; contained in the latencies.
     pub late: Percentiles,

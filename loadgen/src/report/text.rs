@@ -61,6 +61,9 @@ impl fmt::Display for Report {
         if self.processes != 1 {
             write!(f, "es")?;
         }
+        if self.own.busy_poll {
+            write!(f, " (polling without sleeping)")?;
+        }
         if let Some(cost) = self.own.cpu_us_per_delivery {
             write!(f, ", {cost:.2} us CPU a delivery")?;
         }

@@ -14,6 +14,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::io::{ErrorKind, Write};
 use std::mem;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use mio::unix::SourceFd;
@@ -92,6 +93,8 @@ struct Worker {
     /// Nothing is due before.
     due_us: u64,
     state: State,
+    /// It polls without sleeping.
+    busy_poll: bool,
 }
 
 /// What is sent from when to when.
@@ -151,7 +154,7 @@ impl Worker {
                 None => {}
             }
         };
-        let Setup { scenario, processes, process, run, authorities, secret, cpus } = setup;
+        let Setup { scenario, processes, process, run, authorities, secret, cpus, busy_poll } = setup;
         pin(&cpus)?;
         let dialect = Dialect::compile(&scenario.dialect.clone().unwrap_or_default()).map_err(anyhow::Error::msg)?;
         let mint = secret.map(|secret| Ok::<_, anyhow::Error>(Mint::new(&secret, unix_seconds()?))).transpose()?;
@@ -210,6 +213,7 @@ impl Worker {
             last: BTreeMap::new(),
             due_us: 0,
             state: State::Waiting,
+            busy_poll,
         })
     }
 
@@ -219,7 +223,7 @@ impl Worker {
             self.act(now);
             self.advance(now)?;
             let until = self.due_us.min(now + TICK_US).min(self.meter.end_us());
-            self.turn(until)?;
+            self.turn(now, until)?;
             while let Some(order) = self.orders.take::<Order>() {
                 self.obey(order.map_err(anyhow::Error::msg)?)?;
             }
@@ -296,11 +300,17 @@ impl Worker {
     }
 
     /// Waits for something to happen, at most until `until_us`, and handles it.
-    fn turn(&mut self, until_us: u64) -> Result<()> {
-        self.alarm.set(until_us).context("timerfd")?;
-        match self.poll.poll(&mut self.events, None) {
+    fn turn(&mut self, now: u64, until_us: u64) -> Result<()> {
+        let wait = self.busy_poll.then_some(Duration::ZERO);
+        if !self.busy_poll {
+            self.alarm.set(until_us).context("timerfd")?;
+        }
+        match self.poll.poll(&mut self.events, wait) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             outcome => outcome.context("epoll")?,
+        }
+        if self.busy_poll && self.events.is_empty() {
+            self.meter.counts.idle_us += now_us() - now;
         }
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {

@@ -103,6 +103,14 @@ fn processes_share_the_load() {
 }
 
 #[test]
+fn a_load_that_never_sleeps() {
+    let server = Server::start();
+    let outcome = run("chat", &server.url, &["--busy-poll"], &["request.rate=200"]);
+    assert_eq!(outcome.1["own"]["busy_poll"], true);
+    assert_passed("chat", outcome, &["/requests/answered"]);
+}
+
+#[test]
 fn several_nodes_are_one_server() {
     // One that is named twice is a fleet of two to the load.
     let server = Server::start();
@@ -157,6 +165,7 @@ fn what_cannot_run_is_said() {
         (&["run", "idle", "--set", "connections=5"], "5 connections cannot fill 50 tenants"),
         (&["run", "idle", "--dialect", "soket.io", "--url", "http://127.0.0.1:1"], "no dialect is called \"soket.io\""),
         (&["run", "idle", "--cpus", "x", "--url", "http://127.0.0.1:1"], "is no core"),
+        (&["run", "idle", "--cpus", "0", "--processes", "2", "--busy-poll"], "2 processes need a core each"),
         (&["run", "idle", "--url", "https://127.0.0.1:1"], "does not start with http://"),
         (
             &["run", "idle", "--set", "connections=50", "--url", "http://127.0.0.1:1"],
