@@ -1,8 +1,7 @@
 //! Changes of presence, gathered and told: to the circle of a tenant, or of a room that its rule has watched.
 //!
 //! Invariants: within one gathering a user has one entry, from what the circle knows to what is so now, and where both are equal nothing is
-//! told; a circle is told in one turn at most once in its rhythm, unless its gathering is full. What a telling costs is its hearers, not
-//! its changes: where many come and go it is told less often, after `every` or `batch_every` once for each [`PAUSE_PER`] changes just told.
+//! told; a circle is told in one turn at most once in its rhythm, unless its gathering is full.
 //!
 //! ```text
 //! members of the circle   the first change         what follows            told as
@@ -28,11 +27,6 @@ use crate::wire::json;
 use std::borrow::Cow;
 use std::io::Write;
 use std::rc::Rc;
-
-/// Changes.
-const PAUSE_PER: usize = 10;
-/// Times `every` or `batch_every`.
-const PAUSE_MAX: usize = 5;
 
 /// Who hears of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,14 +222,13 @@ impl Shard {
         let size = self.hearers(circle);
         let settings = self.presence.clone();
         let large = size.is_some_and(|size| size > settings.batch_over as usize);
-        let (now, rhythm) = (self.now.at, if large { settings.batch_every } else { settings.every });
+        let from = self.now.at + if large { settings.batch_every } else { settings.every };
         let Some(gathering) = self.gathering(circle) else { return };
         let changes = gathering.take();
         if changes.is_empty() {
             return;
         }
-        let told = changes.iter().filter(|change| change.from != change.to).count();
-        gathering.tell_from = now + rhythm * (told / PAUSE_PER).clamp(1, PAUSE_MAX) as u32;
+        gathering.tell_from = from;
         let (tenant, room) = match circle {
             Circle::Tenant(tenant) => (tenant, self.tenant_room(tenant)),
             Circle::Room(room) => (self.rooms[room].tenant, Some(room)),
