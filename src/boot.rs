@@ -433,7 +433,8 @@ impl Handle {
 pub fn serve(config: Config) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.server.log_level).unwrap_or_default();
     // An embedding program may have its own.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false).try_init();
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -28,12 +28,12 @@ use super::socket::SocketKey;
 use super::tenant::Receipt;
 use super::{Shard, Timer};
 use crate::base::{
+    chance::Map,
     id::Sid,
     time::{Duration, Now},
 };
 use crate::profile::Profile;
 use crate::wire::{close::Close, json};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 pub type Handler = Box<dyn Fn(&mut Context<'_>, Args<'_>)>;
@@ -43,6 +43,22 @@ pub type OnAck = Box<dyn FnOnce(&mut Context<'_>, Args<'_>)>;
 /// What is done later.
 pub type Task = Box<dyn FnOnce(&mut Context<'_>)>;
 pub type RawHandler = Box<dyn Fn(&mut RawSession<'_>, Message<'_>)>;
+
+/// By event.
+pub(super) struct Handlers(Map<Box<str>, Handler>);
+
+impl Default for Handlers {
+    fn default() -> Handlers {
+        // Its keys are the program's, so nobody can choose them to collide.
+        Handlers(Map::with_hasher(ahash::RandomState::with_seeds(1, 2, 3, 4)))
+    }
+}
+
+impl Handlers {
+    pub(super) fn get(&self, event: &str) -> Option<&Handler> {
+        self.0.get(event)
+    }
+}
 
 pub struct App {
     pub(super) names: Vec<Box<str>>,
@@ -66,7 +82,7 @@ impl Default for App {
 pub struct Namespace {
     pub(super) on_connect: Option<Hook>,
     pub(super) on_disconnect: Option<Hook>,
-    pub(super) handlers: BTreeMap<Box<str>, Handler>,
+    pub(super) handlers: Handlers,
     pub(super) keeps_auth: bool,
 }
 
@@ -144,7 +160,7 @@ impl Namespace {
 
     /// What an event of a client does. A later handler of the same event replaces the earlier one.
     pub fn on(&mut self, event: &str, handler: impl Fn(&mut Context<'_>, Args<'_>) + 'static) -> &mut Self {
-        self.handlers.insert(event.into(), Box::new(handler));
+        self.handlers.0.insert(event.into(), Box::new(handler));
         self
     }
 

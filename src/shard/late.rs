@@ -143,7 +143,7 @@ impl Shard {
             Some(id) => {
                 refusal.write(&mut args);
                 let mut packet = Vec::new();
-                let args = format!("[{}]", String::from_utf8_lossy(&args));
+                let args = String::from_utf8_lossy(&args);
                 socket_io::ack(&mut packet, &self.app.names[usize::from(namespace)], id, &args, 0);
                 self.send_text(key, &packet, false);
             }

@@ -463,7 +463,8 @@ impl Shard {
     pub(super) fn send_ack(&mut self, socket: SocketKey, id: u64, args: &str, attachments: &[Vec<u8>]) {
         let Some(state) = self.sockets.get(socket) else { return };
         let (session, variant) = (state.session, state.variant);
-        let mut packet = Vec::with_capacity(args.len() + 32);
+        let mut packet = std::mem::take(&mut self.text);
+        packet.clear();
         if variant == encode::PLAIN {
             packet.extend_from_slice(b"{\"ack\":");
             json::write_number(&mut packet, id);
@@ -472,9 +473,10 @@ impl Shard {
             packet.push(b'}');
         } else {
             let namespace = &self.app.names[usize::from(state.namespace)];
-            socket_io::ack(&mut packet, namespace, id, &format!("[{args}]"), attachments.len());
+            socket_io::ack(&mut packet, namespace, id, args, attachments.len());
         }
         self.send_text(session, &packet, false);
+        self.text = packet;
         if encode::has_attachments(variant) {
             attachments.iter().for_each(|attachment| self.send_binary(session, attachment));
         }

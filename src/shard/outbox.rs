@@ -49,22 +49,20 @@ impl Frame {
 
     /// RFC 6455 section 5.2; a server's frames are unmasked, so the same bytes go to every session.
     fn new(first: u8, payload: &[u8]) -> Frame {
-        let mut bytes = Vec::with_capacity(payload.len() + 10);
-        bytes.push(first);
+        let mut header = SmallVec::<[u8; 10]>::from_slice(&[first]);
         match payload.len() {
-            len @ 0..126 => bytes.push(len as u8),
+            len @ 0..126 => header.push(len as u8),
             len @ 126..0x1_0000 => {
-                bytes.push(126);
-                bytes.extend((len as u16).to_be_bytes());
+                header.push(126);
+                header.extend_from_slice(&(len as u16).to_be_bytes());
             }
             len => {
-                bytes.push(127);
-                bytes.extend((len as u64).to_be_bytes());
+                header.push(127);
+                header.extend_from_slice(&(len as u64).to_be_bytes());
             }
         }
-        let header = bytes.len() as u8;
-        bytes.extend_from_slice(payload);
-        Frame { bytes: bytes.into(), header, binary: false }
+        // Of its exact size, so that it becomes a box as it is.
+        Frame { header: header.len() as u8, bytes: [&*header, payload].concat().into(), binary: false }
     }
 
     pub fn payload(&self) -> &[u8] {

@@ -6,6 +6,7 @@ use super::refusal::Refusal;
 use super::relay::presence::Stance;
 use super::room::RoomKey;
 use super::session::SessionKey;
+use super::socket::SocketKey;
 use super::status::{Choice, Standing, Status};
 use super::tenant::{TenantKey, User};
 use super::{Shard, Timer};
@@ -69,16 +70,17 @@ impl Shard {
         }
     }
 
-    pub(super) fn set_status(&mut self, tenant: TenantKey, name: &str, status: Status) -> Result<(), Refusal> {
+    /// A socket's user says how it is. Many say it again and again.
+    pub(super) fn set_status(&mut self, socket: SocketKey, status: Status) -> Result<(), Refusal> {
         if !self.presence.statuses.contains(&status) {
             return Err(Refusal::InvalidArgument("this application has no such status"));
         }
-        let now = self.now.unix;
-        self.alter_user(tenant, name, |user| {
-            if user.status != status {
-                (user.status, user.since, user.idle) = (status, now, false);
-            }
-        });
+        let own = self.own_room_of(socket);
+        if own.and_then(|own| self.rooms[own].user).is_some_and(|user| user.status == status) {
+            return Ok(());
+        }
+        let (now, tenant, name) = (self.now.unix, self.tenant_of(socket), self.identity(socket).user.clone());
+        self.alter_user(tenant, &name, |user| (user.status, user.since, user.idle) = (status, now, false));
         Ok(())
     }
 
@@ -178,6 +180,14 @@ impl Shard {
     /// A user's own room, which may outlive its sessions.
     pub(super) fn own_room(&self, tenant: TenantKey, user: &str) -> Option<RoomKey> {
         self.tenants[tenant].rooms.get(&*self.own_room_name(user)).copied()
+    }
+
+    /// That of a socket's user: where every socket has its second seat, so that nobody has to look for it.
+    fn own_room_of(&self, socket: SocketKey) -> Option<RoomKey> {
+        let user = &*self.identity(socket).user;
+        let second = self.sockets[socket].seats.get(1).map(|seat| seat.room);
+        let own = second.filter(|room| self.owner_of(&self.rooms[*room].name) == Some(user));
+        own.or_else(|| self.own_room(self.tenant_of(socket), user))
     }
 
     /// A user that has sessions.

@@ -274,8 +274,7 @@ impl Context<'_> {
     }
 
     pub(in crate::shard) fn set_status(&mut self, status: Status) -> Result<(), Refusal> {
-        let user = self.identity().user.clone();
-        self.shard.set_status(self.shard.tenant_of(self.socket), &user, status)
+        self.shard.set_status(self.socket, status)
     }
 
     pub(in crate::shard) fn set_availability(&mut self, state: &str) -> Result<(), Refusal> {

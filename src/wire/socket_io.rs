@@ -370,7 +370,7 @@ mod tests {
                     )
                 }
                 1 => {
-                    ack(&mut out, namespace, id.unwrap_or(1), &payload, count);
+                    ack(&mut out, namespace, id.unwrap_or(1), std::str::from_utf8(&array[1..]).unwrap(), count);
                     let kind = if count == 0 { Kind::Ack } else { Kind::BinaryAck };
                     packet(kind, namespace, id.or(Some(1)), attachments, &payload)
                 }

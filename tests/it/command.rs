@@ -1,6 +1,8 @@
 //! The command line: what each command prints, where, and with which exit code.
 
-use crate::server::{SECRET, Server, run};
+use crate::server::{SECRET, Server, command, run, until};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 
 /// Exit code, and what stdout and stderr must hold.
 fn check(args: &[&str], env: &[(&str, &str)], code: i32, stdout: &str, stderr: &[&str]) {
@@ -87,4 +89,35 @@ fn a_port_that_is_taken_is_said() {
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains(&port) && err.contains("server.port"), "{err}");
     assert!(output.stdout.is_empty(), "it was never ready");
+}
+
+/// Ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// As under `tenantcast 2>&1 | head -1`: whoever read the log has gone. What is logged is lost, and nothing else.
+#[test]
+fn a_log_that_nobody_reads_ends_nothing() {
+    let mut command = command(&[("HOST", "127.0.0.1"), ("PORT", "0"), ("ADMIN_PORT", "0"), ("JWT_SECRET", SECRET)]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    let Running(child) = &mut Running(child);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("the ready line");
+    drop(child.stderr.take());
+    let terminated = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(terminated.expect("kill starts").success());
+    // It says that it drains, to nobody.
+    let mut code = None;
+    until("it has drained", || {
+        code = child.try_wait().expect("its state");
+        code.is_some()
+    });
+    assert_eq!(code.and_then(|status| status.code()), Some(0), "{line}");
 }

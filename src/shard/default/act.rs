@@ -1,6 +1,6 @@
 //! Operations whose room, event and data are templates of the profile.
 
-use super::{ok, open_room, text};
+use super::{Acknowledged, ok, open_room, text};
 use crate::profile::{
     Emit,
     room::Access,
@@ -144,7 +144,7 @@ pub fn relay(
     event: &str,
     data: Option<&Shape>,
     args: Args<'_>,
-) -> Result<String, Refusal> {
+) -> Result<Acknowledged, Refusal> {
     open_room(socket, room)?;
     let data = shaped(socket, data, args);
     socket.relay(room, event, &data);

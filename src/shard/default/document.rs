@@ -1,6 +1,6 @@
 //! `document:update`, `document:get`, `document:open`, `document:close` and `conflict:resolve`.
 
-use super::{act, argument, ok};
+use super::{Acknowledged, act, argument, ok};
 use crate::base::{limit, time::UnixMs};
 use crate::profile::Emit;
 use crate::shard::app::{Args, Context};
@@ -150,7 +150,7 @@ fn copy(version: Option<u64>, raw: Option<&str>) -> Result<Option<Known<'_>>, Re
     Ok(Some(Known { version, fields: fields.ok_or(Refusal::InvalidArgument(OPEN_TAKES))? }))
 }
 
-pub fn close(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+pub fn close(socket: &mut Context<'_>, args: Args<'_>) -> Result<Acknowledged, Refusal> {
     let Named { document, .. } = argument(args, "document:close takes {document}")?;
     socket.close_document(&document)?;
     Ok(ok())

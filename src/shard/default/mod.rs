@@ -37,20 +37,18 @@ fn bind(namespace: &mut Namespace, profile: &Rc<Profile>) {
     namespace.on_connect(connected);
     for (name, event) in &profile.client_events {
         let schema = event.schema.as_ref().map(|schema| Rc::new(Schema::compile(schema)));
-        let (profile, own) = (profile.clone(), name.clone());
+        let (event, own) = (Rc::new(event.clone()), name.clone());
+        let leaves = matches!(event.act, Act::Unsubscribe | Act::Leave { .. });
+        let joins = matches!(event.act, Act::Subscribe | Act::Join { .. });
         namespace.on(name, move |socket, args| {
-            let Some(event) = profile.client_events.get(&own) else { return };
-            let leaves = matches!(event.act, Act::Unsubscribe | Act::Leave { .. });
-            let joins = matches!(event.act, Act::Subscribe | Act::Join { .. });
             if (leaves || joins) && socket.waits_for_turn(leaves) {
-                let (profile, own, schema) = (profile.clone(), own.clone(), schema.clone());
+                let (event, own, schema) = (event.clone(), own.clone(), schema.clone());
                 let array = format!("[0,{}]", args.raw());
                 return socket.in_turn(leaves, move |socket| {
-                    let Some(event) = profile.client_events.get(&own) else { return };
-                    respond(socket, &own, event, schema.as_deref(), Args::of_event(&array, &[]));
+                    respond(socket, &own, &event, schema.as_deref(), Args::of_event(&array, &[]));
                 });
             }
-            respond(socket, &own, event, schema.as_deref(), args);
+            respond(socket, &own, &event, schema.as_deref(), args);
         });
     }
 }
@@ -77,7 +75,7 @@ fn handle(
     event: &ClientEvent,
     schema: Option<&Schema>,
     args: Args<'_>,
-) -> Result<Option<String>, Refusal> {
+) -> Result<Option<Acknowledged>, Refusal> {
     let rights = socket.identity();
     let has_role = event.roles.is_empty() || event.roles.iter().any(|role| rights.has_role(role));
     let has_permission =
@@ -90,50 +88,57 @@ fn handle(
     }
     let named = |socket: &Context<'_>, room: &Option<_>| act::optional_room(socket, room.as_ref(), args);
     let answer = match &event.act {
-        Act::Subscribe => return subscribe::subscribe(socket, args),
-        Act::Unsubscribe => subscribe::unsubscribe(socket, args),
+        Act::Subscribe => return later(subscribe::subscribe(socket, args)),
+        Act::Unsubscribe => subscribe::unsubscribe(socket, args).map(Cow::Owned),
         Act::Join { room } => {
             let room = act::room(socket, room, args)?;
             // It has answered, or will.
             return act::join(socket, own, room, event.reply.as_ref(), args).map(|()| None);
         }
-        Act::Leave { room } => act::leave(socket, &act::room(socket, room, args)?),
+        Act::Leave { room } => act::leave(socket, &act::room(socket, room, args)?).map(Cow::Owned),
         Act::Relay { room, event, data } => {
             let room = act::room(socket, room, args)?;
             act::relay(socket, &room, event.as_deref().unwrap_or(own), data.as_ref(), args)
         }
         Act::Publish { room: Some(room), kind: Some(kind), data } => {
             let (room, kind) = (act::room(socket, room, args)?, act::room(socket, kind, args)?);
-            act::publish(socket, &room, &kind, data.as_ref(), args)
+            act::publish(socket, &room, &kind, data.as_ref(), args).map(Cow::Owned)
         }
-        Act::Publish { .. } => publish::publish(socket, args),
-        Act::History { room } => return history::history(socket, named(socket, room)?, args),
-        Act::Presence { room } => return presence::presence(socket, named(socket, room)?, args),
+        Act::Publish { .. } => publish::publish(socket, args).map(Cow::Owned),
+        Act::History { room } => return later(history::history(socket, named(socket, room)?, args)),
+        Act::Presence { room } => return later(presence::presence(socket, named(socket, room)?, args)),
         Act::Status => presence::status(socket, args),
         Act::Availability => presence::availability(socket, args),
         Act::Typing { room, start } => presence::typing(socket, named(socket, room)?, args, *start),
         Act::Received => offline::received(socket, args),
         Act::Read => offline::read(socket, args),
         Act::Document(act) => match act {
-            DocumentAct::Update => return document::update(socket, event.reply.as_ref(), args),
-            DocumentAct::Open => return document::open(socket, own, event.reply.as_ref(), args),
-            DocumentAct::Get => return document::get(socket, event.reply.as_ref(), args),
+            DocumentAct::Update => return later(document::update(socket, event.reply.as_ref(), args)),
+            DocumentAct::Open => return later(document::open(socket, own, event.reply.as_ref(), args)),
+            DocumentAct::Get => return later(document::get(socket, event.reply.as_ref(), args)),
             DocumentAct::Close => document::close(socket, args),
-            DocumentAct::Resolve => return document::resolve(socket, event.reply.as_ref(), args),
+            DocumentAct::Resolve => return later(document::resolve(socket, event.reply.as_ref(), args)),
         },
-        Act::Authenticate => authenticate(socket, args),
+        Act::Authenticate => authenticate(socket, args).map(Cow::Owned),
         Act::Reply { event, data } => {
             act::reply(socket, event.as_deref().unwrap_or(own), data.as_ref(), args);
             Ok(ok())
         }
         Act::Enqueue { .. } => Err(Refusal::Unavailable("jobs_unavailable")),
-        Act::Webhook { hook, data } => act::webhook(socket, own, *hook, data.as_ref(), args),
+        Act::Webhook { hook, data } => act::webhook(socket, own, *hook, data.as_ref(), args).map(Cow::Owned),
     };
     answer.map(Some)
 }
 
-fn ok() -> String {
-    "{\"ok\":true}".to_owned()
+fn later(answer: Result<Option<String>, Refusal>) -> Result<Option<Acknowledged>, Refusal> {
+    answer.map(|answer| answer.map(Cow::Owned))
+}
+
+/// What an acknowledgement carries, raw.
+type Acknowledged = Cow<'static, str>;
+
+fn ok() -> Acknowledged {
+    Cow::Borrowed("{\"ok\":true}")
 }
 
 /// Reads an event's argument.

@@ -1,6 +1,6 @@
 //! `presence`, `status`, `availability`, `typing:start` and `typing:stop`.
 
-use super::{act, argument, named_room, ok, open_room, text};
+use super::{Acknowledged, act, argument, named_room, ok, open_room, text};
 use crate::base::limit;
 use crate::profile::{self, Emit, template::quoted};
 use crate::shard::app::{Args, Context};
@@ -55,7 +55,7 @@ struct Said<'a> {
     status: Cow<'a, str>,
 }
 
-pub fn status(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+pub fn status(socket: &mut Context<'_>, args: Args<'_>) -> Result<Acknowledged, Refusal> {
     const TAKES: &str = "status takes {status}: online, away, busy or offline";
     let Said { status } = argument(args, TAKES)?;
     socket.set_status(Status::parse(&status).ok_or(Refusal::InvalidArgument(TAKES))?)?;
@@ -63,13 +63,18 @@ pub fn status(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusa
 }
 
 /// An agent says what it is available for.
-pub fn availability(socket: &mut Context<'_>, args: Args<'_>) -> Result<String, Refusal> {
+pub fn availability(socket: &mut Context<'_>, args: Args<'_>) -> Result<Acknowledged, Refusal> {
     let Said { status } = argument(args, "availability takes {status}")?;
     socket.set_availability(&status)?;
     Ok(ok())
 }
 
-pub fn typing(socket: &mut Context<'_>, room: Option<String>, args: Args<'_>, start: bool) -> Result<String, Refusal> {
+pub fn typing(
+    socket: &mut Context<'_>,
+    room: Option<String>,
+    args: Args<'_>,
+    start: bool,
+) -> Result<Acknowledged, Refusal> {
     let room = named_room(room, args, "typing takes {room}")?;
     let profile = socket.profile();
     let words = start.then(|| words(socket, &profile.typing, &room, args)).flatten();

@@ -58,13 +58,13 @@ pub fn binary_event(
     array(out, args);
 }
 
-/// Appends ACK: `43456[1,"2"]`, or BINARY_ACK if there are attachments: `462-456[...]`. `args_raw` is a JSON array with its brackets.
+/// Appends ACK: `43456[1,"2"]`, or BINARY_ACK if there are attachments: `462-456[...]`. `args_raw` is what is between the brackets.
 pub fn ack(out: &mut Vec<u8>, namespace: &str, id: u64, args_raw: &str, attachments: usize) {
     match attachments {
         0 => head(out, Kind::Ack, None, namespace, Some(id)),
         count => head(out, Kind::BinaryAck, Some(count), namespace, Some(id)),
     }
-    out.extend_from_slice(args_raw.as_bytes());
+    array(out, |out| out.extend_from_slice(args_raw.as_bytes()));
 }
 
 /// Appends the placeholder that stands for an attachment.
@@ -109,7 +109,7 @@ mod tests {
                 placeholder(out, number);
             }
         };
-        const TWO: &str = r#"[{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;
+        const TWO: &str = r#"{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}"#;
         type Write<'a> = &'a dyn Fn(&mut Vec<u8>);
         let table: [(Write<'_>, &str); 15] = [
             (&|out| connect(out, "/", "abc", None), r#"40{"sid":"abc"}"#),
@@ -138,8 +138,8 @@ mod tests {
             ),
             (&|out| binary_event(out, "/a", Some(0), 1, raw(r#""x""#)), r#"451-/a,0["x"]"#),
             (&|out| binary_event(out, "/", None, 0, raw(r#""x""#)), r#"42["x"]"#),
-            (&|out| ack(out, "/", 456, r#"[1,"2",{"3":[false]}]"#, 0), r#"43456[1,"2",{"3":[false]}]"#),
-            (&|out| ack(out, "/nsp", 1, "[]", 0), "43/nsp,1[]"),
+            (&|out| ack(out, "/", 456, r#"1,"2",{"3":[false]}"#, 0), r#"43456[1,"2",{"3":[false]}]"#),
+            (&|out| ack(out, "/nsp", 1, "", 0), "43/nsp,1[]"),
             (
                 &|out| ack(out, "/", 789, TWO, 2),
                 r#"462-789[{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#,
