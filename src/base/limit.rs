@@ -154,6 +154,8 @@ pub const PRESENCE_GATHERED_MAX: usize = 256;
 pub const PRESENCE_BATCHED_MAX: usize = 10_000;
 /// Changes in one event; more go into another right behind it.
 pub const PRESENCE_BATCH_MAX: usize = 500;
+/// Members told of presence, after whom other circles that are due wait for the next turn: 7 us each, and nobody is heard meanwhile.
+pub const PRESENCE_TOLD_MAX: usize = 250;
 /// Users that have gone of whom a tenant remembers when they were last seen; beyond, the oldest are forgotten before their time.
 pub const USERS_REMEMBERED_MAX: usize = 50_000;
 /// Sessions of a tenant that broke off and whose users are present for their grace; beyond, the grace of the oldest ends at once.

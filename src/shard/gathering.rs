@@ -157,16 +157,28 @@ impl Shard {
         }
     }
 
+    /// Tells the circles that are due, in the order they became so, as many as one turn has room for; the others in the next turn.
+    pub(super) fn tell_circles(&mut self) {
+        let mut told = 0;
+        while told < limit::PRESENCE_TOLD_MAX
+            && let Some(circle) = self.circles_due.pop_front()
+        {
+            told += self.gathered(circle);
+        }
+    }
+
     /// A circle that has become large since its timer was set waits as a large one: a storm of connections is told when it is over.
-    pub(super) fn gathered(&mut self, circle: Circle) {
+    /// How many members were told.
+    fn gathered(&mut self, circle: Circle) -> usize {
         let large = self.hearers(circle).is_some_and(|size| size > self.presence.batch_over as usize);
         let (now, batch_every) = (self.now.at, self.presence.batch_every);
-        let Some(gathering) = self.gathering(circle).filter(|gathering| !gathering.is_empty()) else { return };
+        let Some(gathering) = self.gathering(circle).filter(|gathering| !gathering.is_empty()) else { return 0 };
         let due = gathering.since + batch_every;
         if large && now < due {
-            return self.timers.arm(due, Timer::Presence(circle));
+            self.timers.arm(due, Timer::Presence(circle));
+            return 0;
         }
-        self.tell(circle);
+        self.tell(circle)
     }
 
     /// How many sockets hear of the circle's users; none: nobody does.
@@ -217,24 +229,24 @@ impl Shard {
         }
     }
 
-    /// Tells a circle what was gathered.
-    fn tell(&mut self, circle: Circle) {
+    /// Tells a circle what was gathered; how many members that were, and so writes.
+    fn tell(&mut self, circle: Circle) -> usize {
         let size = self.hearers(circle);
         let settings = self.presence.clone();
         let large = size.is_some_and(|size| size > settings.batch_over as usize);
         let from = self.now.at + if large { settings.batch_every } else { settings.every };
-        let Some(gathering) = self.gathering(circle) else { return };
+        let Some(gathering) = self.gathering(circle) else { return 0 };
         let changes = gathering.take();
         if changes.is_empty() {
-            return;
+            return 0;
         }
         gathering.tell_from = from;
         let (tenant, room) = match circle {
             Circle::Tenant(tenant) => (tenant, self.tenant_room(tenant)),
             Circle::Room(room) => (self.rooms[room].tenant, Some(room)),
         };
-        let (Some(_), Some(room)) = (size.filter(|size| *size > 0), room) else { return };
-        let Some(wording) = self.wording(circle).cloned() else { return };
+        let (Some(size), Some(room)) = (size.filter(|size| *size > 0), room) else { return 0 };
+        let Some(wording) = self.wording(circle).cloned() else { return 0 };
         let in_room = matches!(circle, Circle::Room(_));
         let writer = Writer {
             settings: &settings,
@@ -248,15 +260,16 @@ impl Shard {
                     self.emit_to(room, &Outgoing { name: &telling.event, args: &args, ..Outgoing::default() }, except);
                 }
             }
-            return;
+            return size;
         }
         let told = changes.iter().flat_map(|change| writer.entries(change, &wording));
-        let Some(event) = &wording.changes else { return };
+        let Some(event) = &wording.changes else { return 0 };
         let told: Vec<_> = told.collect();
         for part in told.chunks(limit::PRESENCE_BATCH_MAX) {
             let args = lists(part, writer.room.as_deref());
             self.emit_to(room, &Outgoing { name: event, args: &args, ..Outgoing::default() }, None);
         }
+        size
     }
 }
 

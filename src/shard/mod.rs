@@ -88,6 +88,7 @@ use receipt::ReceiptSettings;
 use room::{Room, RoomKey};
 use session::{Session, SessionKey, Transport};
 use socket::{Socket, SocketKey};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use tenant::{Tenant, TenantKey};
 use timer::Timer;
@@ -210,6 +211,8 @@ pub struct Shard {
     looks: Wheel<SessionKey>,
     timers: Wheel<Timer>,
     due: Vec<Timer>,
+    /// Circles to be told what was gathered, as soon as a turn has room for it.
+    circles_due: VecDeque<gathering::Circle>,
     due_looks: Vec<SessionKey>,
     tasks: Slab<app::TaskKey, (SocketKey, app::Task)>,
     verdicts: verdict::Verdicts,
@@ -254,6 +257,7 @@ impl Shard {
             looks: Wheel::default(),
             timers: Wheel::default(),
             due: Vec::new(),
+            circles_due: VecDeque::new(),
             due_looks: Vec::new(),
             tasks: Slab::default(),
             verdicts: verdict::Verdicts::new(settings.verdicts.as_ref(), &mut chance),
@@ -441,9 +445,10 @@ impl Shard {
         }
     }
 
-    /// When to send [`Input::Tick`] if nothing else comes: at once where a session that was closed as it was written has told others.
+    /// When to send [`Input::Tick`] if nothing else comes: at once where a session that was closed as it was written has told others, or
+    /// where more circles are due than one turn tells.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let at_once = self.outbox.has_dirty().then_some(self.now.at);
+        let at_once = (self.outbox.has_dirty() || !self.circles_due.is_empty()).then_some(self.now.at);
         at_once.into_iter().chain(self.looks.next_deadline()).chain(self.timers.next_deadline()).min()
     }
 

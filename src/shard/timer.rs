@@ -58,7 +58,7 @@ impl Shard {
                 Timer::Typing(room, socket) => self.typing_timer(room, socket),
                 Timer::SweepRoom(room) => self.sweep_room(room),
                 Timer::SweepTenant(tenant) => self.sweep_tenant(tenant),
-                Timer::Presence(circle) => self.gathered(circle),
+                Timer::Presence(circle) => self.circles_due.push_back(circle),
                 Timer::Grace(tenant) => self.end_graces(tenant),
                 Timer::Idle(room, since) => self.idle(room, since),
                 Timer::Task(key) => {
@@ -81,5 +81,6 @@ impl Shard {
             }
         }
         self.due = due;
+        self.tell_circles();
     }
 }

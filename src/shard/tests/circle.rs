@@ -102,6 +102,40 @@ fn a_storm_is_told_in_parts() {
     assert_eq!(counts, [500, 500, 200]);
 }
 
+/// Many tenants that are due at once are told in turns of bounded length, in the order they became due, and each is told.
+#[test]
+fn many_tenants_are_told_in_turns() {
+    const TENANTS: usize = 60;
+    let mut rig = Rig::with(|settings| settings.ping_interval = Duration::from_secs(100_000));
+    let mut first = Vec::new();
+    for tenant in 0..TENANTS {
+        let conns: Vec<ConnKey> = (0..50).map(|user| rig.client(&format!("t{tenant}"), &format!("u{user}"))).collect();
+        first.push(conns[0]);
+    }
+    rig.advance(Duration::from_secs(2));
+    first.iter().for_each(|conn| drop(rig.take(*conn)));
+    // Each tells the first change at once, and gathers the second: now all are due within the same tick.
+    for change in ["away", "busy"] {
+        for conn in &first {
+            rig.say(*conn, &format!("42[\"status\",{{\"status\":\"{change}\"}}]"));
+        }
+    }
+    first.iter().for_each(|conn| drop(rig.take(*conn)));
+    let mut told = Vec::new();
+    let end = rig.now.at + Duration::from_secs(1);
+    while let Some(deadline) = rig.shard.next_deadline().filter(|deadline| *deadline <= end) {
+        rig.now = rig.now.later(deadline.since(rig.now.at));
+        rig.input(Input::Tick);
+        let heard = first.iter().filter(|conn| rig.take(**conn).iter().any(|packet| packet.contains("busy"))).count();
+        if heard > 0 {
+            told.push((rig.now.at, heard));
+        }
+    }
+    assert_eq!(told.iter().map(|(_, heard)| heard).sum::<usize>(), TENANTS);
+    // 5 tenants of 50 are as many members as one turn tells; the next turn comes at once.
+    assert!(told.iter().all(|(at, heard)| *heard == 5 && *at == told[0].0), "{told:?}");
+}
+
 /// Events and data are an application's.
 #[test]
 fn an_applications_words() {
