@@ -1,7 +1,8 @@
 //! Changes of presence, gathered and told: to the circle of a tenant, or of a room that its rule has watched.
 //!
 //! Invariants: within one gathering a user has one entry, from what the circle knows to what is so now, and where both are equal nothing is
-//! told; a circle is told in one turn at most once in its rhythm, unless its gathering is full.
+//! told; a circle is told in one turn at most once in its rhythm, unless its gathering is full. Circles that are due at once are told in that
+//! order; after [`limit::PRESENCE_TOLD_MAX`] members the rest waits for the next turn, so that who speaks meanwhile is heard.
 //!
 //! ```text
 //! members of the circle   the first change         what follows            told as

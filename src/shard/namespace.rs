@@ -31,6 +31,9 @@ use crate::wire::{
 };
 use std::borrow::Cow;
 
+/// Bytes of the shard's own text that are kept after an acknowledgement was written into it.
+const TEXT_KEPT: usize = 256 * 1024;
+
 /// How an earlier socket comes back.
 #[derive(Default)]
 pub struct Comeback<'a> {
@@ -476,6 +479,9 @@ impl Shard {
             socket_io::ack(&mut packet, namespace, id, args, attachments.len());
         }
         self.send_text(session, &packet, false);
+        // A page of history was long; what follows it mostly is not.
+        packet.clear();
+        packet.shrink_to(TEXT_KEPT);
         self.text = packet;
         if encode::has_attachments(variant) {
             attachments.iter().for_each(|attachment| self.send_binary(session, attachment));

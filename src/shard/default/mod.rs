@@ -20,6 +20,9 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::rc::Rc;
 
+/// What an acknowledgement carries, raw: what is nearly always the same is not copied.
+type Acknowledged = Cow<'static, str>;
+
 /// A profile's application in each of the namespaces named.
 pub fn app<'a>(profile: Profile, namespaces: impl IntoIterator<Item = &'a str>) -> App {
     let profile = Rc::new(profile);
@@ -130,12 +133,10 @@ fn handle(
     answer.map(Some)
 }
 
+/// Of what may be answered later.
 fn later(answer: Result<Option<String>, Refusal>) -> Result<Option<Acknowledged>, Refusal> {
     answer.map(|answer| answer.map(Cow::Owned))
 }
-
-/// What an acknowledgement carries, raw.
-type Acknowledged = Cow<'static, str>;
 
 fn ok() -> Acknowledged {
     Cow::Borrowed("{\"ok\":true}")
