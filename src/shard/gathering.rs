@@ -1,7 +1,9 @@
 //! Changes of presence, gathered and told: to the circle of a tenant, or of a room that its rule has watched.
 //!
 //! Invariants: within one gathering a user has one entry, from what the circle knows to what is so now, and where both are equal nothing is
-//! told; a circle is told in one turn at most once in its rhythm, unless its gathering is full. Circles that are due at once are told in that
+//! told; a circle is told in one turn at most once in its rhythm, unless its gathering is full. What a telling costs is its hearers, not
+//! its changes: where many come and go it is told less often, after `every` or `batch_every` once for each [`PAUSE_PER`] changes just told, and
+//! up to half as long again by chance. Circles that are due at once are told in that
 //! order; after [`limit::PRESENCE_TOLD_MAX`] members the rest waits for the next turn, so that who speaks meanwhile is heard.
 //!
 //! ```text
@@ -21,13 +23,18 @@ use super::{Shard, Timer};
 use crate::base::{
     chance::Map,
     limit,
-    time::{Instant, UnixMs},
+    time::{Duration, Instant, UnixMs},
 };
 use crate::profile::template::quoted;
 use crate::wire::json;
 use std::borrow::Cow;
 use std::io::Write;
 use std::rc::Rc;
+
+/// Changes.
+const PAUSE_PER: usize = 10;
+/// Times `every` or `batch_every`.
+const PAUSE_MAX: usize = 5;
 
 /// Who hears of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,18 +237,32 @@ impl Shard {
         }
     }
 
+    /// How long a circle is told nothing more after these changes.
+    fn pause(&mut self, rhythm: Duration, told: &[Change]) -> Duration {
+        let told = told.iter().filter(|change| change.from != change.to).count();
+        let pause = rhythm * (told / PAUSE_PER).clamp(1, PAUSE_MAX) as u32;
+        if pause == rhythm {
+            return pause;
+        }
+        // Where everybody comes back at once all circles are in a storm: they are not to be told in one moment.
+        pause + Duration::from_micros(self.chance.below(pause.as_micros() as u64 / 2))
+    }
+
     /// Tells a circle what was gathered; how many members that were, and so writes.
     fn tell(&mut self, circle: Circle) -> usize {
         let size = self.hearers(circle);
         let settings = self.presence.clone();
         let large = size.is_some_and(|size| size > settings.batch_over as usize);
-        let from = self.now.at + if large { settings.batch_every } else { settings.every };
         let Some(gathering) = self.gathering(circle) else { return 0 };
         let changes = gathering.take();
         if changes.is_empty() {
             return 0;
         }
-        gathering.tell_from = from;
+        let pause = self.pause(if large { settings.batch_every } else { settings.every }, &changes);
+        let now = self.now.at;
+        if let Some(gathering) = self.gathering(circle) {
+            gathering.tell_from = now + pause;
+        }
         let (tenant, room) = match circle {
             Circle::Tenant(tenant) => (tenant, self.tenant_room(tenant)),
             Circle::Room(room) => (self.rooms[room].tenant, Some(room)),

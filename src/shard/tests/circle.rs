@@ -102,6 +102,32 @@ fn a_storm_is_told_in_parts() {
     assert_eq!(counts, [500, 500, 200]);
 }
 
+/// A circle that was just told of many is told again later, one that was told of few as soon as ever.
+#[test]
+fn where_many_come_it_is_told_less_often() {
+    let margin = Duration::from_millis(20);
+    for (over, rhythm) in [(0, Duration::from_secs(1)), (10_000, Duration::from_millis(500))] {
+        for (many, pauses) in [(1, 1), (19, 1), (20, 2), (49, 4), (50, 5), (200, 5)] {
+            let mut story = Story::new(|settings| {
+                (settings.presence.batch_over, settings.presence.announce_max) = (over, 10_000);
+            });
+            // Of a small circle the first is told by itself, at once.
+            for n in 0..many + usize::from(over > 0) {
+                story.rig.client("acme", &format!("u{n}"));
+            }
+            story.rig.advance(rhythm + margin);
+            assert!(!story.hear().is_empty());
+            story.rig.client("acme", "late");
+            story.rig.advance(rhythm * pauses - margin * 2);
+            assert!(story.hear().is_empty(), "{many} of {over}");
+            // Up to half as long again, by chance, where it is not the usual.
+            let apart = if pauses > 1 { rhythm * pauses / 2 } else { Duration::ZERO };
+            story.rig.advance(apart + margin * 2);
+            assert_eq!(story.hear().len(), 1, "{many} of {over}");
+        }
+    }
+}
+
 /// Many tenants that are due at once are told in turns of bounded length, in the order they became due, and each is told.
 #[test]
 fn many_tenants_are_told_in_turns() {
@@ -112,7 +138,7 @@ fn many_tenants_are_told_in_turns() {
         let conns: Vec<ConnKey> = (0..50).map(|user| rig.client(&format!("t{tenant}"), &format!("u{user}"))).collect();
         first.push(conns[0]);
     }
-    rig.advance(Duration::from_secs(2));
+    rig.advance(Duration::from_secs(5));
     first.iter().for_each(|conn| drop(rig.take(*conn)));
     // Each tells the first change at once, and gathers the second: now all are due within the same tick.
     for change in ["away", "busy"] {
