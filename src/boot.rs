@@ -338,7 +338,7 @@ impl Handle {
 
     /// Sends an ephemeral event to every session of every tenant. `data` is JSON.
     pub fn announce(&self, event: &str, data: &str) -> Result<(), AnnounceError> {
-        if !json::validate(data, &mut json::Scratch::default()) {
+        if !json::validate(data) {
             return Err(AnnounceError::NotJson);
         }
         let announcement = Announcement { event: event.into(), data: data.into() };

@@ -33,7 +33,6 @@ const CRATES: &[(u8, &[&str])] = &[
             "httparse",
             "tungstenite",
             "jsonwebtoken",
-            "simd_json",
             "serde",
             "serde_json",
             "percent_encoding",

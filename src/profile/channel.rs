@@ -53,24 +53,14 @@ impl Profile {
     }
 
     /// What was published to a channel, as the event it is to be. None: the profile has no such channel.
-    pub fn hear<'a>(
-        &'a self,
-        channel: &str,
-        message: &'a [u8],
-        scratch: &mut json::Scratch,
-    ) -> Option<Result<Heard<'a>, Unheard>> {
+    pub fn hear<'a>(&'a self, channel: &str, message: &'a [u8]) -> Option<Result<Heard<'a>, Unheard>> {
         let channel = self.channels.iter().find(|known| *known.name == *channel)?;
-        Some(self.event_of(channel, message, scratch))
+        Some(self.event_of(channel, message))
     }
 
-    fn event_of<'a>(
-        &'a self,
-        channel: &'a super::Channel,
-        message: &'a [u8],
-        scratch: &mut json::Scratch,
-    ) -> Result<Heard<'a>, Unheard> {
+    fn event_of<'a>(&'a self, channel: &'a super::Channel, message: &'a [u8]) -> Result<Heard<'a>, Unheard> {
         let text = (message.len() <= FLEET_MESSAGE_BYTES_MAX).then(|| std::str::from_utf8(message).ok()).flatten();
-        let text = text.filter(|text| json::validate(text, scratch)).ok_or(Unheard::Syntax)?;
+        let text = text.filter(|text| json::validate(text)).ok_or(Unheard::Syntax)?;
         let raw = |path: &str| lookup(text, path).map(Cow::Borrowed);
         let single = self.claims.single_tenant.as_ref();
         let tenant = match (&channel.tenant, single) {
@@ -101,7 +91,7 @@ mod tests {
     use crate::profile::builtin;
 
     fn hear(profile: &Profile, channel: &str, message: &str) -> Option<Result<(String, To, String, String), Unheard>> {
-        let heard = profile.hear(channel, message.as_bytes(), &mut json::Scratch::new())?;
+        let heard = profile.hear(channel, message.as_bytes())?;
         Some(
             heard.map(|heard| {
                 (heard.tenant.as_str().to_owned(), heard.to, heard.kind.to_owned(), heard.data.into_owned())
@@ -156,8 +146,7 @@ mod tests {
             assert_eq!(hear(&profile, channel, message), Some(want), "{message}");
         }
         assert_eq!(hear(&profile, "realtime:others", "{}"), None);
-        let mut scratch = json::Scratch::new();
-        let invalid = profile.hear("realtime:users", b"{\"userId\":\"\xff\"}", &mut scratch);
+        let invalid = profile.hear("realtime:users", b"{\"userId\":\"\xff\"}");
         assert_eq!(invalid, Some(Err(Unheard::Syntax)));
     }
 

@@ -33,7 +33,7 @@ use crate::base::{
     time::{Duration, Now},
 };
 use crate::profile::Profile;
-use crate::wire::{close::Close, json};
+use crate::wire::{close::Close, json, socket_io::Packet};
 use std::rc::Rc;
 
 pub type Handler = Box<dyn Fn(&mut Context<'_>, Args<'_>)>;
@@ -174,35 +174,49 @@ impl Namespace {
 /// The arguments of an event or an acknowledgement.
 #[derive(Clone, Copy)]
 pub struct Args<'a> {
-    array: &'a str,
-    skip: usize,
+    text: &'a str,
+    form: Form<'a>,
     attachments: &'a [Vec<u8>],
 }
 
+/// Where the arguments are in their text.
+#[derive(Clone, Copy)]
+enum Form<'a> {
+    /// Elements of an array, behind this one.
+    Behind(&'a str),
+    /// The elements of an array.
+    Array,
+    /// The text is the one argument; none, where it is empty.
+    Value,
+}
+
 impl<'a> Args<'a> {
-    pub(super) fn of_event(array: &'a str, attachments: &'a [Vec<u8>]) -> Args<'a> {
-        Args { array, skip: 1, attachments }
+    pub(super) fn of_event(packet: &Packet<'a>, attachments: &'a [Vec<u8>]) -> Args<'a> {
+        Args { text: packet.payload, form: Form::Behind(packet.name), attachments }
     }
 
-    pub(super) fn of_ack(array: &'a str, attachments: &'a [Vec<u8>]) -> Args<'a> {
-        Args { array, skip: 0, attachments }
+    pub(super) fn of_array(array: &'a str, attachments: &'a [Vec<u8>]) -> Args<'a> {
+        Args { text: array, form: Form::Array, attachments }
     }
 
     /// None, where an event has none.
     pub(super) fn none() -> Args<'static> {
-        Args { array: "", skip: usize::MAX, attachments: &[] }
+        Args::of_value("")
     }
 
     /// One argument, from `/ws`.
     pub(super) fn of_value(value: &'a str) -> Args<'a> {
-        Args { array: value, skip: usize::MAX, attachments: &[] }
+        Args { text: value, form: Form::Value, attachments: &[] }
     }
 
     /// Each argument as raw JSON.
     pub fn iter(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let single = (self.skip == usize::MAX && !self.array.is_empty()).then_some(self.array);
-        let array = if self.skip == usize::MAX { "" } else { self.array };
-        single.into_iter().chain(json::elements(array).skip(self.skip.min(1)))
+        let (single, elements) = match self.form {
+            Form::Behind(name) => (None, json::elements_behind(self.text, name)),
+            Form::Array => (None, json::elements(self.text)),
+            Form::Value => (Some(self.text).filter(|text| !text.is_empty()), json::elements("")),
+        };
+        single.into_iter().chain(elements)
     }
 
     pub fn first(&self) -> Option<&'a str> {
@@ -212,12 +226,12 @@ impl<'a> Args<'a> {
     /// All arguments, joined by commas as they came: what [`Context::emit`] and [`Context::ack`] take.
     pub fn raw(&self) -> &'a str {
         let Some(first) = self.first() else { return "" };
-        if self.skip == usize::MAX {
+        if matches!(self.form, Form::Value) {
             return first;
         }
-        let start = first.as_ptr() as usize - self.array.as_ptr() as usize;
-        let end = self.array.rfind(']').unwrap_or(start);
-        self.array.get(start..end).unwrap_or("")
+        let start = first.as_ptr() as usize - self.text.as_ptr() as usize;
+        let end = self.text.rfind(']').unwrap_or(start);
+        self.text.get(start..end).unwrap_or("")
     }
 
     /// The binary parts; the arguments hold `{"_placeholder":true,"num":n}` for them.
@@ -410,12 +424,13 @@ mod tests {
             (r#"["e",1]"#, vec!["1"], "1"),
             (r#"[ "e" , {"a":[1,2]} , "x]" ]"#, vec![r#"{"a":[1,2]}"#, r#""x]""#], r#"{"a":[1,2]} , "x]" "#),
         ] {
-            let args = Args::of_event(array, &[]);
+            let packet = format!("2{array}");
+            let args = Args::of_event(&crate::wire::socket_io::decode(&packet).unwrap(), &[]);
             assert_eq!(args.iter().collect::<Vec<_>>(), want);
             assert_eq!(args.raw(), raw);
         }
-        assert_eq!(Args::of_ack("[1,2]", &[]).raw(), "1,2");
-        assert_eq!(Args::of_ack("[]", &[]).raw(), "");
+        assert_eq!(Args::of_array("[1,2]", &[]).raw(), "1,2");
+        assert_eq!(Args::of_array("[]", &[]).raw(), "");
         assert_eq!(Args::of_value("[1,2]").raw(), "[1,2]");
         assert_eq!(Args::of_value("").first(), None);
     }

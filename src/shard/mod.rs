@@ -73,10 +73,7 @@ use crate::base::{
     time::{Duration, Instant, Now},
     wheel::Wheel,
 };
-use crate::wire::{
-    auth::{Keys, Policy},
-    json,
-};
+use crate::wire::auth::{Keys, Policy};
 use app::App;
 use count::{Count, Counts};
 use delivery::Deliveries;
@@ -191,7 +188,6 @@ pub struct Shard {
     now: Now,
     out: Vec<Output>,
     chance: Chance,
-    scratch: json::Scratch,
     text: Vec<u8>,
     /// By slot of the data plane's connections.
     links: Vec<Link>,
@@ -242,7 +238,6 @@ impl Shard {
             app: Rc::new(app),
             now: Now::default(),
             out: Vec::new(),
-            scratch: json::Scratch::new(),
             text: Vec::new(),
             links: Vec::new(),
             sessions: Slab::default(),

@@ -54,7 +54,7 @@ pub struct Claimed {
 impl Shard {
     pub(super) fn socket_io_text(&mut self, key: SessionKey, text: &str) {
         let bytes_max = self.settings.limits.frame_bytes as usize;
-        let Ok(packet) = socket_io::decode(text, &mut self.scratch) else { return self.broken(key) };
+        let Ok(packet) = socket_io::decode(text) else { return self.broken(key) };
         if packet.attachments > 0 && self.sessions[key].sockets.is_empty() {
             // Nobody is known yet, and nothing is kept for nobody.
             return self.broken(key);
@@ -91,7 +91,7 @@ impl Shard {
             }
             PacketKind::Event | PacketKind::BinaryEvent => {
                 let name = packet.event().unwrap_or_default();
-                let args = Args::of_event(packet.payload, attachments);
+                let args = Args::of_event(&packet, attachments);
                 let Some(socket) = self.socket_in(key, packet.namespace) else {
                     return match self.waits_for_token_in(key, packet.namespace) {
                         true => self.late_event(key, &name, packet.id, args),
@@ -103,7 +103,7 @@ impl Shard {
             PacketKind::Ack | PacketKind::BinaryAck => {
                 let Some(socket) = self.socket_in(key, packet.namespace) else { return self.broken(key) };
                 if let Some(id) = packet.id {
-                    self.acked(socket, id, Args::of_ack(packet.payload, attachments));
+                    self.acked(socket, id, Args::of_array(packet.payload, attachments));
                 }
             }
         }

@@ -108,7 +108,7 @@ impl Shard {
         if !self.paced(key) {
             return;
         }
-        if !json::validate(text, &mut self.scratch) {
+        if !json::validate(text) {
             return self.broken(key);
         }
         let Some(socket) = self.sessions.get(key).and_then(|session| session.sockets.first().copied()) else { return };

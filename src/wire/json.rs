@@ -2,68 +2,29 @@
 //!
 //! Invariants:
 //! - [`validate`] accepts exactly what `serde_json` accepts as any value (RFC 8259, lone surrogate escapes such as `"\ud83d"` included, which
-//!   browsers do send), as long as arrays and objects nest at most [`JSON_DEPTH_MAX`] deep. Neither length nor processor changes the answer.
+//!   browsers do send), as long as arrays and objects nest at most
+//!   [`JSON_DEPTH_MAX`](crate::base::limit::JSON_DEPTH_MAX) deep.
 //! - The slicers ([`elements`], [`members`], [`string`]) allocate nothing but an unescaped string, rely on a validated text for their answers,
 //!   and on nothing for their safety: nonsense ends the iteration.
 //!
 //! An element of a validated array is at most `JSON_DEPTH_MAX - 1` deep, which is what `serde_json` reads into a typed value.
 
+mod scan;
 mod slice;
+mod valid;
 
-pub use slice::{Elements, Members, elements, members};
+pub use slice::{Elements, Members, elements, elements_behind, members};
 pub(super) use slice::{Token, tokens};
+pub use valid::validate;
 
-use crate::base::limit::JSON_DEPTH_MAX;
-use serde::de::IgnoredAny;
-use simd_json::{Buffers, Tape};
 use std::borrow::Cow;
-
-/// Bytes from which simd-json is asked first. Below, its fixed cost (a copy, two passes) outweighs its speed: at 187 bytes it takes 203 ns with
-/// reused buffers, `serde_json` 141 ns.
-pub const SIMD_BYTES_MIN: usize = 1024;
-
-/// Bytes of the longest text whose buffers are kept for the next one. A text of digits and commas needs 31 times its length: a node of
-/// the tape (24 bytes) and an index (4) for each byte, and three copies.
-pub const SCRATCH_BYTES_MAX: usize = 64 * 1024;
-
-const _: () = assert!(size_of::<simd_json::Node<'_>>() <= 24, "the bound of a scratch counts on it");
-
-/// Buffers reused from text to text: one for each shard. Empty until the first long text; then at most 2 MiB between texts.
-pub struct Scratch {
-    /// simd-json unescapes in place, so it gets a copy.
-    copy: Vec<u8>,
-    buffers: Buffers,
-    tape: Tape<'static>,
-}
-
-impl Scratch {
-    pub fn new() -> Scratch {
-        Scratch { copy: Vec::new(), buffers: Buffers::with_max_depth(0, JSON_DEPTH_MAX), tape: Tape(Vec::new()) }
-    }
-}
-
-impl Default for Scratch {
-    fn default() -> Scratch {
-        Scratch::new()
-    }
-}
-
-/// Whether `text` is one JSON value, with blanks around it or not, of at most [`JSON_DEPTH_MAX`] levels.
-pub fn validate(text: &str, scratch: &mut Scratch) -> bool {
-    if text.len() >= SIMD_BYTES_MIN && simd_accepts(text, scratch) {
-        return true;
-    }
-    // The last word. simd-json refuses lone surrogates and numbers beyond a float, which JavaScript reads; `IgnoredAny` does not recurse and so
-    // knows no limit of depth.
-    serde_json::from_str::<IgnoredAny>(text).is_ok() && is_shallow(text)
-}
 
 /// The text of a raw JSON string: borrowed unless it has escapes. `None` if it is not a string.
 ///
 /// A lone surrogate becomes U+FFFD, as when JavaScript writes such a string in UTF-8.
 pub fn string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    match memchr::memchr2(b'"', b'\\', inner.as_bytes()) {
+    match scan::quote_or_backslash(inner.as_bytes()) {
         None => Some(Cow::Borrowed(inner)),
         Some(_) => unescape(inner).map(Cow::Owned),
     }
@@ -78,38 +39,6 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
 /// Appends a number.
 pub fn write_number(out: &mut Vec<u8>, number: u64) {
     let _ = serde_json::to_writer(out, &number);
-}
-
-fn simd_accepts(text: &str, scratch: &mut Scratch) -> bool {
-    let Scratch { copy, buffers, tape } = scratch;
-    copy.clear();
-    copy.extend_from_slice(text.as_bytes());
-    // A tape borrows from the text; taken out and put back empty, it keeps its memory.
-    let mut filled = Tape(std::mem::take(&mut tape.0));
-    let accepted = simd_json::fill_tape(copy, buffers, &mut filled).is_ok();
-    *tape = filled.reset();
-    if text.len() > SCRATCH_BYTES_MAX {
-        *scratch = Scratch::new();
-    }
-    accepted
-}
-
-/// Whether a valid text nests at most [`JSON_DEPTH_MAX`] deep.
-fn is_shallow(text: &str) -> bool {
-    // Nearly every text has fewer brackets than it may have levels, and counting them is cheaper than following them.
-    let opening = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
-    if opening <= JSON_DEPTH_MAX {
-        return true;
-    }
-    let mut depth = 0usize;
-    tokens(text).all(|token| {
-        match token {
-            Token::Open(_) => depth += 1,
-            Token::Close(_) => depth = depth.saturating_sub(1),
-            Token::String(_) | Token::Scalar(_) => {}
-        }
-        depth <= JSON_DEPTH_MAX
-    })
 }
 
 fn unescape(inner: &str) -> Option<String> {
@@ -161,7 +90,8 @@ fn code_unit(text: &str) -> Option<(u32, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::chance::Chance;
+    use crate::base::{chance::Chance, limit::JSON_DEPTH_MAX};
+    use serde::de::IgnoredAny;
     use serde_json::value::RawValue;
 
     /// What `validate` must say, told another way: serde_json, and a depth counted by hand.
@@ -252,12 +182,10 @@ mod tests {
         chars.into_iter().collect()
     }
 
-    fn agree(text: &str, scratch: &mut Scratch) {
+    fn agree(text: &str) {
         let want = expected(text);
-        assert_eq!(validate(text, scratch), want, "{text:?}");
+        assert_eq!(validate(text), want, "{text:?}");
         if !want {
-            // simd-json may say no too often, never yes.
-            assert!(!simd_accepts(text, scratch), "simd-json accepts {text:?}");
             // Nothing is promised of the answers but that they end.
             let _ = (elements(text).count(), members(text).count(), tokens(text).count(), string(text));
             return;
@@ -280,7 +208,6 @@ mod tests {
 
     #[test]
     fn validate_is_serde_json_with_a_bound_on_depth() {
-        let scratch = &mut Scratch::new();
         let mut table: Vec<(String, bool)> = [
             ("", false),
             (" ", false),
@@ -306,7 +233,7 @@ mod tests {
         ]
         .map(|(text, ok)| (text.to_owned(), ok))
         .into();
-        for pad in [0, 2 * SIMD_BYTES_MIN, SCRATCH_BYTES_MAX] {
+        for pad in [0, 7, 8, 70_000] {
             for (depth, ok) in [
                 (1, true),
                 (JSON_DEPTH_MAX - 1, true),
@@ -323,33 +250,45 @@ mod tests {
             table.push((format!("[\"{}\",]", "x".repeat(pad)), false));
         }
         for (text, ok) in &table {
-            assert_eq!(
-                validate(text, scratch),
-                *ok,
-                "{} bytes {:?}",
-                text.len(),
-                text.chars().take(40).collect::<String>()
-            );
+            assert_eq!(validate(text), *ok, "{} bytes {:?}", text.len(), text.chars().take(40).collect::<String>());
             assert_eq!(expected(text), *ok);
+        }
+    }
+
+    /// What ends a string, or may not stand in it, at every place among eight bytes and behind every neighbour that could hide it.
+    #[test]
+    fn strings_end_where_they_end() {
+        const NEIGHBOURS: [&str; 9] = ["x", "!", "#", "[", "]", "\u{7f}", "é", "😀", " "];
+        const ENDS: [&str; 9] = ["\"", "\\", "\\\"", "\\u00e9", "\\u00g9", "\\x", "\0", "\u{1f}", "\n"];
+        for neighbour in NEIGHBOURS {
+            for before in 0..18 {
+                for end in ENDS {
+                    for after in [0, 1, 9] {
+                        let (before, after) = (neighbour.repeat(before), neighbour.repeat(after));
+                        agree(&format!("\"{before}{end}{after}\""));
+                        agree(&format!("[\"{before}\"{end}{after}]"));
+                    }
+                }
+            }
         }
     }
 
     #[test]
     fn random_and_broken_texts_get_serde_jsons_answer() {
-        let (mut chance, mut scratch) = (Chance::new([7; 32]), Scratch::new());
+        let mut chance = Chance::new([7; 32]);
         let mut valid = 0;
         for round in 0..6000 {
             let mut text = String::new();
             let budget = if round % 10 == 0 { 3000 } else { 60 };
             grow(&mut chance, budget, &mut text);
             assert!(expected(&text), "{text:?}");
-            agree(&text, &mut scratch);
+            agree(&text);
             let mut broken = mutate(&mut chance, &text);
-            agree(&broken, &mut scratch);
+            agree(&broken);
             valid += u32::from(expected(&broken));
-            // The same text on the other path: blanks at the end change nothing.
-            broken.push_str(&" ".repeat(SIMD_BYTES_MIN));
-            agree(&broken, &mut scratch);
+            // With more behind it its last strings are read eight bytes at a time: blanks at the end change nothing.
+            broken.push_str(&" ".repeat(8));
+            agree(&broken);
         }
         assert!((500..5500).contains(&valid), "mutations are neither all fatal nor all harmless: {valid}");
     }

@@ -84,6 +84,8 @@ pub struct Packet<'a> {
     pub attachments: u8,
     /// Validated raw JSON without blanks around it, or nothing.
     pub payload: &'a str,
+    /// An event's name, raw, as it stands in the payload; else nothing.
+    pub name: &'a str,
 }
 
 impl<'a> Packet<'a> {
@@ -92,17 +94,15 @@ impl<'a> Packet<'a> {
         if !matches!(self.kind, Kind::Event | Kind::BinaryEvent) {
             return None;
         }
-        let raw = json::elements(self.payload).next()?;
-        json::string(raw).or(Some(Cow::Borrowed(raw)))
+        json::string(self.name).or(Some(Cow::Borrowed(self.name)))
     }
 
     /// The raw arguments of an event (its name left out) or of an ack.
     pub fn arguments(&self) -> json::Elements<'a> {
-        let mut elements = json::elements(self.payload);
-        if matches!(self.kind, Kind::Event | Kind::BinaryEvent) {
-            elements.next();
+        match self.kind {
+            Kind::Event | Kind::BinaryEvent => json::elements_behind(self.payload, self.name),
+            _ => json::elements(self.payload),
         }
-        elements
     }
 }
 
@@ -132,7 +132,7 @@ pub enum Error {
 }
 
 /// Reads the text of an Engine.IO message, its `4` left out.
-pub fn decode<'a>(text: &'a str, scratch: &mut json::Scratch) -> Result<Packet<'a>, Error> {
+pub fn decode<'a>(text: &'a str) -> Result<Packet<'a>, Error> {
     let kind = text.bytes().next().and_then(Kind::of).ok_or(Error::UnknownType)?;
     if kind == Kind::ConnectError {
         return Err(Error::UnknownType);
@@ -142,11 +142,11 @@ pub fn decode<'a>(text: &'a str, scratch: &mut json::Scratch) -> Result<Packet<'
     let (namespace, rest) = decode_namespace(rest)?;
     let (id, rest) = decode_id(rest)?;
     let payload = rest.trim_end_matches([' ', '\t', '\n', '\r']);
-    check_payload(kind, payload, scratch)?;
+    let name = check_payload(kind, payload)?;
     if kind.is_binary() {
         attachment::check_placeholders(payload, attachments)?;
     }
-    Ok(Packet { kind, namespace, id, attachments, payload })
+    Ok(Packet { kind, namespace, id, attachments, payload, name })
 }
 
 /// Whether each placeholder in validated JSON, or in several values joined by commas, names one of the attachments.
@@ -188,25 +188,26 @@ fn split_digits(text: &str) -> (&str, &str) {
     text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
 }
 
-fn check_payload(kind: Kind, payload: &str, scratch: &mut json::Scratch) -> Result<(), Error> {
+/// Whether the payload is as it has to be; an event's name, raw.
+fn check_payload(kind: Kind, payload: &str) -> Result<&str, Error> {
     let opening = match kind {
-        Kind::Connect | Kind::Disconnect if payload.is_empty() => return Ok(()),
+        Kind::Connect | Kind::Disconnect if payload.is_empty() => return Ok(""),
         Kind::Disconnect | Kind::ConnectError => return Err(Error::InvalidPayload),
         Kind::Connect => '{',
         Kind::Event | Kind::Ack | Kind::BinaryEvent | Kind::BinaryAck => '[',
     };
-    if !payload.starts_with(opening) || !json::validate(payload, scratch) {
+    if !payload.starts_with(opening) || !json::validate(payload) {
         return Err(Error::InvalidPayload);
     }
     if !matches!(kind, Kind::Event | Kind::BinaryEvent) {
-        return Ok(());
+        return Ok("");
     }
     let name = json::elements(payload).next().ok_or(Error::InvalidPayload)?;
     match name.as_bytes().first() {
-        Some(b'-' | b'0'..=b'9') => Ok(()),
+        Some(b'-' | b'0'..=b'9') => Ok(name),
         Some(b'"') => {
-            let name = json::string(name).ok_or(Error::InvalidPayload)?;
-            if RESERVED_EVENTS.contains(&name.as_ref()) { Err(Error::ReservedEvent) } else { Ok(()) }
+            let text = json::string(name).ok_or(Error::InvalidPayload)?;
+            if RESERVED_EVENTS.contains(&text.as_ref()) { Err(Error::ReservedEvent) } else { Ok(name) }
         }
         _ => Err(Error::InvalidPayload),
     }
@@ -219,14 +220,15 @@ mod tests {
     use crate::wire::engine_io;
 
     fn packet<'a>(kind: Kind, namespace: &'a str, id: Option<u64>, attachments: u8, payload: &'a str) -> Packet<'a> {
-        Packet { kind, namespace, id, attachments, payload }
+        let event = matches!(kind, Kind::Event | Kind::BinaryEvent);
+        let name = if event { json::elements(payload).next().unwrap_or_default() } else { "" };
+        Packet { kind, namespace, id, attachments, payload, name }
     }
 
     const ONE: &str = r#"["a",{"_placeholder":true,"num":0}]"#;
 
     #[test]
     fn packets() {
-        let scratch = &mut json::Scratch::new();
         let table = [
             ("0", packet(Kind::Connect, "/", None, 0, "")),
             (r#"0{"token":"123"}"#, packet(Kind::Connect, "/", None, 0, r#"{"token":"123"}"#)),
@@ -255,14 +257,13 @@ mod tests {
             }),
         ];
         for (text, want) in table {
-            assert_eq!(decode(text, scratch), Ok(want), "{text:?}");
+            assert_eq!(decode(text), Ok(want), "{text:?}");
         }
     }
 
     #[test]
     fn refusals() {
         use Error::*;
-        let scratch = &mut json::Scratch::new();
         let long = format!("0/{}", "n".repeat(NAMESPACE_BYTES_MAX));
         let deep = format!("2[\"x\",{}{}]", "[".repeat(200), "]".repeat(200));
         let mut table = vec![
@@ -318,13 +319,12 @@ mod tests {
         let reserved: Vec<String> = RESERVED_EVENTS.iter().map(|name| format!("2[\"{name}\"]")).collect();
         table.extend(reserved.iter().map(|text| (text.as_str(), ReservedEvent)));
         for (text, want) in table {
-            assert_eq!(decode(text, scratch), Err(want), "{text:?}");
+            assert_eq!(decode(text), Err(want), "{text:?}");
         }
     }
 
     #[test]
     fn names_and_arguments() {
-        let scratch = &mut json::Scratch::new();
         let table: [(&str, Option<&str>, &[&str]); 5] = [
             (r#"2["a\n", {"b":[1, 2]} ,"c,"]"#, Some("a\n"), &[r#"{"b":[1, 2]}"#, r#""c,""#]),
             ("2[7,null]", Some("7"), &["null"]),
@@ -333,7 +333,7 @@ mod tests {
             ("0{}", None, &[]),
         ];
         for (text, name, arguments) in table {
-            let packet = decode(text, scratch).unwrap();
+            let packet = decode(text).unwrap();
             assert_eq!((packet.event().as_deref(), packet.arguments().collect::<Vec<_>>()), (name, arguments.to_vec()));
         }
     }
@@ -342,7 +342,7 @@ mod tests {
     fn what_is_written_is_read_back_and_broken_packets_are_an_answer() {
         const NAMESPACES: [&str; 4] = ["/", "/a", "/é", "/x/y"];
         const CHARS: &[u8] = b"0123456789-/,[]{}\"\\?ab_: \x1e\xff";
-        let (mut chance, mut scratch) = (Chance::new([5; 32]), json::Scratch::new());
+        let mut chance = Chance::new([5; 32]);
         let mut refused = 0;
         for _ in 0..5000 {
             let namespace = NAMESPACES[chance.below(4) as usize];
@@ -385,7 +385,7 @@ mod tests {
             };
             let text = String::from_utf8(out.clone()).unwrap();
             let Ok(engine_io::Packet::Message(message)) = engine_io::decode(&text) else { panic!("{text}") };
-            assert_eq!(decode(message, &mut scratch), Ok(want), "{text}");
+            assert_eq!(decode(message), Ok(want), "{text}");
 
             out.remove(0);
             for _ in 0..=chance.below(3) {
@@ -398,7 +398,7 @@ mod tests {
                 }
             }
             let broken = String::from_utf8_lossy(&out);
-            match decode(&broken, &mut scratch) {
+            match decode(&broken) {
                 Err(_) => refused += 1,
                 Ok(packet) => {
                     assert!(packet.namespace.starts_with('/') && packet.attachments <= ATTACHMENTS_BOUND, "{broken}");

@@ -91,7 +91,6 @@ const PACKETS: &[&[u8]] = &[
 #[test]
 fn packets_and_json() {
     let mut chance = Chance::new([13; 32]);
-    let mut scratch = json::Scratch::new();
     for _ in 0..rounds(80_000) {
         let bytes = mutate(&mut chance, PACKETS);
         let Ok(body) = std::str::from_utf8(&bytes) else { continue };
@@ -99,10 +98,10 @@ fn packets_and_json() {
         for packet in engine_io::payload(body) {
             match packet {
                 Ok(engine_io::Packet::Message(text)) => {
-                    let valid = json::validate(text, &mut scratch);
+                    let valid = json::validate(text);
                     // Two judges of one text; numbers beyond a float are the only thing they may see differently.
                     assert!(!valid || serde_json::from_str::<&serde_json::value::RawValue>(text).is_ok(), "{text:?}");
-                    let Ok(packet) = socket_io::decode(text, &mut scratch) else { continue };
+                    let Ok(packet) = socket_io::decode(text) else { continue };
                     let _ = (packet.event(), packet.arguments().count());
                     let _ = assembler.text(packet, 10_000);
                 }
@@ -195,31 +194,31 @@ const FLEET: &[&[u8]] = &[
 ];
 
 /// What came out may be sent to clients, and is not much longer than what came in.
-fn fits(payload: &Payload<'_>, bytes: &[u8], scratch: &mut json::Scratch) {
+fn fits(payload: &Payload<'_>, bytes: &[u8]) {
     let list = format!("[{}]", payload.json);
-    assert!(json::validate(&list, scratch), "{list}");
+    assert!(json::validate(&list), "{list}");
     assert!(list.len() <= 12 * bytes.len() + 32, "{} bytes of {}", list.len(), bytes.len());
     let held: usize = payload.attachments.iter().map(Vec::len).sum();
     assert!(payload.attachments.len() <= 10 && held <= bytes.len());
 }
 
 /// Whether there was a message.
-fn fleet_message(got: Result<Message<'_>, Broken>, bytes: &[u8], scratch: &mut json::Scratch) -> bool {
+fn fleet_message(got: Result<Message<'_>, Broken>, bytes: &[u8]) -> bool {
     let Ok(message) = got else { return false };
     match &message.what {
         What::Broadcast { packet: Packet { args, .. }, to, .. } => {
-            fits(args, bytes, scratch);
+            fits(args, bytes);
             let reach = Reach::of(to, None);
             assert!(reach.tenants.values().all(|part| !part.all) && reach.unknown <= to.rooms.len());
         }
-        What::ServerSideEmit { packet, .. } => fits(&packet.args, bytes, scratch),
-        What::Ack { answer, .. } | What::ServerSideEmitted { answer, .. } => fits(answer, bytes, scratch),
-        What::Fetched { sockets, .. } => sockets.iter().for_each(|socket| fits(&socket.data, bytes, scratch)),
+        What::ServerSideEmit { packet, .. } => fits(&packet.args, bytes),
+        What::Ack { answer, .. } | What::ServerSideEmitted { answer, .. } => fits(answer, bytes),
+        What::Fetched { sockets, .. } => sockets.iter().for_each(|socket| fits(&socket.data, bytes)),
         _ => {}
     }
     // What was read can be written, and what is written is read.
     for again in [cluster::encode(&message), cluster::encode_packed(&message)].into_iter().flatten() {
-        match cluster::decode(&again, scratch) {
+        match cluster::decode(&again) {
             Ok(again) => assert_eq!(again.nsp, message.nsp),
             // This wire puts a level or two more around what another had at the last depth that is read.
             Err(error) => assert!(matches!(error, Broken::Deep | Broken::Syntax) && bytes.len() > 120, "{message:?}"),
@@ -234,7 +233,7 @@ fn fleet_message(got: Result<Message<'_>, Broken>, bytes: &[u8], scratch: &mut j
 #[test]
 fn messages_of_a_fleet() {
     let mut chance = Chance::new([17; 32]);
-    let (mut scratch, mut again, mut buffer, mut read) = (json::Scratch::new(), json::Scratch::new(), Vec::new(), 0);
+    let (mut buffer, mut read) = (Vec::new(), 0);
     let on = [
         Classic::Broadcast { nsp: "/", room: None },
         Classic::Request { nsp: "/" },
@@ -245,16 +244,16 @@ fn messages_of_a_fleet() {
     for n in 0..rounds(60_000) {
         let bytes = mutate(&mut chance, FLEET);
         for on in on {
-            let got = classic::decode(on, &bytes, &mut scratch);
-            read += u64::from(fleet_message(got, &bytes, &mut again));
+            let got = classic::decode(on, &bytes);
+            read += u64::from(fleet_message(got, &bytes));
         }
-        let got = cluster::decode(&bytes, &mut scratch);
-        read += u64::from(fleet_message(got, &bytes, &mut again));
+        let got = cluster::decode(&bytes);
+        read += u64::from(fleet_message(got, &bytes));
         let kind = (n % 14).to_string();
         let fields = [(&b"uid"[..], &b"u"[..]), (b"nsp", b"/"), (b"type", kind.as_bytes()), (b"data", &bytes)];
         if let Some(Ok(row)) = streams::Row::of(fields) {
-            let got = streams::decode(&row, &mut buffer, &mut scratch);
-            read += u64::from(fleet_message(got, &bytes, &mut again));
+            let got = streams::decode(&row, &mut buffer);
+            read += u64::from(fleet_message(got, &bytes));
         }
         if let Ok(session) = streams::decode_session(&bytes, &mut buffer) {
             let (again, mut buffer) = (streams::encode_session(&session), Vec::new());
@@ -264,7 +263,7 @@ fn messages_of_a_fleet() {
         let _ = (streams::Offset::parse(&text), Names::default().read_cluster(&text, &["/", "/a"]));
         let bytes = mutate(&mut chance, heard);
         for name in profile.channel_names() {
-            if let Some(Ok(heard)) = profile.hear(name, &bytes, &mut scratch) {
+            if let Some(Ok(heard)) = profile.hear(name, &bytes) {
                 assert!(serde_json::from_str::<&serde_json::value::RawValue>(&heard.data).is_ok(), "{heard:?}");
             }
         }

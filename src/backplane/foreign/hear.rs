@@ -66,7 +66,7 @@ impl Foreign {
         };
         let Ok(channel) = std::str::from_utf8(channel) else { return self.count(Count::ForeignBroken) };
         let profile = self.fleet.profile.clone();
-        if let Some(heard) = profile.hear(channel, message, &mut self.scratch) {
+        if let Some(heard) = profile.hear(channel, message) {
             return match heard {
                 Ok(heard) => self.spoken.push(Spoken {
                     hash: hash(channel, message),
@@ -85,21 +85,16 @@ impl Foreign {
         let namespaces = self.fleet.namespaces.clone();
         let namespaces: Vec<&str> = namespaces.iter().map(|name| &**name).collect();
         let names = self.names.clone();
-        let mut scratch = std::mem::take(&mut self.scratch);
         // Classic broadcasts are heard by patterns, and all else by its name: the two may have the same. Such a broadcast is a list, which no
         // message of another adapter is.
         let is_list = matches!(message.first(), Some(0x90..=0x9f | 0xdc | 0xdd | b'['));
         let read = match names.read_classic(channel, &namespaces) {
             Some(on @ Classic::Broadcast { .. }) if by_pattern => {
-                is_list.then(|| (Via::Classic, classic::decode(on, message, &mut scratch)))
+                is_list.then(|| (Via::Classic, classic::decode(on, message)))
             }
-            Some(on @ Classic::Request { .. }) if !by_pattern => {
-                Some((Via::Classic, classic::decode(on, message, &mut scratch)))
-            }
+            Some(on @ Classic::Request { .. }) if !by_pattern => Some((Via::Classic, classic::decode(on, message))),
             _ if by_pattern => None,
-            _ => self
-                .of_cluster(names.read_cluster(channel, &namespaces))
-                .map(|via| (via, cluster::decode(message, &mut scratch))),
+            _ => self.of_cluster(names.read_cluster(channel, &namespaces)).map(|via| (via, cluster::decode(message))),
         };
         match read {
             Some((via, Ok(message))) => self.message(&message, via),
@@ -109,7 +104,6 @@ impl Foreign {
             }
             None => {}
         }
-        self.scratch = scratch;
     }
 
     fn of_cluster(&self, on: Option<Cluster<'_>>) -> Option<Via> {
@@ -130,10 +124,10 @@ impl Foreign {
         // One without a namespace is for nobody here.
         let Some(read) = streams::Row::of(fields) else { return };
         self.count(Count::ForeignHeard);
-        let (mut buffer, mut scratch) = (Vec::new(), std::mem::take(&mut self.scratch));
+        let mut buffer = Vec::new();
         let message = read.and_then(|row| {
             let own = self.fleet.namespaces.iter().any(|nsp| **nsp == *row.nsp);
-            if own { streams::decode(&row, &mut buffer, &mut scratch).map(Some) } else { Ok(None) }
+            if own { streams::decode(&row, &mut buffer).map(Some) } else { Ok(None) }
         });
         match message {
             Ok(Some(message)) => self.message(&message, Via::Streams),
@@ -143,7 +137,6 @@ impl Foreign {
                 tracing::debug!(row = row.id, %why, "a row cannot be read");
             }
         }
-        self.scratch = scratch;
     }
 
     fn speaker(&self, message: &Message<'_>) -> Speaker {

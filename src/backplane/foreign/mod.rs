@@ -43,10 +43,7 @@ use crate::bridge::Errands;
 use crate::profile::Profile;
 use crate::shard::foreign::Foreign as Words;
 use crate::shard::relay::{Relay, Report};
-use crate::wire::{
-    adapter::{Mode, Names, streams::Offset},
-    json,
-};
+use crate::wire::adapter::{Mode, Names, streams::Offset};
 use hear::Spoken;
 use question::Questions;
 use row::Read;
@@ -141,7 +138,6 @@ pub struct Foreign {
     spoken: Vec<Spoken>,
     /// What is to be written.
     commands: Vec<Command>,
-    scratch: json::Scratch,
     /// So far the shards have been given what is in the shared stream.
     read: Offset,
     /// Of the row that is being looked at, where it has a place among the nodes' own events.
@@ -184,7 +180,6 @@ impl Foreign {
             changes: Vec::new(),
             spoken: Vec::new(),
             commands: Vec::new(),
-            scratch: json::Scratch::new(),
             read: Offset::default(),
             row: None,
             asks: Vec::new(),

@@ -243,8 +243,8 @@ impl Foreign {
         if read.kind != "3" || read.uid.starts_with(&self.family) {
             return;
         }
-        let (mut buffer, mut scratch) = (Vec::new(), std::mem::take(&mut self.scratch));
-        if let Ok(message) = streams::decode(&read, &mut buffer, &mut scratch)
+        let mut buffer = Vec::new();
+        if let Ok(message) = streams::decode(&read, &mut buffer)
             && let What::Broadcast { packet, to, request: None } = &message.what
             && !to.flags.volatile
         {
@@ -261,7 +261,6 @@ impl Foreign {
                 }
             }
         }
-        self.scratch = scratch;
     }
 }
 

@@ -46,9 +46,9 @@ fn bind(namespace: &mut Namespace, profile: &Rc<Profile>) {
         namespace.on(name, move |socket, args| {
             if (leaves || joins) && socket.waits_for_turn(leaves) {
                 let (event, own, schema) = (event.clone(), own.clone(), schema.clone());
-                let array = format!("[0,{}]", args.raw());
+                let array = format!("[{}]", args.raw());
                 return socket.in_turn(leaves, move |socket| {
-                    respond(socket, &own, &event, schema.as_deref(), Args::of_event(&array, &[]));
+                    respond(socket, &own, &event, schema.as_deref(), Args::of_array(&array, &[]));
                 });
             }
             respond(socket, &own, &event, schema.as_deref(), args);

@@ -5,6 +5,7 @@ use crate::shard::app::{Args, Context};
 use crate::shard::io::{Answer, Ask, TicketKey};
 use crate::shard::refusal::Refusal;
 use crate::shard::verdict::VerdictSettings;
+use crate::wire::json;
 
 const ALLOWED: Answer = Answer::Allowed { ttl: None };
 const DENIED: Answer = Answer::Denied { ttl: None };

@@ -16,12 +16,11 @@ use super::channel::Classic;
 use super::value::Value;
 use super::writer::Writer;
 use super::{Audience, Broken, Message, What, audience, event, id, names, packet, payload, required, sockets};
-use crate::wire::json;
 use std::borrow::Cow;
 
 /// Reads what came on a channel whose name says `on`.
-pub fn decode<'a>(on: Classic<'a>, message: &'a [u8], scratch: &mut json::Scratch) -> Result<Message<'a>, Broken> {
-    let value = Value::parse(message, scratch)?;
+pub fn decode<'a>(on: Classic<'a>, message: &'a [u8]) -> Result<Message<'a>, Broken> {
+    let value = Value::parse(message)?;
     let (nsp, from, what) = match on {
         Classic::Broadcast { nsp, .. } => {
             let mut elements = value.elements()?;

@@ -17,12 +17,11 @@ use super::writer::Writer;
 use super::{
     Broken, Message, Payload, What, audience, event, id, names, namespace, packet, payload, required, sockets,
 };
-use crate::wire::json;
 use std::borrow::Cow;
 
 /// Reads what came on a channel.
-pub fn decode<'a>(message: &'a [u8], scratch: &mut json::Scratch) -> Result<Message<'a>, Broken> {
-    let [kind, data, uid, nsp] = Value::parse(message, scratch)?.fields(["type", "data", "uid", "nsp"])?;
+pub fn decode<'a>(message: &'a [u8]) -> Result<Message<'a>, Broken> {
+    let [kind, data, uid, nsp] = Value::parse(message)?.fields(["type", "data", "uid", "nsp"])?;
     let nsp = namespace(nsp.and_then(Value::text))?;
     let kind = kind.and_then(Value::number).ok_or(Broken::Field)?;
     let what = body(kind, data, &nsp)?;

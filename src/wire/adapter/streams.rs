@@ -16,7 +16,6 @@ use super::value::Value;
 use super::writer::Writer;
 use super::{Broken, Message, What, cluster, id, names, namespace, required};
 use crate::base::limit::{FLEET_ID_BYTES_MAX, FLEET_MESSAGE_BYTES_MAX};
-use crate::wire::json;
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -70,7 +69,7 @@ impl<'a> Row<'a> {
 }
 
 /// Reads a row; `buffer` holds its bytes where they were in base64.
-pub fn decode<'a>(row: &Row<'a>, buffer: &'a mut Vec<u8>, scratch: &mut json::Scratch) -> Result<Message<'a>, Broken> {
+pub fn decode<'a>(row: &Row<'a>, buffer: &'a mut Vec<u8>) -> Result<Message<'a>, Broken> {
     let nsp = namespace(Some(Cow::Borrowed(row.nsp)))?;
     if row.uid.len() > FLEET_ID_BYTES_MAX {
         return Err(Broken::Field);
@@ -78,7 +77,7 @@ pub fn decode<'a>(row: &Row<'a>, buffer: &'a mut Vec<u8>, scratch: &mut json::Sc
     let kind = row.kind.parse().map_err(|_| Broken::Kind)?;
     let data = match row.data {
         None => None,
-        Some(json) if json.starts_with('{') => Some(Value::parse(json.as_bytes(), scratch)?),
+        Some(json) if json.starts_with('{') => Some(Value::parse(json.as_bytes())?),
         Some(text) => Some(Value::parse_pack(unbase(text.as_bytes(), buffer)?)?),
     };
     let what = cluster::body(kind, data, &nsp)?;

@@ -8,7 +8,6 @@ use super::*;
 use crate::base::chance::Chance;
 use crate::base::id::{NodeId, ShardId};
 use crate::base::limit::{FLEET_MESSAGE_BYTES_MAX, JSON_DEPTH_MAX};
-use crate::wire::json::Scratch;
 
 fn texts(list: &[&str]) -> Vec<Cow<'static, str>> {
     list.iter().map(|text| Cow::Owned((*text).to_owned())).collect()
@@ -86,7 +85,7 @@ fn a_handshake_has_what_nodes_has_and_no_token() {
     let text = handshake("::1", crate::base::time::UnixMs(1_700_000_000_123), true);
     let keys: Vec<&str> = json::members(&text).map(|(key, _)| key.trim_matches('"')).collect();
     assert_eq!(keys, ["headers", "time", "address", "xdomain", "secure", "issued", "url", "query", "auth"]);
-    assert!(json::validate(&text, &mut Scratch::new()));
+    assert!(json::validate(&text));
 }
 
 #[test]
@@ -188,10 +187,9 @@ fn classic_json() {
             What::Rooms { request: request() },
         ),
     ];
-    let mut scratch = Scratch::new();
     for (on, text, from, what) in table {
         let want = message("/", from, what);
-        let got = classic::decode(on, text.as_bytes(), &mut scratch);
+        let got = classic::decode(on, text.as_bytes());
         assert_eq!(got.as_ref(), Ok(&want), "{text}");
         again(&want, on);
     }
@@ -199,7 +197,6 @@ fn classic_json() {
 
 /// What is read is written so that it is read again, on each wire that has a word for it.
 fn again(message: &Message<'_>, on: Classic<'_>) {
-    let mut scratch = Scratch::new();
     let answered = |mut message: Message<'static>| {
         // What was asked of one socket is asked of a room when it is written again, and nothing is owed.
         if let What::Join { request, .. } | What::Leave { request, .. } | What::Disconnect { request, .. } =
@@ -211,7 +208,7 @@ fn again(message: &Message<'_>, on: Classic<'_>) {
     };
     let mut want = answered(owned(message));
     if let Some(bytes) = classic::encode(message) {
-        let got = classic::decode(on, &bytes, &mut scratch).map(|got| owned(&got));
+        let got = classic::decode(on, &bytes).map(|got| owned(&got));
         let mut want = want.clone();
         want.from = match on {
             Classic::Response { .. } => None,
@@ -228,14 +225,14 @@ fn again(message: &Message<'_>, on: Classic<'_>) {
     }
     want.from = Some(want.from.unwrap_or_default());
     for bytes in [cluster::encode(message), cluster::encode_packed(message)].into_iter().flatten() {
-        let got = cluster::decode(&bytes, &mut scratch).map(|got| owned(&got));
+        let got = cluster::decode(&bytes).map(|got| owned(&got));
         assert_eq!(got.as_ref(), Ok(&want), "cluster {}", String::from_utf8_lossy(&bytes));
     }
     if let Some(fields) = streams::encode(message) {
         let row = Row::of(fields.iter().map(|(name, value)| (name.as_bytes(), &value[..])));
         let row = row.expect("it has a namespace").expect("it is a row");
         let mut buffer = Vec::new();
-        let got = streams::decode(&row, &mut buffer, &mut scratch).map(|got| owned(&got));
+        let got = streams::decode(&row, &mut buffer).map(|got| owned(&got));
         assert_eq!(got.as_ref(), Ok(&want), "row {row:?}");
     }
 }
@@ -349,9 +346,8 @@ fn what_strangers_write_is_refused() {
         (BROADCAST, r#"{"uid":"u"}"#.into(), Broken::Field),
         (BROADCAST, " ".repeat(FLEET_MESSAGE_BYTES_MAX + 1), Broken::Long),
     ];
-    let mut scratch = Scratch::new();
     for (on, text, want) in &table {
-        let got = classic::decode(*on, text.as_bytes(), &mut scratch);
+        let got = classic::decode(*on, text.as_bytes());
         assert_eq!(got, Err(*want), "{}", text.chars().take(80).collect::<String>());
     }
     for (text, want) in [
@@ -362,7 +358,7 @@ fn what_strangers_write_is_refused() {
         (r#"{"type":0,"uid":"u","nsp":"/"}"#, Broken::Kind),
         (r#"{"type":7,"uid":"u","nsp":"/","data":{"opts":{}}}"#, Broken::Field),
     ] {
-        assert_eq!(cluster::decode(text.as_bytes(), &mut scratch), Err(want), "{text}");
+        assert_eq!(cluster::decode(text.as_bytes()), Err(want), "{text}");
     }
     let mut buffer = Vec::new();
     for (kind, data, want) in [
@@ -374,7 +370,7 @@ fn what_strangers_write_is_refused() {
         ("3", Some("wQ=="), Broken::Syntax),
     ] {
         let row = Row { uid: "u", nsp: "/", kind, data };
-        assert_eq!(streams::decode(&row, &mut buffer, &mut scratch), Err(want), "{row:?}");
+        assert_eq!(streams::decode(&row, &mut buffer), Err(want), "{row:?}");
     }
     assert_eq!(Row::of([(&b"a"[..], &b"b"[..])]), None);
     assert_eq!(Row::of([(&b"nsp"[..], &b"/"[..])]), Some(Err(Broken::Field)));
@@ -390,9 +386,8 @@ fn placeholders_of_strangers_are_no_attachments() {
         bytes.extend_from_slice(b"\x81\xa5rooms\x90");
         bytes
     };
-    let mut scratch = Scratch::new();
-    assert!(classic::decode(BROADCAST, &forged(0), &mut scratch).is_ok());
-    assert_eq!(classic::decode(BROADCAST, &forged(1), &mut scratch), Err(Broken::Attachments));
+    assert!(classic::decode(BROADCAST, &forged(0)).is_ok());
+    assert_eq!(classic::decode(BROADCAST, &forged(1)), Err(Broken::Attachments));
 }
 
 #[test]

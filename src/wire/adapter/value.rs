@@ -19,13 +19,13 @@ pub(super) enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// Node servers tell the two by the first byte. No message is a number, which is what a bracket is in MessagePack.
-    pub(super) fn parse(message: &'a [u8], scratch: &mut json::Scratch) -> Result<Value<'a>, Broken> {
+    pub(super) fn parse(message: &'a [u8]) -> Result<Value<'a>, Broken> {
         if message.len() > FLEET_MESSAGE_BYTES_MAX {
             return Err(Broken::Long);
         }
         if let Some(b'{' | b'[') = message.first() {
             let text = std::str::from_utf8(message).map_err(|_| Broken::Syntax)?;
-            return if json::validate(text, scratch) { Ok(Value::Json(text)) } else { Err(Broken::Syntax) };
+            return if json::validate(text) { Ok(Value::Json(text)) } else { Err(Broken::Syntax) };
         }
         Value::parse_pack(message)
     }

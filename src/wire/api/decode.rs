@@ -12,7 +12,7 @@ use crate::base::limit::{
     SUBSCRIBE_ITEMS_MAX, TENANT_BYTES_MAX,
 };
 use crate::wire::http::Query;
-use crate::wire::json::{self, Scratch};
+use crate::wire::json;
 use serde::de::IgnoredAny;
 use std::{borrow::Cow, fmt};
 
@@ -299,7 +299,7 @@ fn escape(key: &str) -> String {
 
 /// One pass over the whole text before anything is sliced from it.
 fn check(text: &str) -> Result<(), Error> {
-    if json::validate(text, &mut Scratch::new()) {
+    if json::validate(text) {
         return Ok(());
     }
     // Only here is it of interest where the fault is.

@@ -3,10 +3,21 @@
 //! Invariants: one pass, no allocation, no recursion. The answers rely on a validated text; the safety relies on nothing, and nonsense ends the
 //! iteration. A slice has no blanks around it.
 
+use super::scan::quote_or_backslash;
+
 /// The elements of a validated array, raw and without the blanks around them. Anything but an array has none.
 pub fn elements(array: &str) -> Elements<'_> {
     let mut cursor = Cursor::new(array);
     Elements { open: cursor.eat(b'['), first: true, cursor }
+}
+
+/// The elements of a validated array behind one that [`elements`] gave.
+pub fn elements_behind<'a>(array: &'a str, element: &str) -> Elements<'a> {
+    let at = (element.as_ptr() as usize + element.len()).wrapping_sub(array.as_ptr() as usize);
+    let mut cursor = Cursor { text: array, at };
+    // Of another text there are none.
+    let open = array.is_char_boundary(at) && cursor.another(b']') == Some(true);
+    Elements { open, first: false, cursor }
 }
 
 /// The members of a validated object: the key with its quotes, and the value, both raw. Anything but an object has none.
@@ -180,7 +191,7 @@ impl<'a> Cursor<'a> {
         let mut at = self.at + 1;
         loop {
             let rest = self.text.as_bytes().get(at..)?;
-            let found = memchr::memchr2(b'"', b'\\', rest)?;
+            let found = quote_or_backslash(rest)?;
             if rest[found] == b'"' {
                 self.at = at + found + 1;
                 return Some(());
@@ -234,6 +245,12 @@ mod tests {
         ];
         for (text, want) in table {
             assert_eq!(elements(text).collect::<Vec<_>>(), want, "{text}");
+            let behind = elements(text).next().map(|first| elements_behind(text, first).collect::<Vec<_>>());
+            assert_eq!(behind.as_deref(), want.get(1..).filter(|_| !want.is_empty()), "{text}");
+        }
+        let text = "[1,2]";
+        for element in ["1", &text[5..], ""] {
+            assert_eq!(elements_behind(text, element).count(), 0, "{element} is not of it");
         }
         let table: [(&str, &[(&str, &str)]); 9] = [
             ("{}", &[]),

@@ -29,7 +29,11 @@ impl Assembled {
     /// The packet, its placeholders still in the payload.
     pub fn packet(&self) -> Packet<'_> {
         let Assembled { kind, namespace, id, expected, payload, .. } = self;
-        Packet { kind: *kind, namespace, id: *id, attachments: *expected, payload }
+        let name = match kind {
+            Kind::BinaryEvent => json::elements(payload).next().unwrap_or_default(),
+            _ => "",
+        };
+        Packet { kind: *kind, namespace, id: *id, attachments: *expected, payload, name }
     }
 
     fn bytes(&self) -> usize {
@@ -220,12 +224,12 @@ mod tests {
             (&[Text(r#"51-["a name that is longer than the bound of this test"]"#)], "", Some(Error::TooLarge)),
         ];
         for (index, (steps, want, error)) in table.into_iter().enumerate() {
-            let (mut assembler, mut scratch) = (Assembler::default(), json::Scratch::new());
+            let mut assembler = Assembler::default();
             let mut got = String::new();
             let mut failed = None;
             for step in steps {
                 let step = match step {
-                    Text(text) => decode(text, &mut scratch)
+                    Text(text) => decode(text)
                         .and_then(|packet| assembler.text(packet, MAX))
                         .map(|whole| if whole.is_some() { 'p' } else { '-' }),
                     Binary(bytes) => {
@@ -244,11 +248,10 @@ mod tests {
 
     #[test]
     fn an_assembled_packet_is_what_was_sent() {
-        let (mut chance, mut scratch, mut assembler) =
-            (Chance::new([6; 32]), json::Scratch::new(), Assembler::default());
+        let (mut chance, mut assembler) = (Chance::new([6; 32]), Assembler::default());
         for count in 1..=10u8 {
             let text = format!("5{count}-/chat,{}[\"x\",{{\"_placeholder\":true,\"num\":{}}}]", count, count - 1);
-            let packet = decode(&text, &mut scratch).unwrap();
+            let packet = decode(&text).unwrap();
             assert_eq!(assembler.text(packet, 4096), Ok(None));
             let sent: Vec<Vec<u8>> =
                 (0..count).map(|_| chance.u128().to_le_bytes()[..usize::from(count)].to_vec()).collect();

@@ -171,7 +171,6 @@ fn same_again(asked: &str) -> bool {
 
 #[test]
 fn the_classic_adapter_and_its_emitter() {
-    let mut scratch = Scratch::new();
     let mut counts = [0; 2];
     for (text, prefix, specific) in
         [(CLASSIC, "socket.io", false), (CLASSIC_SPECIFIC, "app", true), (EMITTER, "socket.io", false)]
@@ -180,7 +179,7 @@ fn the_classic_adapter_and_its_emitter() {
         let mut asker = String::new();
         for line in lines(text) {
             let on = names.read_classic(line.place, &["/", "/chat"]).expect("a channel's name");
-            let message = classic::decode(on, &line.fields[0].1, &mut scratch).expect(line.asked);
+            let message = classic::decode(on, &line.fields[0].1).expect(line.asked);
             if let (Some(from), false) = (&message.from, message.what.is_answer()) {
                 asker = from.to_string();
             }
@@ -196,12 +195,12 @@ fn the_classic_adapter_and_its_emitter() {
 
 #[test]
 fn the_sharded_adapter() {
-    let (names, mut scratch, mut counts) = (Names::default(), Scratch::new(), [0; 2]);
+    let (names, mut counts) = (Names::default(), [0; 2]);
     for (text, mode) in [(SHARDED, Mode::Dynamic), (SHARDED_STATIC, Mode::Static)] {
         let mut asker = String::new();
         for line in lines(text) {
             assert!(names.read_cluster(line.place, &["/", "/chat"]).is_some());
-            let message = cluster::decode(&line.fields[0].1, &mut scratch).expect(line.asked);
+            let message = cluster::decode(&line.fields[0].1).expect(line.asked);
             if !message.what.is_answer() {
                 asker = message.from.as_deref().unwrap_or_default().to_owned();
             }
@@ -216,7 +215,7 @@ fn the_sharded_adapter() {
 
 #[test]
 fn the_streams_adapters_and_their_emitter() {
-    let (names, mut scratch, mut counts) = (Names::default(), Scratch::new(), [0; 2]);
+    let (names, mut counts) = (Names::default(), [0; 2]);
     for text in [STREAMS_03, STREAMS_02, STREAMS_EMITTER] {
         let mut asker = String::new();
         for line in lines(text) {
@@ -238,9 +237,9 @@ fn the_streams_adapters_and_their_emitter() {
             let is_row = line.fields[0].0 == "uid";
             let message = if is_row {
                 let row = Row::of(line.fields.iter().map(|(name, value)| (name.as_bytes(), &value[..])));
-                streams::decode(&row.expect("a row").expect("a right one"), &mut buffer, &mut scratch)
+                streams::decode(&row.expect("a row").expect("a right one"), &mut buffer)
             } else {
-                cluster::decode(&line.fields[0].1, &mut scratch)
+                cluster::decode(&line.fields[0].1)
             };
             let message = message.expect(line.asked);
             let (place, written) = if is_row {
