@@ -3,8 +3,8 @@
 //! Invariants: within one gathering a user has one entry, from what the circle knows to what is so now, and where both are equal nothing is
 //! told; a circle is told in one turn at most once in its rhythm, unless its gathering is full. What a telling costs is its hearers, not
 //! its changes: where many come and go it is told less often, after `every` or `batch_every` once for each [`PAUSE_PER`] changes just told, and
-//! up to half as long again by chance. Circles that are due at once are told in that
-//! order; after [`limit::PRESENCE_TOLD_MAX`] members the rest waits for the next turn, so that who speaks meanwhile is heard.
+//! up to half as long again by chance. Circles that are due at once are told in that order; after [`limit::PRESENCE_TOLD_MAX`] members the rest
+//! waits for the next turn, so that who speaks meanwhile is heard.
 //!
 //! ```text
 //! members of the circle   the first change         what follows            told as
