@@ -31,9 +31,9 @@ use std::borrow::Cow;
 use std::io::Write;
 use std::rc::Rc;
 
-/// Changes.
+/// Changes told at once that put off the next telling by one rhythm.
 const PAUSE_PER: usize = 10;
-/// Times `every` or `batch_every`.
+/// The most it is put off, in rhythms: `every`, or `batch_every` in a large circle.
 const PAUSE_MAX: usize = 5;
 
 /// Who hears of a change.

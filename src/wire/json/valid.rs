@@ -1,6 +1,6 @@
 //! Whether a text is JSON (RFC 8259), in one pass without recursion and without a value made of it.
 //!
-//! It takes 0.6 to 0.95 of what a pass of `serde_json` into `IgnoredAny` takes and half of what simd-json does (`cargo bench --bench codec`),
+//! It takes 0.6 to 0.95 of what a pass of `serde_json` into `IgnoredAny` takes, half of what simd-json does (`cargo bench --bench codec`),
 //! and it bounds the depth as it goes. Its answers are `serde_json`'s, which the tests of [`super`] hold it to.
 
 use super::scan::plain;
